@@ -1,0 +1,45 @@
+# make venv | demo | test | lint | clean. PYTHON=... names a Python 3.12 to make the environment with.
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+FOLDERS := artifacts compiler runtime tools
+DEMO_PROMPT ?= a paper boat on a calm lake at sunrise
+
+.PHONY: venv demo test lint clean
+
+venv: $(VENV)/installed-dev
+
+$(BIN)/python:
+	@python=$$(PYTHON='$(PYTHON)' .ci/find-python) && echo "making $(VENV) with $$python" && "$$python" -m venv $(VENV)
+
+# The links are for mypy, which does not see through an editable install whose folders are renamed.
+$(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing ($*); torch and its libraries are several GB the first time"
+	@$(PIP) -e '.[$(if $(filter dev,$*),compile$(comma)torch$(comma)dev,compile)]'
+	@mkdir -p $(VENV)/links/mochi_aot
+	@for folder in $(FOLDERS); do ln -sfn "$(CURDIR)/$$folder" $(VENV)/links/mochi_aot/$$folder; done
+	@touch $@
+
+comma := ,
+
+# What a user does, on a model small enough to make a video in a minute: its pictures are noise, its path is the real one.
+demo: $(VENV)/installed-compile
+	@rm -rf demo
+	@mkdir demo
+	$(BIN)/mochi-checkpoint demo/checkpoint --preset tiny
+	$(BIN)/mochi-compile --checkpoint demo/checkpoint --mesh 2x4 --target torch --geometry 96x160x13 -o demo/mochi.bundle
+	$(BIN)/mochi-run demo/mochi.bundle --prompt '$(DEMO_PROMPT)' --seed 7 --steps 8 -o demo/out.mp4
+	$(BIN)/python -m mochi_aot.tools.contact_sheet demo/out.mp4 demo/out.png
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy -p mochi_aot
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find $(FOLDERS) tests -name __pycache__ -type d -prune -exec rm -rf {} +

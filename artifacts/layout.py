@@ -1,0 +1,39 @@
+"""Names, numbers and limits of the bundle format; docs/format.md explains them."""
+
+import re
+
+FORMAT_VERSION = 1
+MANIFEST_MAGIC = "mochi-aot bundle"
+PROGRAM_MAGIC = "mochi-aot program"
+
+MANIFEST_PATH = "manifest.msgpack"
+TOKENIZER_PATH = "tokenizer/tokenizer.json"
+PROGRAM_FOLDER = "programs"
+WEIGHT_FOLDER = "weights"
+
+# A page: shards start on one, so that they can be mapped, and read past the page cache.
+ALIGNMENT = 4096
+# A weight file is closed when the next shard would pass this size.
+WEIGHT_FILE_BYTES = 4 << 30
+# Read whole into memory, hence bounded: at full size on 32 devices a manifest has about 6 MiB, a program less.
+MAX_METADATA_BYTES = 32 << 20
+
+RATES = ("geometry", "prompt", "step", "latent")
+ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode")
+
+SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+def program_path(sha256: str) -> str:
+    """Path of a program in the bundle, by the hash of its bytes."""
+    return f"{PROGRAM_FOLDER}/{sha256}.msgpack"
+
+
+def weight_path(sha256: str) -> str:
+    """Path of a weight file in the bundle, by the hash of its bytes."""
+    return f"{WEIGHT_FOLDER}/{sha256}.bin"
+
+
+def align(offset: int) -> int:
+    """The first multiple of ALIGNMENT at or after `offset`."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,136 @@
+"""Opens a bundle: validates the manifest, compares the sizes of files, maps weights; nothing is parsed per tensor."""
+
+import mmap
+from functools import cached_property
+from pathlib import Path
+
+from mochi_aot.artifacts.envelope import unpack
+from mochi_aot.artifacts.errors import BundleError, os_errors
+from mochi_aot.artifacts.integrity import hash_bytes, hash_file
+from mochi_aot.artifacts.layout import (
+    MANIFEST_MAGIC,
+    MANIFEST_PATH,
+    MAX_METADATA_BYTES,
+    PROGRAM_MAGIC,
+    TOKENIZER_PATH,
+)
+from mochi_aot.artifacts.schema import File, Geometry, Manifest, Program, Weight
+from mochi_aot.artifacts.validate import check_manifest, check_program_fits
+from mochi_aot.artifacts.validate_program import check_program
+
+
+class Bundle:
+    """A bundle on disk. `id` is the SHA-256 of its manifest, which names every other byte by its hash."""
+
+    def __init__(self, path: Path, manifest: Manifest, bundle_id: str) -> None:
+        self.path, self.manifest, self.id = path, manifest, bundle_id
+        self._maps: dict[int, memoryview] = {}
+        self._programs: dict[int, Program] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Bundle":
+        """Read and validate the manifest, and check that every file is there with its size. BundleError otherwise."""
+        path = Path(path)
+        data = _read_manifest(path)
+        where = str(path / MANIFEST_PATH)
+        manifest = unpack(MANIFEST_MAGIC, Manifest, data, where)
+        check_manifest(manifest, where)
+        for file in manifest.files:
+            _check_size(path, file)
+        return cls(path, manifest, hash_bytes(data))
+
+    @cached_property
+    def weights(self) -> dict[str, Weight]:
+        """The weights by name, in the order of their first use."""
+        return {weight.name: weight for weight in self.manifest.weights}
+
+    def program(self, role: str, geometry: Geometry) -> Program:
+        """Read, check against its hash and validate the program of a role. BundleError if any of it fails."""
+        index = geometry.programs.get(role)
+        if index is None:
+            raise BundleError(f"{self.path}: no program {role!r}; it has {', '.join(geometry.programs)}")
+        if index not in self._programs:
+            self._programs[index] = self._load_program(self.manifest.files[index])
+        return self._programs[index]
+
+    def tokenizer(self) -> bytes:
+        """The tokenizer.json, checked against its hash. BundleError if the bundle was compiled without one."""
+        for file in self.manifest.files:
+            if file.path == TOKENIZER_PATH:
+                return self._read(file)
+        raise BundleError(f"{self.path}: holds no tokenizer; give prompt embeddings instead of a prompt")
+
+    def shard_bytes(self, index: int) -> memoryview:
+        """The bytes of a shard, read-only, mapped from the file: a page is read when it is touched."""
+        shard = self.manifest.shards[index]
+        if shard.file not in self._maps:
+            self._maps[shard.file] = self._map(self.manifest.files[shard.file])
+        return self._maps[shard.file][shard.offset : shard.offset + shard.nbytes]
+
+    def verify(self) -> None:
+        """Hash every shard, file and program. BundleError naming the first that is not what was written."""
+        for index, shard in enumerate(self.manifest.shards):
+            if hash_bytes(self.shard_bytes(index)) != shard.sha256:
+                names = [weight.name for weight in self.manifest.weights if index in weight.shards]
+                where = self.path / self.manifest.files[shard.file].path
+                raise BundleError(f"{where}: shard {index}, of {', '.join(names)}, does not match its hash{_REMEDY}")
+        for file in self.manifest.files:
+            with os_errors(f"read {self.path / file.path}"):
+                seen = hash_file(self.path / file.path)
+            _check_hash(self.path / file.path, file, seen)
+        for geometry in self.manifest.geometries:
+            for role in geometry.programs:
+                self.program(role, geometry)
+
+    def _load_program(self, file: File) -> Program:
+        where = str(self.path / file.path)
+        program = unpack(PROGRAM_MAGIC, Program, self._read(file), where)
+        check_program(program, where)
+        check_program_fits(program, self.manifest, where)
+        return program
+
+    def _read(self, file: File) -> bytes:
+        """The bytes of a small file, checked against its hash."""
+        place = self.path / file.path
+        if file.nbytes > MAX_METADATA_BYTES:
+            raise BundleError(f"{place}: {file.nbytes} bytes, expected at most {MAX_METADATA_BYTES}")
+        with os_errors(f"read {place}"), place.open("rb") as stream:
+            data = stream.read(file.nbytes + 1)
+        _check_hash(place, file, hash_bytes(data))
+        return data
+
+    def _map(self, file: File) -> memoryview:
+        place = self.path / file.path
+        _check_size(self.path, file)  # again: touching a map past the end of a file kills the process
+        with os_errors(f"read {place}"), place.open("rb") as stream:
+            return memoryview(mmap.mmap(stream.fileno(), file.nbytes, access=mmap.ACCESS_READ))
+
+
+_REMEDY = "; copy or compile the bundle again"
+
+
+def _read_manifest(path: Path) -> bytes:
+    place = path / MANIFEST_PATH
+    with os_errors(f"read {place}"):
+        if not path.is_dir():
+            seen = "is a file" if path.exists() else "does not exist"
+            raise BundleError(f"{path} {seen}; expected the folder of a bundle, as mochi-compile writes it")
+        if not place.is_file():
+            raise BundleError(f"{path} has no {MANIFEST_PATH}; expected a bundle, as mochi-compile writes it")
+        with place.open("rb") as stream:
+            return stream.read(MAX_METADATA_BYTES + 1)
+
+
+def _check_size(path: Path, file: File) -> None:
+    place = path / file.path
+    with os_errors(f"read {place}"):
+        if not place.is_file():
+            raise BundleError(f"{place} is missing, expected {file.nbytes} bytes{_REMEDY}")
+        seen = place.stat().st_size
+    if seen != file.nbytes:
+        raise BundleError(f"{place}: expected {file.nbytes} bytes, seen {seen}{_REMEDY}")
+
+
+def _check_hash(place: Path, file: File, seen: str) -> None:
+    if seen != file.sha256:
+        raise BundleError(f"{place}: expected SHA-256 {file.sha256}, seen {seen}{_REMEDY}")

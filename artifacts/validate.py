@@ -1,0 +1,156 @@
+"""What must hold in a manifest beyond the types of its fields. The writer and the reader both run it."""
+
+import re
+from collections.abc import Iterable
+
+from mochi_aot.artifacts.dtypes import DTYPES, tensor_bytes
+from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.layout import (
+    ALIGNMENT,
+    FORMAT_VERSION,
+    PROGRAM_FOLDER,
+    ROLES,
+    SHA256_HEX,
+    TOKENIZER_PATH,
+    WEIGHT_FOLDER,
+    program_path,
+    weight_path,
+)
+from mochi_aot.artifacts.schema import File, Geometry, Manifest, Program, Shard, TensorSpec, Weight
+
+TARGET = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def require(condition: bool, where: str, problem: str) -> None:
+    """BundleError with "where: problem" unless the condition holds."""
+    if not condition:
+        raise BundleError(f"{where}: {problem}")
+
+
+def require_unique(values: Iterable[object], where: str, what: str) -> None:
+    """BundleError naming the first value that occurs twice."""
+    seen = set()
+    for value in values:
+        require(value not in seen, where, f"{what} {value!r} occurs twice")
+        seen.add(value)
+
+
+def require_shape(shape: list[int], where: str) -> None:
+    """Every dimension is 1 or more; [] is a scalar."""
+    require(all(size >= 1 for size in shape), where, f"expected positive dimensions, seen {shape}")
+
+
+def require_dtype(dtype: str, where: str) -> None:
+    """BundleError unless the dtype is in the table."""
+    require(dtype in DTYPES, where, f"unknown dtype {dtype!r}, expected one of {', '.join(DTYPES)}")
+
+
+def tensors(program: Program) -> list[tuple[str, TensorSpec]]:
+    """Name and spec of each input and output."""
+    inputs = [(value.name, value.spec) for value in program.inputs]
+    return inputs + [(value.name, value.spec) for value in program.outputs]
+
+
+def check_manifest(manifest: Manifest, where: str) -> None:
+    """Raise BundleError at the first thing that does not fit; `where` begins the message."""
+    _check_header(manifest, where)
+    for index, file in enumerate(manifest.files):
+        _check_file(file, f"{where}: files[{index}]")
+    require_unique((file.path for file in manifest.files), where, "file")
+    _check_shards(manifest, where)
+    require_unique((weight.name for weight in manifest.weights), where, "weight")
+    for weight in manifest.weights:
+        _check_weight(weight, manifest, f"{where}: weight {weight.name!r}")
+    require(len(manifest.geometries) > 0, where, "expected a geometry, seen none")
+    require_unique(((g.height, g.width, g.frames) for g in manifest.geometries), where, "geometry")
+    for geometry in manifest.geometries:
+        _check_geometry(geometry, manifest, f"{where}: geometry {geometry}")
+
+
+def check_program_fits(program: Program, manifest: Manifest, where: str) -> None:
+    """Raise BundleError unless the program's weights and placements are those of this bundle."""
+    names = {weight.name for weight in manifest.weights}
+    for weight in program.weights:
+        require(weight.name in names, where, f"reads the weight {weight.name!r}, which the bundle does not hold")
+    for name, spec in tensors(program):
+        _check_placements(spec, manifest.mesh, f"{where}: {name!r}")
+
+
+def _check_header(manifest: Manifest, where: str) -> None:
+    require(manifest.format_version == FORMAT_VERSION, where, f"format_version differs from {FORMAT_VERSION}")
+    require(TARGET.fullmatch(manifest.target) is not None, where, f"expected a target, seen {manifest.target!r}")
+    mesh_ok = len(manifest.mesh) == 2 and min(manifest.mesh) >= 1
+    require(mesh_ok, where, f"mesh: expected [rows, columns], seen {manifest.mesh}")
+    require_dtype(manifest.dtype, where)
+    for field in ("step_capacity", "text_length"):
+        value = getattr(manifest, field)
+        require(value >= 1, where, f"{field}: expected at least 1, seen {value}")
+
+
+def _check_file(file: File, where: str) -> None:
+    require(SHA256_HEX.fullmatch(file.sha256) is not None, where, f"expected a SHA-256 in hex, seen {file.sha256!r}")
+    # Only these three, spelt exactly so: no path can lead out of the bundle.
+    paths = (program_path(file.sha256), weight_path(file.sha256), TOKENIZER_PATH)
+    require(file.path in paths, where, f"expected one of {', '.join(paths)}, seen {file.path!r}")
+    require(file.nbytes >= 1, where, f"{file.path}: expected a positive size, seen {file.nbytes}")
+
+
+def _check_shards(manifest: Manifest, where: str) -> None:
+    for index, shard in enumerate(manifest.shards):
+        _check_shard(shard, manifest.files, f"{where}: shards[{index}]")
+    require_unique((shard.sha256 for shard in manifest.shards), where, "shard")
+    ends: dict[int, int] = {}
+    for shard in sorted(manifest.shards, key=lambda shard: (shard.file, shard.offset)):
+        clear = shard.offset >= ends.get(shard.file, 0)
+        require(clear, where, f"two shards overlap at byte {shard.offset} of {manifest.files[shard.file].path}")
+        ends[shard.file] = shard.offset + shard.nbytes
+
+
+def _check_shard(shard: Shard, files: list[File], where: str) -> None:
+    require(SHA256_HEX.fullmatch(shard.sha256) is not None, where, f"expected a SHA-256 in hex, seen {shard.sha256!r}")
+    file = _file_in(WEIGHT_FOLDER, shard.file, files, where)
+    aligned = shard.offset >= 0 and shard.offset % ALIGNMENT == 0
+    require(aligned, where, f"offset: expected a multiple of {ALIGNMENT}, seen {shard.offset}")
+    require(shard.nbytes >= 1, where, f"expected a positive size, seen {shard.nbytes}")
+    end = shard.offset + shard.nbytes
+    require(end <= file.nbytes, where, f"ends at byte {end} of {file.path}, which has {file.nbytes}")
+
+
+def _check_weight(weight: Weight, manifest: Manifest, where: str) -> None:
+    require(weight.name != "", where, "expected a name")
+    require_dtype(weight.dtype, where)
+    require_shape(weight.local_shape, where)
+    rows, columns = manifest.mesh
+    count = len(weight.shards)
+    require(count == rows * columns, where, f"expected a shard for each of {rows}x{columns} devices, seen {count}")
+    expected = tensor_bytes(weight.dtype, weight.local_shape)
+    for index in set(weight.shards):
+        require(0 <= index < len(manifest.shards), where, f"shard {index} of {len(manifest.shards)}")
+        seen = manifest.shards[index].nbytes
+        what = f"{weight.dtype} {weight.local_shape}"
+        require(seen == expected, where, f"expected {expected} bytes for {what}, seen {seen} in shard {index}")
+
+
+def _check_geometry(geometry: Geometry, manifest: Manifest, where: str) -> None:
+    sizes = (geometry.height, geometry.width, geometry.frames)
+    require(min(sizes) >= 1, where, "expected positive sizes")
+    for role, index in geometry.programs.items():
+        require(role in ROLES, where, f"unknown role {role!r}, expected one of {', '.join(ROLES)}")
+        _file_in(PROGRAM_FOLDER, index, manifest.files, f"{where}: {role}")
+
+
+def _file_in(folder: str, index: int, files: list[File], where: str) -> File:
+    require(0 <= index < len(files), where, f"file {index} of {len(files)}")
+    path = files[index].path
+    require(path.startswith(folder + "/"), where, f"expected a file in {folder}/, seen {path}")
+    return files[index]
+
+
+def _check_placements(spec: TensorSpec, mesh: list[int], where: str) -> None:
+    axes = len(spec.placements)
+    require(axes == len(mesh), where, f"expected a placement for each of {len(mesh)} mesh axes, seen {axes}")
+    for placement, devices in zip(spec.placements, mesh, strict=True):
+        if placement is not None:
+            held, size = placement.chunk * devices, spec.shape[placement.dim]
+            problem = f"{devices} devices hold {held} of the {size} positions of dim {placement.dim}"
+            require(held >= size, where, problem)

@@ -1,0 +1,66 @@
+"""The smallest program and bundle that use every part of the format."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mochi_aot.artifacts import BundleWriter
+from mochi_aot.artifacts.schema import (
+    Geometry,
+    Instruction,
+    Placement,
+    Program,
+    ProgramInput,
+    ProgramOutput,
+    ProgramStats,
+    ProgramWeight,
+    TensorSpec,
+    Weight,
+)
+
+SPLIT = TensorSpec("float32", [4, 6], [4, 3], [None, Placement(1, 3)])
+WHOLE = TensorSpec("float32", [4, 6], [4, 6], [None, None])
+
+PROGRAM = Program(
+    name="denoise",
+    plan="sp1tp0",
+    inputs=[ProgramInput("latents", 0, SPLIT, "latent")],
+    weights=[ProgramWeight("scale", 1)],
+    outputs=[ProgramOutput("latents", 3, WHOLE)],
+    instructions=[
+        Instruction("mul", [0, 1], [2], {}, [0], "dit.py:7"),
+        Instruction("all_gather", [2], [3], {"axis": 1, "dim": 1, "size": 6}, [2], "dit.py:8"),
+    ],
+    stats=ProgramStats(12, 48, 96, {"all_gather": 1}),
+)
+TOKENIZER = b'{"version": "1.0"}'
+LEFT = np.arange(12, dtype=np.float32).reshape(4, 3)
+RIGHT = LEFT + 100
+
+
+def fill(writer: BundleWriter, created_by: str = "test") -> str:
+    """Adds a program, three weights over a 1x2 mesh (one of them replicated) and a tokenizer; returns the id."""
+    index = writer.add_program(PROGRAM)
+    shards = [writer.add_shard(LEFT), writer.add_shard(RIGHT)]
+    writer.add_weight(Weight("scale", "float32", [4, 3], shards))
+    writer.add_weight(Weight("copy", "float32", [4, 3], [writer.add_shard(LEFT.copy())] * 2))
+    writer.add_weight(Weight("half", "bfloat16", [2], [writer.add_shard(np.array([0x3F80, 0], np.uint16))] * 2))
+    writer.add_tokenizer(TOKENIZER)
+    return writer.finish(
+        target="torch",
+        mesh=[1, 2],
+        dtype="float32",
+        step_capacity=8,
+        text_length=256,
+        model={"dit": {"layers": 2, "widths": [1, 2.5, None, True]}},
+        checkpoint={"dit": "0123"},
+        versions={"torch": "2"},
+        geometries=[Geometry(16, 32, 7, {"denoise": index})],
+        created_by=created_by,
+    )
+
+
+def write_bundle(path: Path, force: bool = False, created_by: str = "test") -> str:
+    """Writes the sample bundle to `path`; returns its id."""
+    with BundleWriter(path, force) as writer:
+        return fill(writer, created_by)

@@ -1,0 +1,128 @@
+"""docs/format.md against the code, byte by byte: a bundle written by hand is read, and a written one taken apart."""
+
+from dataclasses import fields
+from hashlib import sha256
+from pathlib import Path
+
+import msgpack
+
+from mochi_aot.artifacts import Bundle, schema
+from mochi_aot.artifacts.dtypes import DTYPES
+from mochi_aot.artifacts.layout import FORMAT_VERSION, MAX_METADATA_BYTES, RATES, ROLES
+from tests.artifacts.samples import LEFT, RIGHT, TOKENIZER
+
+PAGE = Path(__file__).parents[2].joinpath("docs", "format.md").read_text()
+
+
+def text(value: str) -> bytes:
+    """msgpack's str of 32 to 255 bytes, or its shorter form below that."""
+    data = value.encode()
+    return (bytes([0xA0 + len(data)]) if len(data) < 32 else bytes([0xD9, len(data)])) + data
+
+
+# One program: the output is the input plus a bfloat16 weight [2]. 0x80+n: map of n, 0x90+n: list of n, 0xC0: nothing.
+SPEC = (
+    b"\x84\xa5dtype\xa8bfloat16\xa5shape\x91\x02\xablocal_shape\x91\x02\xaaplacements\x92\xc0\xc0"
+)  # fmt: skip
+PROGRAM = (
+    b"\x93\xb1mochi-aot program\x01"
+    b"\x87\xa4name\xa6decode\xa4plan\xa4none"
+    b"\xa6inputs\x91\x84\xa4name\xa7latents\xa5value\x00\xa4spec" + SPEC + b"\xa4rate\xa6latent"
+    b"\xa7weights\x91\x82\xa4name\xa1w\xa5value\x01"
+    b"\xa7outputs\x91\x83\xa4name\xa6frames\xa5value\x02\xa4spec" + SPEC + b"\xacinstructions\x91\x86"
+    b"\xa2op\xa3add\xa8operands\x92\x00\x01\xa7results\x91\x02\xa5attrs\x80\xa4free\x91\x00\xa3loc\xa6a.py:1"
+    b"\xa5stats\x84\xa5flops\x02\xacweight_bytes\x04\xb0collective_bytes\x00\xabcollectives\x80"
+)
+ONE_AND_TWO = b"\x80\x3f\x00\x40"  # bfloat16 1.0 (0x3F80) and 2.0 (0x4000), low byte first
+PROGRAM_HASH, WEIGHT_HASH = sha256(PROGRAM).hexdigest(), sha256(ONE_AND_TWO).hexdigest()
+MANIFEST = (
+    b"\x93\xb0mochi-aot bundle\x01"
+    b"\x8e\xaeformat_version\x01\xa6target\xa5torch\xa4mesh\x92\x01\x01\xa5dtype\xa8bfloat16"
+    b"\xadstep_capacity\x40\xabtext_length\xcd\x01\x00\xa5model\x80\xaacheckpoint\x80\xa8versions\x80"
+    b"\xaageometries\x91\x84\xa6height\x10\xa5width\x20\xa6frames\x07\xa8programs\x81\xa6decode\x00"
+    b"\xa7weights\x91\x84\xa4name\xa1w\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02\xa6shards\x91\x00"
+    b"\xa6shards\x91\x84\xa4file\x01\xa6offset\x00\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xa5files\x92"
+    b"\x83\xa4path" + text(f"programs/{PROGRAM_HASH}.msgpack") + b"\xa6nbytes"
+    b"\xcd" + len(PROGRAM).to_bytes(2, "big") + b"\xa6sha256" + text(PROGRAM_HASH) + b"\x83"
+    b"\xa4path" + text(f"weights/{WEIGHT_HASH}.bin") + b"\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xaa"
+    b"created_by\xa4hand"
+)
+
+
+def test_a_bundle_written_by_hand_is_read(tmp_path: Path) -> None:
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "manifest.msgpack").write_bytes(MANIFEST)
+    (tmp_path / f"programs/{PROGRAM_HASH}.msgpack").write_bytes(PROGRAM)
+    (tmp_path / f"weights/{WEIGHT_HASH}.bin").write_bytes(ONE_AND_TWO)
+    bundle = Bundle.open(tmp_path)
+    bundle.verify()
+    assert bundle.id == sha256(MANIFEST).hexdigest()
+    assert (bundle.manifest.step_capacity, bundle.manifest.text_length, bundle.manifest.created_by) == (64, 256, "hand")
+    program = bundle.program("decode", bundle.manifest.geometries[0])
+    assert program.instructions == [schema.Instruction("add", [0, 1], [2], {}, [0], "a.py:1")]
+    assert program.inputs[0].spec == schema.TensorSpec("bfloat16", [2], [2], [None, None])
+    assert bundle.shard_bytes(bundle.weights["w"].shards[0]) == ONE_AND_TWO
+
+
+def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
+    data = (bundle_path / "manifest.msgpack").read_bytes()
+    magic, version, manifest = msgpack.unpackb(data)
+    assert (magic, version) == ("mochi-aot bundle", 1)
+    assert data.startswith(b"\x93\xb0mochi-aot bundle\x01\x8e\xaeformat_version\x01")
+    assert list(manifest) == [field.name for field in fields(schema.Manifest)]
+    for file in manifest["files"]:
+        content = (bundle_path / file["path"]).read_bytes()
+        assert (file["nbytes"], file["sha256"]) == (len(content), sha256(content).hexdigest())
+        assert file["sha256"] in file["path"] or file["path"] == "tokenizer/tokenizer.json"
+    assert manifest["geometries"] == [{"height": 16, "width": 32, "frames": 7, "programs": {"denoise": 0}}]
+    assert manifest["weights"][0] == {"name": "scale", "dtype": "float32", "local_shape": [4, 3], "shards": [0, 1]}
+
+
+def test_the_written_weights_taken_apart(bundle_path: Path) -> None:
+    manifest = msgpack.unpackb((bundle_path / "manifest.msgpack").read_bytes())[2]
+    (path,) = (bundle_path / "weights").iterdir()
+    half = b"\x80\x3f\x00\x00"
+    gap = bytes(4096 - LEFT.nbytes)
+    assert path.read_bytes() == LEFT.tobytes() + gap + RIGHT.tobytes() + gap + half
+    expected = [(0, LEFT.tobytes()), (4096, RIGHT.tobytes()), (8192, half)]
+    for shard, (offset, content) in zip(manifest["shards"], expected, strict=True):
+        assert shard == {
+            "file": 1,
+            "offset": offset,
+            "nbytes": len(content),
+            "sha256": sha256(content).hexdigest(),
+        }
+
+
+def test_the_written_program_taken_apart(bundle_path: Path) -> None:
+    (path,) = (bundle_path / "programs").iterdir()
+    magic, version, program = msgpack.unpackb(path.read_bytes())
+    assert (magic, version) == ("mochi-aot program", 1)
+    assert list(program) == [field.name for field in fields(schema.Program)]
+    assert program["instructions"][1] == {
+        "op": "all_gather",
+        "operands": [2],
+        "results": [3],
+        "attrs": {"axis": 1, "dim": 1, "size": 6},
+        "free": [2],
+        "loc": "dit.py:8",
+    }
+    assert program["inputs"][0]["spec"]["placements"] == [None, {"dim": 1, "chunk": 3}]
+
+
+def test_the_tokenizer_is_copied(bundle_path: Path) -> None:
+    assert (bundle_path / "tokenizer" / "tokenizer.json").read_bytes() == TOKENIZER
+
+
+def test_the_page_names_every_field_role_rate_and_dtype() -> None:
+    for kind in vars(schema).values():
+        if isinstance(kind, type) and kind.__module__ == schema.__name__:
+            for field in fields(kind):
+                assert f"`{field.name}`" in PAGE, f"{kind.__name__}.{field.name}"
+    for name in (*ROLES, *RATES):
+        assert f"`{name}`" in PAGE, name
+    for dtype in DTYPES.values():
+        assert f"| `{dtype.name}` | {dtype.itemsize} |" in PAGE
+    assert f"version {FORMAT_VERSION}\n" in PAGE
+    assert f"tokenizer | {MAX_METADATA_BYTES >> 20} MiB |" in PAGE

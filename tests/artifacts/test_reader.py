@@ -1,0 +1,170 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+
+from mochi_aot.artifacts import Bundle, BundleError
+from mochi_aot.artifacts.dtypes import DTYPES
+from mochi_aot.artifacts.layout import MANIFEST_PATH
+from mochi_aot.artifacts.schema import Geometry, Weight
+from tests.artifacts.samples import LEFT, PROGRAM, RIGHT, TOKENIZER
+
+
+def only(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_everything_written_reads_back(bundle_path: Path) -> None:
+    bundle = Bundle.open(bundle_path)
+    assert bundle.manifest.model == {"dit": {"layers": 2, "widths": [1, 2.5, None, True]}}
+    assert list(bundle.weights) == ["scale", "copy", "half"]
+    assert bundle.program("denoise", bundle.manifest.geometries[0]) == PROGRAM
+    assert bundle.tokenizer() == TOKENIZER
+    left, right = bundle.weights["scale"].shards
+    assert bundle.weights["copy"] == Weight("copy", "float32", [4, 3], [left, left])
+    assert bundle.shard_bytes(left) == LEFT.tobytes() and bundle.shard_bytes(right) == RIGHT.tobytes()
+    half = np.frombuffer(bundle.shard_bytes(bundle.weights["half"].shards[0]), DTYPES["bfloat16"].storage)
+    assert half.tolist() == [0x3F80, 0]
+    bundle.verify()
+
+
+def test_shard_bytes_are_read_only_views(bundle_path: Path) -> None:
+    view = Bundle.open(str(bundle_path)).shard_bytes(0)
+    with pytest.raises(TypeError):
+        view[0] = 1
+
+
+def test_a_bundle_may_be_moved_and_hold_other_files(bundle_path: Path, tmp_path: Path) -> None:
+    bundle_id = Bundle.open(bundle_path).id
+    moved = bundle_path.rename(tmp_path / "moved")
+    (moved / "notes.txt").write_text("mine")
+    assert Bundle.open(moved).id == bundle_id
+
+
+def test_a_program_is_loaded_once(bundle_path: Path) -> None:
+    bundle = Bundle.open(bundle_path)
+    geometry = bundle.manifest.geometries[0]
+    assert bundle.program("denoise", geometry) is bundle.program("denoise", geometry)
+
+
+def test_a_role_or_tokenizer_that_is_not_there(bundle_path: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(bundle_path)
+    with pytest.raises(BundleError, match=r"sample.bundle: no program 'encode'; it has denoise$"):
+        bundle.program("encode", bundle.manifest.geometries[0])
+    manifest = msgpack.unpackb((bundle_path / MANIFEST_PATH).read_bytes())
+    manifest[2]["files"] = [file for file in manifest[2]["files"] if not file["path"].startswith("tokenizer")]
+    (bundle_path / MANIFEST_PATH).write_bytes(msgpack.packb(manifest))
+    with pytest.raises(BundleError, match=r"holds no tokenizer; give prompt embeddings"):
+        Bundle.open(bundle_path).tokenizer()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: shutil.rmtree(path), "sample.bundle does not exist; expected the folder of a bundle"),
+        (lambda path: (shutil.rmtree(path), path.write_text("")), "sample.bundle is a file; expected the folder of"),
+        (lambda path: (path / MANIFEST_PATH).unlink(), "sample.bundle has no manifest.msgpack; expected a bundle"),
+        (lambda path: (path / MANIFEST_PATH).write_text("{}"), "expected to begin with 'mochi-aot bundle'"),
+        (lambda path: (path / MANIFEST_PATH).write_bytes(b""), "cut short after 0 bytes; copy or compile"),
+    ],
+)
+def test_what_is_not_a_bundle(bundle_path: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(bundle_path)
+    with pytest.raises(BundleError) as error:
+        Bundle.open(bundle_path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_truncated_manifest(bundle_path: Path) -> None:
+    manifest = bundle_path / MANIFEST_PATH
+    data = manifest.read_bytes()
+    manifest.write_bytes(data[:-1])
+    with pytest.raises(BundleError, match=rf"manifest.msgpack: cut short after {len(data) - 1} bytes"):
+        Bundle.open(bundle_path)
+
+
+def test_another_version_is_named_before_anything_else(bundle_path: Path) -> None:
+    (bundle_path / MANIFEST_PATH).write_bytes(msgpack.packb(["mochi-aot bundle", 7, {"all": "different"}]))
+    shutil.rmtree(bundle_path / "weights")
+    with pytest.raises(BundleError, match=r"format version 7, this mochi-aot reads version 1; compile the checkpoint"):
+        Bundle.open(bundle_path)
+
+
+@pytest.mark.parametrize("folder", ["weights", "programs", "tokenizer"])
+def test_missing_short_and_long_files_are_named_with_their_sizes(bundle_path: Path, folder: str) -> None:
+    path = only(bundle_path / folder)
+    data = path.read_bytes()
+    for changed in (data[:-1], data + b"x"):
+        path.write_bytes(changed)
+        with pytest.raises(BundleError, match=rf"{path.name}: expected {len(data)} bytes, seen {len(changed)}; copy"):
+            Bundle.open(bundle_path)
+    path.unlink()
+    with pytest.raises(BundleError, match=rf"{path.name} is missing, expected {len(data)} bytes; copy or compile"):
+        Bundle.open(bundle_path)
+    path.mkdir()
+    with pytest.raises(BundleError, match=rf"{path.name} is missing"):
+        Bundle.open(bundle_path)
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_changed_program_is_found_when_it_is_loaded(bundle_path: Path) -> None:
+    path = only(bundle_path / "programs")
+    flip(path, -1)
+    bundle = Bundle.open(bundle_path)
+    with pytest.raises(BundleError, match=rf"{path.name}: expected SHA-256 {path.stem}, seen [0-9a-f]{{64}}; copy or"):
+        bundle.program("denoise", bundle.manifest.geometries[0])
+
+
+def test_a_changed_tokenizer_is_found_when_it_is_loaded(bundle_path: Path) -> None:
+    flip(bundle_path / "tokenizer/tokenizer.json", 0)
+    with pytest.raises(BundleError, match=r"tokenizer.json: expected SHA-256"):
+        Bundle.open(bundle_path).tokenizer()
+
+
+@pytest.mark.parametrize(("position", "shard", "names"), [(0, 0, "scale, copy"), (4096, 1, "scale"), (8195, 2, "half")])
+def test_verify_names_the_weights_of_a_changed_shard(bundle_path: Path, position: int, shard: int, names: str) -> None:
+    flip(only(bundle_path / "weights"), position)
+    bundle = Bundle.open(bundle_path)
+    with pytest.raises(BundleError, match=rf"\.bin: shard {shard}, of {names}, does not match its hash; copy or"):
+        bundle.verify()
+
+
+def test_verify_finds_a_change_between_shards_and_in_small_files(bundle_path: Path) -> None:
+    for folder, position in (("weights", 4095), ("programs", 40), ("tokenizer", 3)):
+        path = only(bundle_path / folder)
+        flip(path, position)
+        with pytest.raises(BundleError, match=rf"{path.name}: expected SHA-256"):
+            Bundle.open(bundle_path).verify()
+        flip(path, position)
+    Bundle.open(bundle_path).verify()
+
+
+def test_a_weight_file_cut_after_opening_is_an_error_not_a_crash(bundle_path: Path) -> None:
+    bundle = Bundle.open(bundle_path)
+    only(bundle_path / "weights").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"\.bin: expected 8196 bytes, seen 0"):
+        bundle.shard_bytes(0)
+
+
+def test_a_program_too_large_to_read_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.open(bundle_path)
+    monkeypatch.setattr("mochi_aot.artifacts.reader.MAX_METADATA_BYTES", 10)
+    with pytest.raises(BundleError, match=r"bytes, expected at most 10"):
+        bundle.program("denoise", Geometry(16, 32, 7, {"denoise": 0}))
+
+
+def test_the_manifest_cannot_lead_out_of_the_bundle(bundle_path: Path) -> None:
+    manifest = msgpack.unpackb((bundle_path / MANIFEST_PATH).read_bytes())
+    manifest[2]["files"][0]["path"] = "../../etc/passwd"
+    (bundle_path / MANIFEST_PATH).write_bytes(msgpack.packb(manifest))
+    with pytest.raises(BundleError, match=r"files\[0\]: expected one of programs/.*, seen '\.\./\.\./etc/passwd'"):
+        Bundle.open(bundle_path)

@@ -1,0 +1,162 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mochi_aot.artifacts import Bundle
+from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.schema import Geometry, Manifest, Placement, ProgramInput, ProgramWeight, Weight
+from mochi_aot.artifacts.validate import check_manifest, check_program_fits
+from tests.artifacts.samples import PROGRAM, SPLIT
+
+
+@pytest.fixture
+def manifest(bundle_path: Path) -> Manifest:
+    return Bundle.open(bundle_path).manifest
+
+
+def edited(manifest: Manifest, field: str, index: int, **changes: Any) -> Manifest:
+    """The manifest with some fields changed of one element of a list."""
+    elements = list(getattr(manifest, field))
+    elements[index] = replace(elements[index], **changes)
+    change: dict[str, Any] = {field: elements}
+    return replace(manifest, **change)
+
+
+def first_weight_file(manifest: Manifest) -> int:
+    return manifest.shards[0].file
+
+
+def test_the_sample_passes(manifest: Manifest) -> None:
+    check_manifest(manifest, "m")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "m: format_version differs from 1"),
+        ({"target": ""}, "m: expected a target, seen ''"),
+        ({"target": "os.path"}, "m: expected a target, seen 'os.path'"),
+        ({"mesh": [2]}, "m: mesh: expected [rows, columns], seen [2]"),
+        ({"mesh": []}, "m: mesh: expected [rows, columns], seen []"),
+        ({"mesh": [0, 2]}, "m: mesh: expected [rows, columns], seen [0, 2]"),
+        ({"mesh": [2, 2]}, "m: weight 'scale': expected a shard for each of 2x2 devices, seen 2"),
+        ({"dtype": "float16"}, "m: unknown dtype 'float16'"),
+        ({"step_capacity": 0}, "m: step_capacity: expected at least 1, seen 0"),
+        ({"text_length": -1}, "m: text_length: expected at least 1, seen -1"),
+        ({"geometries": []}, "m: expected a geometry, seen none"),
+        ({"geometries": [Geometry(16, 0, 7, {})]}, "expected positive sizes"),
+        ({"geometries": [Geometry(16, 32, 7, {})] * 2}, "m: geometry (16, 32, 7) occurs twice"),
+        ({"geometries": [Geometry(16, 32, 7, {"train": 0})]}, "unknown role 'train'"),
+        ({"geometries": [Geometry(16, 32, 7, {"decode": 9})]}, "decode: file 9 of 3"),
+        ({"geometries": [Geometry(16, 32, 7, {"decode": -1})]}, "decode: file -1 of 3"),
+        ({"geometries": [Geometry(16, 32, 7, {"decode": 1})]}, "decode: expected a file in programs/, seen weights/"),
+    ],
+)
+def test_header_and_geometries(manifest: Manifest, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError) as error:
+        check_manifest(replace(manifest, **changes), "m")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "expected a name"),
+        ({"name": "copy"}, "weight 'copy' occurs twice"),
+        ({"dtype": "int64"}, "weight 'scale': unknown dtype 'int64'"),
+        ({"dtype": "bfloat16"}, "weight 'scale': expected 24 bytes for bfloat16 [4, 3], seen 48 in shard 0"),
+        ({"local_shape": [3, 4, 0]}, "weight 'scale': expected positive dimensions, seen [3, 4, 0]"),
+        ({"local_shape": [4, 4]}, "weight 'scale': expected 64 bytes for float32 [4, 4], seen 48"),
+        ({"shards": [0]}, "weight 'scale': expected a shard for each of 1x2 devices, seen 1"),
+        ({"shards": [0, 3]}, "weight 'scale': shard 3 of 3"),
+        ({"shards": [0, -1]}, "weight 'scale': shard -1 of 3"),
+    ],
+)
+def test_weights(manifest: Manifest, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError) as error:
+        check_manifest(edited(manifest, "weights", 0, **changes), "m")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"file": 3}, "shards[1]: file 3 of 3"),
+        ({"file": 0}, "shards[1]: expected a file in weights/, seen programs/"),
+        ({"offset": 4095}, "shards[1]: offset: expected a multiple of 4096, seen 4095"),
+        ({"offset": -4096}, "shards[1]: offset: expected a multiple of 4096, seen -4096"),
+        ({"offset": 12288}, "shards[1]: ends at byte 12336 of weights/"),
+        ({"offset": 8192, "nbytes": 5}, "shards[1]: ends at byte 8197 of weights/"),
+        ({"offset": 0}, "two shards overlap at byte 0 of weights/"),
+        ({"nbytes": 0}, "shards[1]: expected a positive size, seen 0"),
+        ({"nbytes": -48}, "shards[1]: expected a positive size, seen -48"),
+        ({"sha256": "00"}, "shards[1]: expected a SHA-256 in hex, seen '00'"),
+    ],
+)
+def test_shards(manifest: Manifest, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError) as error:
+        check_manifest(edited(manifest, "shards", 1, **changes), "m")
+    assert message in str(error.value)
+
+
+def test_equal_shards_are_written_once(manifest: Manifest) -> None:
+    with pytest.raises(BundleError, match=r"m: shard '[0-9a-f]{64}' occurs twice"):
+        check_manifest(edited(manifest, "shards", 1, sha256=manifest.shards[0].sha256), "m")
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda path: "../" + path,
+        lambda path: "/" + path,
+        lambda path: "weights/../" + path,
+        lambda path: path.upper(),
+        lambda path: path + "\n",
+        lambda path: path.replace("weights", "kernels"),
+        lambda path: "tokenizer/other.json",
+        lambda path: "",
+    ],
+)
+def test_no_other_path_may_stand_in_a_manifest(manifest: Manifest, rename: Callable[[str], str]) -> None:
+    index = first_weight_file(manifest)
+    with pytest.raises(BundleError, match=rf"m: files\[{index}\]: expected one of programs/"):
+        check_manifest(edited(manifest, "files", index, path=rename(manifest.files[index].path)), "m")
+
+
+def test_files(manifest: Manifest) -> None:
+    index = first_weight_file(manifest)
+    with pytest.raises(BundleError, match=r"files\[1\]: expected a SHA-256 in hex, seen 'x'"):
+        check_manifest(edited(manifest, "files", index, sha256="x"), "m")
+    with pytest.raises(BundleError, match=r"expected a positive size, seen 0"):
+        check_manifest(edited(manifest, "files", index, nbytes=0), "m")
+    with pytest.raises(BundleError, match=r"m: file 'tokenizer/tokenizer.json' occurs twice"):
+        check_manifest(replace(manifest, files=[*manifest.files, manifest.files[-1]]), "m")
+
+
+def test_a_program_reads_weights_that_are_there(manifest: Manifest) -> None:
+    check_program_fits(PROGRAM, manifest, "p")
+    program = replace(PROGRAM, weights=[ProgramWeight("bias", 1)])
+    with pytest.raises(BundleError, match="p: reads the weight 'bias', which the bundle does not hold"):
+        check_program_fits(program, manifest, "p")
+
+
+def test_placements_cover_the_mesh(manifest: Manifest) -> None:
+    one_axis = replace(SPLIT, placements=[Placement(1, 3)])
+    with pytest.raises(BundleError, match="p: 'x': expected a placement for each of 2 mesh axes, seen 1"):
+        check_program_fits(replace(PROGRAM, inputs=[ProgramInput("x", 0, one_axis, "step")]), manifest, "p")
+    on_rows = replace(SPLIT, placements=[Placement(1, 3), None])
+    with pytest.raises(BundleError, match="p: 'x': 1 devices hold 3 of the 6 positions of dim 1"):
+        check_program_fits(replace(PROGRAM, inputs=[ProgramInput("x", 0, on_rows, "step")]), manifest, "p")
+
+
+def test_a_device_may_hold_nothing_but_padding(manifest: Manifest) -> None:
+    wide = replace(manifest, mesh=[1, 4], weights=[])
+    check_program_fits(replace(PROGRAM, weights=[]), wide, "p")
+
+
+def test_replicas_share_a_shard(manifest: Manifest) -> None:
+    check_manifest(edited(manifest, "weights", 0, shards=[1, 1]), "m")
+    assert Weight("copy", "float32", [4, 3], [0, 0]) in manifest.weights

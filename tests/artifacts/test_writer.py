@@ -1,0 +1,212 @@
+import errno
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mochi_aot.artifacts import Bundle, BundleError, BundleWriter
+from mochi_aot.artifacts.layout import ALIGNMENT
+from mochi_aot.artifacts.schema import Geometry, Instruction, ProgramWeight, Weight
+from tests.artifacts.samples import LEFT, PROGRAM, fill, write_bundle
+
+FIELDS: dict[str, Any] = {
+    "target": "torch",
+    "mesh": [1, 1],
+    "dtype": "float32",
+    "step_capacity": 1,
+    "text_length": 1,
+    "model": {},
+    "checkpoint": {},
+    "versions": {},
+    "geometries": [Geometry(16, 16, 7, {})],
+    "created_by": "test",
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_input_gives_the_same_bytes_and_id_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    first, second = tmp_path / "a", tmp_path / "elsewhere" / "b"
+    assert write_bundle(first) == write_bundle(second) == Bundle.open(first).id
+    assert contents(first) == contents(second)
+    assert write_bundle(tmp_path / "c", created_by="another") != Bundle.open(first).id
+
+
+def test_the_id_does_not_depend_on_the_order_of_free_maps(tmp_path: Path) -> None:
+    ids = []
+    for name, keys in (("a", "xyz"), ("b", "zyx")):
+        with BundleWriter(tmp_path / name) as writer:
+            ids.append(writer.finish(**{**FIELDS, "versions": dict.fromkeys(keys, "1")}))
+    assert ids[0] == ids[1]
+
+
+def test_a_relative_path_is_that_of_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with BundleWriter("b") as writer:
+        (tmp_path / "other").mkdir()
+        monkeypatch.chdir(tmp_path / "other")
+        fill(writer)
+    assert Bundle.open(tmp_path / "b").manifest.target == "torch"
+
+
+def test_equal_bytes_are_written_once(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "b") as writer:
+        assert [writer.add_shard(LEFT), writer.add_shard(LEFT.tobytes()), writer.add_shard(LEFT + 1)] == [0, 0, 1]
+        assert writer.add_program(PROGRAM) == writer.add_program(replace(PROGRAM))
+        assert writer.add_program(replace(PROGRAM, plan="other")) != writer.add_program(PROGRAM)
+        writer.add_weight(Weight("scale", "float32", [12], [0, 1]))
+        writer.finish(**{**FIELDS, "mesh": [1, 2]})
+    bundle = Bundle.open(tmp_path / "b")
+    assert [shard.offset for shard in bundle.manifest.shards] == [0, ALIGNMENT]
+    assert sorted(file.path.split("/")[0] for file in bundle.manifest.files) == ["programs", "programs", "weights"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.integers(1, 9000), min_size=1, max_size=12), limit=st.sampled_from([1, 4096, 10_000, 1 << 20]))
+def test_files_stay_within_the_limit_and_shards_read_back(
+    sizes: list[int], limit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("weights") / "b"
+    # Each content has its own first byte, so that all differ.
+    data = [bytes([index]) + bytes([7]) * (size - 1) for index, size in enumerate(sizes)]
+    with BundleWriter(path, file_bytes=limit) as writer:
+        for index, piece in enumerate(data):
+            writer.add_weight(Weight(f"w{index}", "uint8", [len(piece)], [writer.add_shard(piece)]))
+        writer.finish(**FIELDS)
+    bundle = Bundle.open(path)
+    bundle.verify()
+    assert [bundle.shard_bytes(index).tobytes() for index in range(len(data))] == data
+    for index, file in enumerate(bundle.manifest.files):
+        shards = [shard for shard in bundle.manifest.shards if shard.file == index]
+        assert file.nbytes <= limit or len(shards) == 1
+    places = [(shard.file, shard.offset) for shard in bundle.manifest.shards]
+    assert places == sorted(places)  # in the order added
+
+
+def test_a_shard_that_is_not_contiguous_is_the_callers_error(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "b") as writer, pytest.raises((TypeError, ValueError)):
+        writer.add_shard(np.zeros((4, 4), np.float32)[:, :2])
+
+
+def test_a_bundle_without_weights_has_no_such_folder(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "b") as writer:
+        writer.finish(**FIELDS)
+    assert list(contents(tmp_path / "b")) == ["manifest.msgpack"]
+    Bundle.open(tmp_path / "b").verify()
+
+
+def test_an_existing_bundle_is_kept_unless_forced(tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    old = write_bundle(path)
+    with pytest.raises(BundleError, match=r"b exists; choose another path, or use --force to replace a bundle"):
+        write_bundle(path)
+    assert Bundle.open(path).id == old
+    new = write_bundle(path, force=True, created_by="another")
+    assert Bundle.open(path).id == new != old
+    assert [found.name for found in tmp_path.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("finished", [False, True])
+def test_an_interruption_leaves_the_disk_as_it_was(
+    tmp_path: Path, error: type[BaseException], finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any moment: while shards are written, and in the middle of the final sync over an old bundle."""
+    path = tmp_path / "b"
+    write_bundle(path)
+    before = contents(tmp_path)
+
+    def interrupt(*_: object) -> None:
+        raise error
+
+    with pytest.raises(error), BundleWriter(path, force=True) as writer:
+        writer.add_shard(LEFT)
+        if finished:
+            monkeypatch.setattr(os, "fsync", interrupt)
+            fill(writer, created_by="another")
+        raise error
+    assert contents(tmp_path) == before
+    assert [found.name for found in tmp_path.iterdir()] == ["b"]
+
+
+def test_leaving_without_finish_leaves_nothing(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "b") as writer:
+        writer.add_program(PROGRAM)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "write"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if call == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(BundleError, match=rf"^cannot write {tmp_path}/b: No space left on device$"):
+        write_bundle(tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+LIMITED = """
+import resource, signal, sys
+from mochi_aot.artifacts import BundleError, BundleWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with BundleWriter(sys.argv[1]) as writer:
+        for value in range(20):
+            writer.add_shard(bytes([value]) * 10_000)
+except BundleError as error:
+    print(error)
+"""
+
+
+def test_a_weight_file_that_the_system_stops_is_one_line(tmp_path: Path) -> None:
+    """The kernel's own limit on a file's size stands in for a full disk: the write is cut short, then refused."""
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "b")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"cannot write {tmp_path}/b: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_programs_are_refused_when_added(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "b") as writer:
+        broken = replace(PROGRAM, instructions=[Instruction("add", [9], [3], {}, [], "")])
+        with pytest.raises(BundleError, match=r"program 'denoise': instruction 0 \(add\): uses value 9 before it is"):
+            writer.add_program(broken)
+        with pytest.raises(BundleError, match=r"program 'denoise': plan: expected str, seen nothing"):
+            writer.add_program(replace(PROGRAM, plan=None))  # type: ignore[arg-type]
+
+
+def test_the_writer_runs_the_readers_checks(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BundleError, match="program 'denoise': reads the weight 'scale'"),
+        BundleWriter(tmp_path / "a") as writer,
+    ):
+        writer.add_program(replace(PROGRAM, inputs=PROGRAM.inputs))
+        writer.finish(**{**FIELDS, "mesh": [1, 2]})
+    with pytest.raises(BundleError, match="manifest: weight 'w': shard 0 of 0"), BundleWriter(tmp_path / "b") as writer:
+        writer.add_weight(Weight("w", "float32", [1], [0]))
+        writer.finish(**FIELDS)
+    with (
+        pytest.raises(BundleError, match="manifest: mesh: expected list, seen tuple"),
+        BundleWriter(tmp_path / "c") as writer,
+    ):
+        writer.finish(**{**FIELDS, "mesh": (1, 1)})
+    with pytest.raises(BundleError, match="devices hold 3 of the 6 positions"), BundleWriter(tmp_path / "d") as writer:
+        writer.add_program(replace(PROGRAM, weights=[ProgramWeight("w", 1)]))
+        writer.add_weight(Weight("w", "float32", [4, 3], [writer.add_shard(LEFT)]))
+        writer.finish(**FIELDS)
+    assert list(tmp_path.iterdir()) == []
