@@ -1,0 +1,7 @@
+"""What can be wrong with a checkpoint."""
+
+from mochi_aot.artifacts.errors import MochiError
+
+
+class CheckpointError(MochiError):
+    """A checkpoint that is absent, damaged, of an unknown layout, or not the model that its sizes promise."""

@@ -1,0 +1,98 @@
+"""Genmo's layout: dit.safetensors, decoder.safetensors and encoder.safetensors in one folder, without any config.
+
+q, k and v are stacked on dim 0, and so are the two halves of a SwiGLU, gate first.
+"""
+
+from mochi_aot.compiler.checkpoint.naming import (
+    decoder_shapes,
+    dit_shapes,
+    encoder_shapes,
+    modulations,
+)
+from mochi_aot.compiler.checkpoint.table import Source, Table
+from mochi_aot.compiler.reference.config import DiTConfig, VAEConfig
+
+COMPONENTS = ("dit", "decoder", "encoder")  # each is the file <component>.safetensors
+
+
+def dit_sources(config: DiTConfig) -> list[Source]:
+    """The tensors of dit.safetensors."""
+    table = Table("dit", dit_shapes(config))
+    table.add("pos_frequencies", "dit.pos_frequencies")
+    table.module("x_embedder.proj", "dit.patch_embed", tail=(config.in_channels, config.patch, config.patch))
+    table.module("t_embedder.mlp.0", "dit.time_embed.fc1")
+    table.module("t_embedder.mlp.2", "dit.time_embed.fc2")
+    for name in ("to_kv", "to_q", "to_out"):
+        table.module(f"t5_y_embedder.{name}", f"dit.caption_pool.{name}")
+    table.module("t5_yproj", "dit.caption_proj")
+    for block in range(config.layers):
+        _add_block(table, config, block)
+    table.module("final_layer.mod", "dit.final.shift", "dit.final.scale")
+    table.module("final_layer.linear", "dit.final.proj")
+    return table.sources
+
+
+def decoder_sources(config: VAEConfig) -> list[Source]:
+    """The tensors of decoder.safetensors: blocks.0 is conv_in and block_in, the last block is block_out."""
+    table = Table("decoder", decoder_shapes(config))
+    res = config.decoder_res[::-1]
+    table.module("blocks.0.0", "decoder.conv_in", tail=(config.latent_channels, 1, 1, 1))
+    for index in range(res[0]):
+        _add_resnet(table, f"blocks.0.{index + 1}", f"decoder.block_in.{index}")
+    for stage in range(len(res) - 2):
+        for index in range(res[stage + 1]):
+            _add_resnet(table, f"blocks.{stage + 1}.blocks.{index}", f"decoder.up.{stage}.res.{index}")
+        table.module(f"blocks.{stage + 1}.proj", f"decoder.up.{stage}.proj")
+    for index in range(res[-1]):
+        _add_resnet(table, f"blocks.{len(res) - 1}.{index}", f"decoder.block_out.{index}")
+    table.module("output_proj", "decoder.proj_out")
+    return table.sources
+
+
+def encoder_sources(config: VAEConfig) -> list[Source]:
+    """The tensors of encoder.safetensors: layers are proj_in, block_in's blocks, the stages, block_out's blocks."""
+    table = Table("encoder", encoder_shapes(config))
+    res = config.encoder_res
+    table.module("layers.0", "encoder.proj_in")
+    for index in range(res[0]):
+        _add_resnet(table, f"layers.{1 + index}", f"encoder.block_in.{index}")
+    first = 1 + res[0]
+    for stage in range(len(res) - 2):
+        key, name = f"layers.{first + stage}.layers", f"encoder.down.{stage}"
+        table.module(f"{key}.0", f"{name}.conv")
+        for index in range(res[stage + 1]):
+            _add_resnet(table, f"{key}.{1 + index}", f"{name}.res.{index}")
+            _add_attention(table, f"{key}.{1 + index}", f"{name}.attn.{index}")
+    first += len(res) - 2
+    for index in range(res[-1]):
+        _add_resnet(table, f"layers.{first + index}", f"encoder.block_out.res.{index}")
+        _add_attention(table, f"layers.{first + index}", f"encoder.block_out.attn.{index}")
+    table.module("output_norm", "encoder.norm_out")
+    table.module("output_proj", "encoder.proj_out")
+    return table.sources
+
+
+def _add_block(table: Table, config: DiTConfig, block: int) -> None:
+    key, name = f"blocks.{block}", f"dit.blocks.{block}"
+    last = block == config.layers - 1
+    for stream in "xy":
+        mods = modulations(block, config.layers, stream)
+        table.module(f"{key}.mod_{stream}", *(f"{name}.mod_{stream}.{mod}" for mod in mods))
+        table.module(f"{key}.attn.qkv_{stream}", *(f"{name}.attn.{part}_{stream}" for part in "qkv"))
+        for part in "qk":
+            table.module(f"{key}.attn.{part}_norm_{stream}", f"{name}.attn.{part}_norm_{stream}")
+    for stream in "x" if last else "xy":
+        table.module(f"{key}.attn.proj_{stream}", f"{name}.attn.proj_{stream}")
+        table.module(f"{key}.mlp_{stream}.w1", f"{name}.mlp_{stream}.gate", f"{name}.mlp_{stream}.up")
+        table.module(f"{key}.mlp_{stream}.w2", f"{name}.mlp_{stream}.down")
+
+
+def _add_resnet(table: Table, key: str, name: str) -> None:
+    for position, module in ((0, "norm1"), (2, "conv1"), (3, "norm2"), (5, "conv2")):
+        table.module(f"{key}.stack.{position}", f"{name}.{module}")
+
+
+def _add_attention(table: Table, key: str, name: str) -> None:
+    table.module(f"{key}.attn_block.norm", f"{name}.norm")
+    table.module(f"{key}.attn_block.attn.qkv", f"{name}.q", f"{name}.k", f"{name}.v")
+    table.module(f"{key}.attn_block.attn.out", f"{name}.out")

@@ -1,0 +1,74 @@
+"""A layout as data: which tensor of which component holds which parameters, and in which order.
+
+A tensor in a file is one or more parameters stacked on dim 0, perhaps in another shape. The reader takes rows out of
+it, the writer stacks them again; both follow the same table.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from mochi_aot.compiler.checkpoint.naming import Shape, Shapes
+
+
+@dataclass(frozen=True)
+class Source:
+    """One tensor of a layout: `parts` are the canonical names stacked on dim 0, `shape` is the shape in the file.
+
+    `alias` is another key under which the same tensor may stand, instead or as well.
+    """
+
+    component: str
+    key: str
+    shape: Shape
+    parts: tuple[str, ...]
+    alias: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a parameter is: rows [start, stop) of a source, then reshaped to `shape`."""
+
+    source: Source
+    start: int
+    stop: int
+    shape: Shape
+
+
+class Table:
+    """Collects the sources of one component; the shapes come from the canonical parameters."""
+
+    def __init__(self, component: str, shapes: Shapes) -> None:
+        self.sources: list[Source] = []
+        self._component = component
+        self._shapes = shapes
+
+    def add(self, key: str, *parts: str, tail: Shape | None = None) -> None:
+        """Tensor `key` is `parts` stacked; `tail` is its shape past dim 0 where it is not the parameter's own."""
+        rows = sum(self._shapes[part][0] for part in parts)
+        inner = self._shapes[parts[0]][1:] if tail is None else tail
+        self.sources.append(Source(self._component, key, (rows, *inner), parts))
+
+    def module(self, key: str, *names: str, tail: Shape | None = None) -> None:
+        """The weight of modules `names`, and the bias where there is one, stacked under `key`."""
+        self.add(f"{key}.weight", *(f"{name}.weight" for name in names), tail=tail)
+        if f"{names[0]}.bias" in self._shapes:
+            self.add(f"{key}.bias", *(f"{name}.bias" for name in names))
+
+
+def entries(sources: Iterable[Source], shapes: Mapping[str, Shape]) -> dict[str, Entry]:
+    """Canonical name -> where it is. Raises ValueError where a table does not hold each parameter exactly once."""
+    found: dict[str, Entry] = {}
+    for source in sources:
+        row = 0
+        for part in source.parts:
+            shape = shapes[part]
+            if part in found:
+                raise ValueError(f"{part} is in {found[part].source.key} and in {source.key}")
+            found[part] = Entry(source, row, row + shape[0], shape)
+            row += shape[0]
+        if prod(source.shape) != sum(prod(shapes[part]) for part in source.parts):
+            raise ValueError(f"{source.key} {source.shape} does not hold exactly {source.parts}")
+    if absent := shapes.keys() - found.keys():
+        raise ValueError(f"no source for {sorted(absent)}")
+    return {name: found[name] for name in shapes}

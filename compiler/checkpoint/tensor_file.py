@@ -1,0 +1,90 @@
+"""One safetensors file: validated when opened, read by rows.
+
+Rows are read into fresh memory rather than mapped, so the memory of a process that streams a model is that of one
+tensor and not that of every page it ever touched.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.naming import Shape
+
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # what weights are published in
+DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+_LENGTH_BYTES = 8  # a file starts with the length of its JSON header, little endian
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What the header says of a tensor; `offset` counts from the start of the file."""
+
+    dtype: str
+    shape: Shape
+    offset: int
+    nbytes: int
+
+
+class TensorFile:
+    """The tensors of one safetensors file. The file stays open as long as this object lives."""
+
+    def __init__(self, path: Path) -> None:
+        """Open and validate. Raises CheckpointError naming the file if it is absent, truncated or malformed."""
+        self.path = path
+        try:
+            with safe_open(path, framework="pt"):  # the format's own validator: header, offsets, file size
+                pass
+            self._file = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing: the checkpoint is incomplete") from None
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again") from error
+        self.nbytes = os.fstat(self._file.fileno()).st_size
+        length = int.from_bytes(self._pread(0, _LENGTH_BYTES), "little")
+        self.header = self._pread(_LENGTH_BYTES, length)
+        self.tensors = _parse(self.header, _LENGTH_BYTES + length)
+
+    def read_rows(self, key: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop) of tensor `key`, as stored: [stop - start, *shape[1:]]. Raises CheckpointError."""
+        info = self.tensors[key]
+        row = info.nbytes // info.shape[0]
+        tensor = torch.empty((stop - start, *info.shape[1:]), dtype=DTYPES[info.dtype])
+        self._read_into(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()), info.offset + start * row)
+        return tensor
+
+    def sample(self, count: int, nbytes: int) -> Iterator[bytes]:
+        """`count` pieces of at most `nbytes`, evenly spread from the start of the file to its end."""
+        last = max(self.nbytes - nbytes, 0)
+        for number in range(count):
+            offset = last * number // (count - 1)
+            yield self._pread(offset, min(nbytes, self.nbytes - offset))
+
+    def _pread(self, offset: int, nbytes: int) -> bytes:
+        buffer = bytearray(nbytes)
+        self._read_into(memoryview(buffer), offset)
+        return bytes(buffer)
+
+    def _read_into(self, view: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(view):  # one call reads at most 2 GiB
+            count = os.preadv(self._file.fileno(), [view[done:]], offset + done)
+            if count == 0:
+                raise CheckpointError(f"{self.path} became shorter while it was read: copy it again")
+            done += count
+
+
+def _parse(header: bytes, data: int) -> dict[str, TensorInfo]:
+    """The tensors of a validated header; `data` is where the tensors' bytes start in the file."""
+    tensors = {}
+    for key, value in json.loads(header).items():
+        if key != "__metadata__":
+            begin, end = value["data_offsets"]
+            tensors[key] = TensorInfo(value["dtype"], tuple(value["shape"]), data + begin, end - begin)
+    return tensors

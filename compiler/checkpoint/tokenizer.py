@@ -1,0 +1,50 @@
+"""T5's tokenizer as one JSON file that the `tokenizers` library loads without transformers."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from mochi_aot.compiler.checkpoint.errors import CheckpointError
+
+JSON, SENTENCEPIECE = "tokenizer.json", "spiece.model"
+END = "</s>"
+
+
+def find_tokenizer(folders: Iterable[Path]) -> Path:
+    """The first of `folders` that holds a tokenizer. Raises CheckpointError if none does."""
+    candidates = list(folders)
+    for folder in candidates:
+        if any((folder / name).is_file() for name in (JSON, SENTENCEPIECE)):
+            return folder
+    names = ", ".join(dict.fromkeys(str(folder) for folder in candidates))
+    raise CheckpointError(f"no tokenizer ({JSON} or {SENTENCEPIECE}) in any of {names}")
+
+
+def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> bytes:
+    """The tokenizer in `folder` as the bytes of a tokenizer.json: the file as it is, or converted from spiece.model.
+
+    Raises CheckpointError if it cannot be read, does not end a prompt with </s>, or knows tokens past `vocab_size`.
+    """
+    path = Path(folder) / JSON
+    if not path.is_file():
+        path = Path(folder) / SENTENCEPIECE
+    try:
+        data = path.read_bytes() if path.name == JSON else _convert(path.parent)
+        tokenizer = Tokenizer.from_buffer(data)
+    except Exception as error:  # both libraries raise bare Exception for malformed files
+        raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
+    if tokenizer.encode("a prompt").tokens[-1:] != [END]:
+        raise CheckpointError(f"{path} does not end a prompt with {END}: it is not T5's tokenizer")
+    if vocab_size is not None and tokenizer.get_vocab_size() > vocab_size:
+        raise CheckpointError(
+            f"{path} has {tokenizer.get_vocab_size()} tokens, but the text encoder has embeddings for {vocab_size}"
+        )
+    return data
+
+
+def _convert(folder: Path) -> bytes:
+    """tokenizer.json for the spiece.model in `folder`, by transformers' own converter."""
+    from transformers import T5Tokenizer  # takes seconds to import, and only old folders need it
+
+    return T5Tokenizer.from_pretrained(folder).backend_tokenizer.to_str().encode()

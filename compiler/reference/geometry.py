@@ -1,0 +1,37 @@
+"""The size of a video and of its latent."""
+
+import math
+from dataclasses import dataclass
+
+from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.compiler.reference.config import MochiConfig
+
+
+class GeometryError(MochiError):
+    """A video size that the model cannot make."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Height and width in pixels, and the number of frames."""
+
+    height: int
+    width: int
+    frames: int
+
+    def latent_size(self, config: MochiConfig) -> tuple[int, int, int]:
+        """Latent frames, rows and columns. Raises GeometryError if the video does not divide into latent patches."""
+        time, space = math.prod(config.vae.time_factors), math.prod(config.vae.space_factors)
+        multiple = space * config.dit.patch
+        for name, size in (("height", self.height), ("width", self.width)):
+            if size <= 0 or size % multiple:
+                raise GeometryError(f"geometry {self}: {name} {size} is not a positive multiple of {multiple}")
+        if self.frames <= 0 or (self.frames - 1) % time:
+            below = max(self.frames - 1, 0) // time * time + 1
+            raise GeometryError(
+                f"geometry {self}: {self.frames} frames is not {time}k+1; the nearest are {below} and {below + time}"
+            )
+        return (self.frames - 1) // time + 1, self.height // space, self.width // space
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}x{self.frames}"

@@ -1,0 +1,127 @@
+"""The modules that are traced: one for each thing a host does with the model.
+
+Batch is 1. Parameters have the canonical names: `dit.`, `decoder.`, `encoder.`, `text.` and the module's own.
+`example_inputs` gives, by name and in order, inputs of the right shapes and dtypes, all zero.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mochi_aot.compiler.reference import ops
+from mochi_aot.compiler.reference.config import MochiConfig
+from mochi_aot.compiler.reference.dit import AsymmDiT, unpatchify
+from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.compiler.reference.text import build_text_encoder, encode_text
+from mochi_aot.compiler.reference.vae import channel_constant
+from mochi_aot.compiler.reference.vae_decoder import Decoder
+from mochi_aot.compiler.reference.vae_encoder import Encoder
+
+
+class EncodeText(nn.Module):
+    """Token ids to prompt embeddings."""
+
+    def __init__(self, config: MochiConfig, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config = config
+        self.text = build_text_encoder(config.text, dtype)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """input_ids: int32 [1, L]; attention_mask: bool [1, L]. Returns [1, L, caption_width]."""
+        return encode_text(self.text, input_ids, attention_mask)
+
+    def example_inputs(self) -> dict[str, Tensor]:
+        length = self.config.text_length
+        return {
+            "input_ids": torch.zeros(1, length, dtype=torch.int32),
+            "attention_mask": torch.zeros(1, length, dtype=torch.bool),
+        }
+
+
+class DenoiseStep(nn.Module):
+    """One guided Euler step from sigma to next_sigma."""
+
+    def __init__(self, config: MochiConfig, geometry: Geometry, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config, self.latent_size = config, geometry.latent_size(config)
+        self.dit = AsymmDiT(config.dit, dtype)
+
+    def forward(
+        self,
+        latents: Tensor,
+        sigma: Tensor,
+        next_sigma: Tensor,
+        guidance_scale: Tensor,
+        prompt_embeds: Tensor,
+        prompt_attention_mask: Tensor,
+        negative_prompt_embeds: Tensor,
+        negative_prompt_attention_mask: Tensor,
+    ) -> Tensor:
+        """z + (sigma - next_sigma) * v, with v = v_negative + guidance_scale * (v_prompt - v_negative), in float32.
+
+        latents: float32 [1, C, T, h, w]; sigma, next_sigma, guidance_scale: float32 [1], sigma from 1 (noise) to 0;
+        prompts: [1, L, caption_width]; masks: bool [1, L]. Returns the next latents.
+        """
+        caption = torch.cat([negative_prompt_embeds, prompt_embeds])
+        caption_mask = torch.cat([negative_prompt_attention_mask, prompt_attention_mask])
+        timestep = (sigma - 1.0) * -1000.0  # the model's time runs from 0 (noise) to 1000
+        tokens = self.dit(latents, timestep, caption, caption_mask).float()
+        negative, positive = tokens.chunk(2)
+        guided = negative + guidance_scale * (positive - negative)
+        velocity = unpatchify(guided, self.latent_size, self.config.dit.patch)
+        return latents + (sigma - next_sigma) * velocity
+
+    def example_inputs(self) -> dict[str, Tensor]:
+        length, dit = self.config.text_length, self.config.dit
+        embeds = torch.zeros(1, length, dit.caption_width, dtype=self.dit.dtype)
+        mask = torch.zeros(1, length, dtype=torch.bool)
+        return {
+            "latents": torch.zeros(1, dit.in_channels, *self.latent_size),
+            "sigma": torch.zeros(1),
+            "next_sigma": torch.zeros(1),
+            "guidance_scale": torch.zeros(1),
+            "prompt_embeds": embeds,
+            "prompt_attention_mask": mask,
+            "negative_prompt_embeds": embeds.clone(),
+            "negative_prompt_attention_mask": mask.clone(),
+        }
+
+
+class Decode(nn.Module):
+    """Latents, as the sampler sees them, to frames."""
+
+    def __init__(self, config: MochiConfig, geometry: Geometry, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config, self.dtype, self.latent_size = config.vae, dtype, geometry.latent_size(config)
+        self.decoder = Decoder(config.vae, dtype)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """latents: float32 [1, C, T, h, w]. Returns uint8 [F, H, W, 3]."""
+        mean, std = channel_constant(self.config.latents_mean), channel_constant(self.config.latents_std)
+        z = latents.permute(0, 2, 3, 4, 1) * std + mean
+        video = self.decoder(ops.annotate(z.to(self.dtype), "latent_video"))
+        unit = (video.float().squeeze(0) * 0.5 + 0.5).clamp(0.0, 1.0)
+        return (unit * 255.0).round().to(torch.uint8)
+
+    def example_inputs(self) -> dict[str, Tensor]:
+        return {"latents": torch.zeros(1, self.config.latent_channels, *self.latent_size)}
+
+
+class EncodeVideo(nn.Module):
+    """Frames to latents, as the sampler sees them: the mean of the posterior, normalised."""
+
+    def __init__(self, config: MochiConfig, geometry: Geometry, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        geometry.latent_size(config)  # refuses a size that does not divide
+        self.config, self.geometry = config.vae, geometry
+        self.encoder = Encoder(config.vae, dtype)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """frames: uint8 [F, H, W, 3]. Returns float32 [1, C, T, h, w]."""
+        mean, std = channel_constant(self.config.latents_mean), channel_constant(self.config.latents_std)
+        video = ops.annotate(frames.float().unsqueeze(0) / 127.5 - 1.0, "pixel_video")
+        latents = (self.encoder(video).float() - mean) / std
+        return latents.permute(0, 4, 1, 2, 3)
+
+    def example_inputs(self) -> dict[str, Tensor]:
+        size = self.geometry
+        return {"frames": torch.zeros(size.frames, size.height, size.width, 3, dtype=torch.uint8)}
