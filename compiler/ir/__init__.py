@@ -1,0 +1,1 @@
+"""The intermediate representation: typed SSA programs, their text form, verifier and interpreter."""

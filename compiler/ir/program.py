@@ -1,0 +1,116 @@
+"""Programs: inputs with rates, parameters with recipes, operations in order, named outputs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mochi_aot.compiler.ir.types import TensorType
+
+Attr = int | float | bool | str | None | list[int] | list[list[int]]
+Attrs = dict[str, Attr]
+
+# How often a value changes, slowest first. A value's rate is the fastest of what it is computed from.
+RATES = ("geometry", "prompt", "step", "latent")
+
+
+@dataclass(eq=False)
+class Value:
+    """One SSA value. Identity is the object; `name` is unique within a program."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(eq=False)
+class Op:
+    """One operation. `loc` is where in the reference it came from, `file:line` or a pass's name."""
+
+    opcode: str
+    operands: list[Value]
+    results: list[Value]
+    attrs: Attrs = field(default_factory=dict)
+    loc: str = ""
+
+    @property
+    def result(self) -> Value:
+        (value,) = self.results
+        return value
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Recipe: the tensor of this canonical name, cast to the parameter's dtype."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """Recipe: an array known when tracing."""
+
+    array: np.ndarray
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Recipe: an output of another program, which the compiler runs once."""
+
+    program: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Recipe: local pieces joined along `dim`, each made by its own recipe under its own type."""
+
+    parts: tuple[tuple["Recipe", TensorType], ...]
+    dim: int
+
+
+Recipe = Checkpoint | Constant | Computed | Concat
+
+
+@dataclass(eq=False)
+class Input:
+    value: Value
+    rate: str
+
+
+@dataclass(eq=False)
+class Param:
+    value: Value
+    recipe: Recipe
+
+
+@dataclass(eq=False)
+class Output:
+    name: str
+    value: Value
+
+
+@dataclass(eq=False)
+class Program:
+    """A straight-line SPMD program. `mesh` is None until it is partitioned."""
+
+    name: str
+    inputs: list[Input] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    mesh: tuple[int, int] | None = None
+
+    def values(self) -> Iterator[Value]:
+        """Every value in definition order."""
+        yield from (i.value for i in self.inputs)
+        yield from (p.value for p in self.params)
+        for op in self.ops:
+            yield from op.results
+
+    def users(self) -> dict[Value, list[Op]]:
+        """The ops that read each value; outputs are not users."""
+        table: dict[Value, list[Op]] = {value: [] for value in self.values()}
+        for op in self.ops:
+            for operand in op.operands:
+                table[operand].append(op)
+        return table

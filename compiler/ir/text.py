@@ -1,0 +1,115 @@
+"""The text form of programs: one line an op, read back by `parser.parse`. Constants' data travel beside the text."""
+
+import hashlib
+import json
+
+import numpy as np
+
+from mochi_aot.compiler.ir.program import (
+    Attrs,
+    Checkpoint,
+    Computed,
+    Constant,
+    Input,
+    Op,
+    Output,
+    Param,
+    Program,
+    Recipe,
+    Value,
+)
+from mochi_aot.compiler.ir.types import Partial, Placement, Shard, TensorType
+
+DTYPE_NAMES = {"float32": "f32", "bfloat16": "bf16", "int32": "i32", "bool": "bool", "uint8": "u8"}
+
+
+def to_text(program: Program) -> str:
+    """The whole program as text."""
+    mesh = f" mesh={program.mesh[0]}x{program.mesh[1]}" if program.mesh else ""
+    lines = [f"program @{program.name}{mesh} {{"]
+    lines += [f"  {input_text(item)}" for item in program.inputs]
+    lines += [f"  {param_text(param)}" for param in program.params]
+    lines += [f"  {op_text(op)}" for op in program.ops]
+    lines += [f"  {output_text(output)}" for output in program.outputs]
+    return "\n".join([*lines, "}", ""])
+
+
+def input_text(item: Input) -> str:
+    """One input on one line, as in `to_text`; errors quote it."""
+    return f"input {_definition(item.value)} rate={item.rate}"
+
+
+def param_text(param: Param) -> str:
+    """One parameter on one line, as in `to_text`; errors quote it."""
+    return f"param {_definition(param.value)} = {recipe_text(param.recipe)}"
+
+
+def output_text(output: Output) -> str:
+    """One output on one line, as in `to_text`; errors quote it."""
+    return f"return {json.dumps(output.name)} %{output.value.name}"
+
+
+def op_text(op: Op) -> str:
+    """One op on one line, as in `to_text`; errors quote it."""
+    results = ", ".join(f"%{value.name}" for value in op.results)
+    operands = ", ".join(f"%{value.name}" for value in op.operands)
+    attrs = f" {attrs_text(op.attrs)}" if op.attrs else ""
+    types = ", ".join(type_text(value.type) for value in op.results)
+    loc = f"  loc {json.dumps(op.loc)}" if op.loc else ""
+    return f"{results} = {op.opcode}({operands}){attrs} : {types}{loc}"
+
+
+def attrs_text(attrs: Attrs) -> str:
+    """Attributes with JSON values: `{dims=[0, 2], scale=0.125}`."""
+    return "{" + ", ".join(f"{key}={json.dumps(value, default=repr)}" for key, value in attrs.items()) + "}"
+
+
+def type_text(type: TensorType) -> str:
+    """A type: `f32[1,512]`, and in a partitioned program `f32[1,512]{R,S(1:128)}`."""
+    placements = "{" + ",".join(_placement_text(p) for p in type.placements) + "}" if type.placements else ""
+    return f"{DTYPE_NAMES.get(type.dtype, type.dtype)}[{','.join(map(str, type.shape))}]{placements}"
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe; a constant is named by the hash that `constants_of` files it under."""
+    if isinstance(recipe, Checkpoint):
+        return f"checkpoint({json.dumps(recipe.name)})"
+    if isinstance(recipe, Computed):
+        return f"computed({json.dumps(recipe.program)}, {json.dumps(recipe.output)})"
+    if isinstance(recipe, Constant):
+        return f"constant({json.dumps(constant_key(recipe.array))})"
+    parts = ", ".join(f"{recipe_text(part)} : {type_text(type)}" for part, type in recipe.parts)
+    return f"concat({recipe.dim}, [{parts}])"
+
+
+def constants_of(program: Program) -> dict[str, np.ndarray]:
+    """The arrays of all constants in the program, by the keys that its text has."""
+    table: dict[str, np.ndarray] = {}
+
+    def collect(recipe: Recipe) -> None:
+        if isinstance(recipe, Constant):
+            table[constant_key(recipe.array)] = recipe.array
+        elif not isinstance(recipe, Checkpoint | Computed):
+            for part, _ in recipe.parts:
+                collect(part)
+
+    for param in program.params:
+        collect(param.recipe)
+    return table
+
+
+def constant_key(array: np.ndarray) -> str:
+    """The first 16 hex digits of SHA-256 over dtype, shape and contents."""
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def _definition(value: Value) -> str:
+    return f"%{value.name} : {type_text(value.type)}"
+
+
+def _placement_text(placement: Placement) -> str:
+    if isinstance(placement, Shard):
+        return f"S({placement.dim}:{placement.chunk})"
+    return "P" if isinstance(placement, Partial) else "R"
