@@ -1,0 +1,44 @@
+"""What a backend must do. It knows devices and numbers; which programs run, and when, is the session's business."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from mochi_aot.artifacts.dtypes import DTYPES
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Program, TensorSpec
+
+# A tensor on all devices of a mesh: opaque to the caller, and never changed once it is made.
+Value = Any
+
+
+class Executable(Protocol):
+    """A program that is ready to run."""
+
+    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """Outputs by name. `inputs` may hold more than the program reads. BackendError names the failing op."""
+
+
+class Backend(Protocol):
+    """A mesh of devices that hold weights and values. All errors are BackendError, but for those of the bundle."""
+
+    def load_weights(self, bundle: Bundle, names: Iterable[str]) -> None:
+        """Put these weights of the bundle on the devices."""
+
+    def free_weights(self, names: Iterable[str]) -> None:
+        """Forget these weights; names that are not loaded are ignored."""
+
+    def load_program(self, program: Program) -> Executable:
+        """Resolve a program's instructions once. Its weights may be loaded later, but before it runs."""
+
+    def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
+        """Copy a whole array of spec.shape and host_dtype(spec.dtype) to the devices, as spec.placements say."""
+
+    def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
+        """The inverse of upload: a new array of spec.shape, without padding."""
+
+
+def host_dtype(dtype: str) -> np.dtype:
+    """The numpy dtype in which values enter and leave a backend; bfloat16, unknown to numpy, crosses as float32."""
+    return DTYPES["float32" if dtype == "bfloat16" else dtype].storage

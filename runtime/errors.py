@@ -1,0 +1,27 @@
+"""The kinds of problem that a user of the runtime can cause or meet."""
+
+from mochi_aot.artifacts.errors import MochiError
+
+
+class OptionError(MochiError):
+    """An option, or a combination of options, that cannot be run."""
+
+
+class InputFileError(MochiError):
+    """A file given as input that cannot be read, or does not hold what is needed."""
+
+
+class OutputError(MochiError):
+    """A file that cannot be written where it was asked for."""
+
+
+class VideoError(MochiError):
+    """ffmpeg could not make the video."""
+
+
+class BackendError(MochiError):
+    """A backend cannot be used here, or failed to run a program."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user asked to stop; raised between two steps, never inside one."""

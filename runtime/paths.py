@@ -1,0 +1,40 @@
+"""Files that appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mochi_aot.runtime.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary sibling of `path` to write to, renamed to `path` at the end, or removed on any exception."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: Path, force: bool) -> None:
+    """Raises OutputError unless `path` can be written: its folder exists and takes files, and it is not there yet.
+
+    With `force` an existing file is fine.
+    """
+    if path.is_dir():
+        raise OutputError(f"the output {path} is a folder; give a file name in it")
+    if not force and path.exists():
+        raise OutputError(f"the output {path} exists; give another name, or --force to replace it")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"the output folder {folder} does not exist; create it first")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"the output folder {folder} cannot be written to: {error.strerror}") from None

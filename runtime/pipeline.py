@@ -1,0 +1,204 @@
+"""A prompt to frames: runs a bundle's programs one after the other on a backend."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Geometry, Program
+from mochi_aot.runtime.backend import Backend, Executable, Value
+from mochi_aot.runtime.errors import OptionError
+from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
+from mochi_aot.runtime.programs import load_programs
+from mochi_aot.runtime.targets import open_backend
+from mochi_aot.runtime.tensor_files import Embedding
+from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
+
+_KEPT_EMBEDDINGS = 32  # prompts; 4 MiB each at full size
+
+StepCallback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Device values that steer the denoising of one video: per prompt, and a table per `capacity` steps."""
+
+    geometry: Geometry
+    steps: int
+    capacity: int
+    prompt: Mapping[str, Value]
+    tables: list[Mapping[str, Value]]
+
+
+def step_chunks(sigmas: np.ndarray, guidance_scale: float, capacity: int) -> list[dict[str, np.ndarray]]:
+    """Returns the host inputs of prepare_steps, `capacity` steps at a time.
+
+    sigmas: float32 [steps + 1]. Each chunk has sigma, next_sigma and guidance_scale, float32 [capacity]; the last one
+    is filled up by repeating the last step, whose surplus rows are never selected.
+    """
+    steps = len(sigmas) - 1
+    chunks = []
+    for start in range(0, steps, capacity):
+        rows = np.minimum(np.arange(start, start + capacity), steps - 1)
+        scale = np.full(capacity, guidance_scale, np.float32)
+        chunks.append({"sigma": sigmas[rows], "next_sigma": sigmas[rows + 1], "guidance_scale": scale})
+    return chunks
+
+
+class Pipeline:
+    """The phases of generation. Arrays come in and go out as numpy; between programs values stay on the devices.
+
+    Only the weights of the running phase are loaded: a phase frees those of others first, so the peak of memory is
+    that of the largest phase, not their sum.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self.bundle = bundle
+        self._backend = backend
+        self._wired: set[str] = set()
+        self._executables: dict[int, Executable] = {}
+        self._loaded: set[str] = set()
+        self._embeddings: dict[str, Embedding] = {}
+
+    @classmethod
+    def open(cls, path: Path, device: str = "cpu") -> Self:
+        """Opens the bundle at `path` and its target's backend. Loads no weights.
+
+        Raises BundleError for a bundle that is not whole, BackendError if the target cannot run here.
+        """
+        bundle = Bundle.open(path)
+        return cls(bundle, open_backend(bundle.manifest, device))
+
+    def geometry(self, name: str | None = None) -> Geometry:
+        """Returns the geometry HxWxF of the bundle, its first for None. Raises OptionError listing all."""
+        return find_geometry(self.bundle, name)
+
+    def latent_shape(self, geometry: Geometry) -> tuple[int, ...]:
+        """Returns [1, 12, T, H/8, W/8]."""
+        return input_shape(self._program("denoise", geometry), "latents")
+
+    def encode_prompt(self, prompt: str) -> Embedding:
+        """Runs the text encoder, or remembers what it made of the same prompt lately."""
+        if prompt not in self._embeddings:
+            if len(self._embeddings) == _KEPT_EMBEDDINGS:
+                del self._embeddings[next(iter(self._embeddings))]
+            self._embeddings[prompt] = self._encode_prompt(prompt)
+        return self._embeddings[prompt]
+
+    def condition(
+        self,
+        positive: Embedding,
+        negative: Embedding,
+        sigmas: np.ndarray,
+        guidance_scale: float,
+        geometry: Geometry,
+    ) -> Conditioning:
+        """Prepares all that does not depend on the latents. sigmas: float32 [steps + 1], ending in 0."""
+        inputs = {
+            "prompt_embeds": positive.embeds,
+            "prompt_attention_mask": positive.mask,
+            "negative_prompt_embeds": negative.embeds,
+            "negative_prompt_attention_mask": negative.mask,
+        }
+        capacity = self.bundle.manifest.step_capacity
+        prompt = self._run("prepare_prompt", geometry, inputs)
+        chunks = step_chunks(sigmas, guidance_scale, capacity)
+        tables = [self._run("prepare_steps", geometry, chunk, prompt) for chunk in chunks]
+        return Conditioning(geometry, len(sigmas) - 1, capacity, prompt, tables)
+
+    def denoise(
+        self, latents: np.ndarray, conditioning: Conditioning, after_step: StepCallback | None = None
+    ) -> np.ndarray:
+        """Takes latents float32 [1, 12, T, H/8, W/8] from noise to a clean sample of the same shape.
+
+        `after_step(done, steps)` is called between steps and may raise, for instance Interrupted, to stop.
+        """
+        geometry = conditioning.geometry
+        values: Mapping[str, Value] = self._upload("denoise", geometry, {"latents": latents})
+        for step in range(conditioning.steps):
+            chunk, row = divmod(step, conditioning.capacity)
+            known = {**conditioning.prompt, **conditioning.tables[chunk], **values}
+            values = self._run("denoise", geometry, {"step": np.array([row], np.int32)}, known)
+            if after_step is not None:
+                after_step(step + 1, conditioning.steps)
+        return self._fetch("denoise", geometry, values, "latents")
+
+    def decode(self, latents: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Turns latents, as the sampler sees them, into frames uint8 [F, H, W, 3]."""
+        values = self._run("decode", geometry, {"latents": latents})
+        return self._fetch("decode", geometry, values, "frames")
+
+    def encode(self, frames: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Turns frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""
+        values = self._run("encode", geometry, {"frames": frames})
+        return self._fetch("encode", geometry, values, "latents")
+
+    @cached_property
+    def _tokenizer(self) -> PromptTokenizer:
+        return PromptTokenizer(self.bundle.tokenizer(), self.bundle.manifest.text_length)
+
+    def _encode_prompt(self, prompt: str) -> Embedding:
+        geometry = self.geometry()  # the text encoder is the same in all
+        length = self.bundle.manifest.text_length
+        ids, mask = self._tokenizer.encode(prompt) if prompt else empty_prompt(length)
+        values = self._run("encode_text", geometry, {"input_ids": ids, "attention_mask": mask})
+        return Embedding(self._fetch("encode_text", geometry, values, "prompt_embeds"), mask)
+
+    def _run(
+        self,
+        role: str,
+        geometry: Geometry,
+        arrays: Mapping[str, np.ndarray],
+        values: Mapping[str, Value] | None = None,
+    ) -> Mapping[str, Value]:
+        """Runs a program on host arrays and on values of earlier programs; `values` may hold more than it wants."""
+        known = {**(values or {}), **self._upload(role, geometry, arrays)}
+        executable = self._enter(role, geometry)
+        program = self._program(role, geometry)
+        return executable.run({item.name: known[item.name] for item in program.inputs})
+
+    def _enter(self, role: str, geometry: Geometry) -> Executable:
+        """Makes the weights of this phase, and no others, resident, and returns its executable."""
+        program = self._program(role, geometry)
+        wanted = [weight.name for weight in program.weights]
+        surplus = self._loaded.difference(wanted)
+        missing = [name for name in wanted if name not in self._loaded]
+        if surplus:
+            self._backend.free_weights(sorted(surplus))
+            self._loaded -= surplus
+        if missing:
+            self._backend.load_weights(self.bundle, missing)
+            self._loaded.update(missing)
+        file = geometry.programs[role]
+        if file not in self._executables:
+            self._executables[file] = self._backend.load_program(program)
+        return self._executables[file]
+
+    def _upload(self, role: str, geometry: Geometry, arrays: Mapping[str, np.ndarray]) -> dict[str, Value]:
+        values = {}
+        for item in self._program(role, geometry).inputs:
+            if item.name not in arrays:
+                continue
+            array = arrays[item.name]
+            if array.shape != tuple(item.spec.shape):
+                raise OptionError(f"{item.name} has shape {list(array.shape)}, {role} wants {item.spec.shape}")
+            values[item.name] = self._backend.upload(array, item.spec)
+        return values
+
+    def _fetch(self, role: str, geometry: Geometry, values: Mapping[str, Value], name: str) -> np.ndarray:
+        for item in self._program(role, geometry).outputs:
+            if item.name == name:
+                return self._backend.fetch(values[name], item.spec)
+        raise AssertionError(f"check_wiring saw to it that {role} gives {name}")
+
+    def _program(self, role: str, geometry: Geometry) -> Program:
+        """Returns a program of a geometry whose programs are known to fit together."""
+        name = geometry_name(geometry)
+        if name not in self._wired:
+            load_programs(self.bundle, geometry)
+            self._wired.add(name)
+        return self.bundle.program(role, geometry)

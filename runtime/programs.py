@@ -1,0 +1,69 @@
+"""The programs of one geometry, and the proof that they fit together before any of them runs."""
+
+from collections.abc import Mapping
+
+from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Geometry, Program, TensorSpec
+from mochi_aot.runtime.geometry import geometry_name
+
+# What the host itself gives to each program; all other inputs are outputs of the programs in _SOURCES.
+HOST_INPUTS: dict[str, tuple[str, ...]] = {
+    "encode_text": ("input_ids", "attention_mask"),
+    "prepare_prompt": (
+        "prompt_embeds",
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        "negative_prompt_attention_mask",
+    ),
+    "prepare_steps": ("sigma", "next_sigma", "guidance_scale"),
+    "denoise": ("latents", "step"),
+    "decode": ("latents",),
+    "encode": ("frames",),
+}
+_SOURCES = {"prepare_steps": ("prepare_prompt",), "denoise": ("prepare_prompt", "prepare_steps")}
+_RESULTS = {"encode_text": "prompt_embeds", "denoise": "latents", "decode": "frames", "encode": "latents"}
+
+
+def load_programs(bundle: Bundle, geometry: Geometry) -> dict[str, Program]:
+    """Returns the programs that a geometry has, by role. Raises BundleError if they do not fit together."""
+    programs = {role: bundle.program(role, geometry) for role in geometry.programs}
+    try:
+        check_wiring(programs)
+    except BundleError as error:
+        where = f"{bundle.path}: geometry {geometry_name(geometry)}"
+        raise BundleError(f"{where}: {error}; compile the bundle again") from None
+    return programs
+
+
+def check_wiring(programs: Mapping[str, Program]) -> None:
+    """Raises BundleError unless every input is given by the host or, equally placed, by an earlier program."""
+    for role, program in programs.items():
+        made = {
+            item.name: item.spec
+            for source in _SOURCES.get(role, ())
+            if source in programs
+            for item in programs[source].outputs
+        }
+        for item in program.inputs:
+            if item.name not in HOST_INPUTS[role]:
+                _check_connection(role, item.name, item.spec, made)
+        if role in _RESULTS and _RESULTS[role] not in {item.name for item in program.outputs}:
+            raise BundleError(f"program {role} has no output {_RESULTS[role]!r}")
+    if "denoise" in programs:
+        _check_loop(programs["denoise"])
+
+
+def _check_loop(denoise: Program) -> None:
+    """The latents that a step gives are the ones that the next step takes."""
+    made = {item.name: item.spec for item in denoise.outputs}
+    for item in denoise.inputs:
+        if item.name == "latents":
+            _check_connection("denoise", "latents", item.spec, made)
+
+
+def _check_connection(role: str, name: str, spec: TensorSpec, made: Mapping[str, TensorSpec]) -> None:
+    if name not in made:
+        raise BundleError(f"program {role} wants {name!r}, which no earlier program makes")
+    if made[name] != spec:
+        raise BundleError(f"program {role} wants {name!r} as {spec}, but it is made as {made[name]}")

@@ -1,0 +1,118 @@
+"""Prompt embeddings and latents in safetensors files, under diffusers' names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from mochi_aot.runtime.errors import InputFileError
+from mochi_aot.runtime.paths import replacing
+from mochi_aot.runtime.safetensors_file import Entry, read_header, read_tensor
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What the text encoder made of one prompt: embeds float32 [1, length, width], mask bool [1, length]."""
+
+    embeds: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class PromptEntries:
+    """The checked header of a prompt file; the negative pair may be left out of the file."""
+
+    path: Path
+    positive: tuple[Entry, Entry]
+    negative: tuple[Entry, Entry] | None
+
+
+def check_prompt_file(path: Path, embeds_shape: Sequence[int]) -> PromptEntries:
+    """Checks names and shapes of a prompt file by its header; `embeds_shape` is [1, length, width].
+
+    Raises InputFileError if a tensor is missing or has another shape, or if only one of the negative pair is there.
+    """
+    header = read_header(path)
+    positive = _pair(path, header, "", embeds_shape)
+    if not any(name.startswith("negative_prompt_") for name in header):
+        return PromptEntries(path, positive, None)
+    return PromptEntries(path, positive, _pair(path, header, "negative_", embeds_shape))
+
+
+def load_prompt_file(entries: PromptEntries) -> tuple[Embedding, Embedding | None]:
+    """Returns the embedding of the prompt and, where the file has one, of the negative prompt.
+
+    Raises InputFileError for values that are not finite and masks that are not of zeros and ones.
+    """
+    positive = _load_pair(entries.path, entries.positive, "")
+    if entries.negative is None:
+        return positive, None
+    return positive, _load_pair(entries.path, entries.negative, "negative_")
+
+
+def save_prompt_file(path: Path, positive: Embedding, negative: Embedding) -> None:
+    """Writes a prompt file, whole or not at all."""
+    tensors = {
+        "prompt_embeds": positive.embeds,
+        "prompt_attention_mask": positive.mask,
+        "negative_prompt_embeds": negative.embeds,
+        "negative_prompt_attention_mask": negative.mask,
+    }
+    _save(path, tensors)
+
+
+def check_latents_file(path: Path, shape: Sequence[int]) -> Entry:
+    """Checks that the file has `latents` of `shape` = [1, 12, T, H/8, W/8]. Raises InputFileError."""
+    return _require(path, read_header(path), "latents", shape)
+
+
+def load_latents_file(path: Path, entry: Entry) -> np.ndarray:
+    """Returns the latents, float32, as the sampler sees them. Raises InputFileError for values that are not finite."""
+    return _floats(path, entry, "latents")
+
+
+def save_latents_file(path: Path, latents: np.ndarray) -> None:
+    """Writes a latents file, whole or not at all."""
+    _save(path, {"latents": latents})
+
+
+def _pair(path: Path, header: Mapping[str, Entry], prefix: str, embeds_shape: Sequence[int]) -> tuple[Entry, Entry]:
+    embeds = _require(path, header, f"{prefix}prompt_embeds", embeds_shape)
+    return embeds, _require(path, header, f"{prefix}prompt_attention_mask", embeds_shape[:2])
+
+
+def _require(path: Path, header: Mapping[str, Entry], name: str, shape: Sequence[int]) -> Entry:
+    if name not in header:
+        raise InputFileError(f"{path} has no tensor {name!r}; it has {', '.join(sorted(header)) or 'none'}")
+    if header[name].shape != tuple(shape):
+        raise InputFileError(f"{path}: {name} has shape {list(header[name].shape)}, the bundle wants {list(shape)}")
+    return header[name]
+
+
+def _load_pair(path: Path, entries: tuple[Entry, Entry], prefix: str) -> Embedding:
+    embeds, mask = entries
+    return Embedding(
+        _floats(path, embeds, f"{prefix}prompt_embeds"), _mask(path, mask, f"{prefix}prompt_attention_mask")
+    )
+
+
+def _floats(path: Path, entry: Entry, name: str) -> np.ndarray:
+    array = read_tensor(path, entry).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise InputFileError(f"{path}: {name} has values that are not finite")
+    return array
+
+
+def _mask(path: Path, entry: Entry, name: str) -> np.ndarray:
+    array = read_tensor(path, entry)
+    if not np.isin(array, (0, 1)).all():
+        raise InputFileError(f"{path}: {name} has values other than 0 and 1")
+    return array.astype(np.bool_)
+
+
+def _save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(contiguous))

@@ -1,0 +1,82 @@
+"""TorchBackend: weights, values and programs on a mesh simulated in this process."""
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Program, TensorSpec, Weight
+from mochi_aot.runtime.backend import host_dtype
+from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.torch.executor import TorchExecutable
+from mochi_aot.runtime.torch.mesh import Mesh
+from mochi_aot.runtime.torch.placement import assemble, split
+from mochi_aot.runtime.torch.types import DTYPES, Value
+
+
+class TorchBackend:
+    """All devices of the mesh are tensors on one torch device, "cpu" or "cuda"."""
+
+    def __init__(self, rows: int, columns: int, device: str = "cpu") -> None:
+        """BackendError if there is no such device."""
+        if device not in ("cpu", "cuda"):
+            raise BackendError(f"device {device!r}: expected cpu or cuda")
+        if device == "cuda":
+            _prepare_cuda()
+        self.mesh = Mesh(rows, columns)
+        self.device = torch.device(device)
+        self._weights: dict[str, Value] = {}
+
+    def load_weights(self, bundle: Bundle, names: Iterable[str]) -> None:
+        """On the CPU a weight is the mapped file itself: nothing is read before it is used. BackendError if missing."""
+        for name in names:
+            if name not in bundle.weights:
+                raise BackendError(f"{bundle.path}: holds no weight {name!r}")
+            self._weights[name] = self._load(bundle, bundle.weights[name])
+
+    def free_weights(self, names: Iterable[str]) -> None:
+        """Forget these weights; names that are not loaded are ignored."""
+        for name in names:
+            self._weights.pop(name, None)
+
+    def load_program(self, program: Program) -> TorchExecutable:
+        """Resolve a program's instructions. BackendError for an op or attributes that this backend does not know."""
+        return TorchExecutable(program, self.mesh, self._weights)
+
+    def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
+        """Copy array [*spec.shape] to the mesh. BackendError if its shape or dtype is not what `spec` says."""
+        expected = host_dtype(spec.dtype)
+        if list(array.shape) != spec.shape or array.dtype != expected:
+            raise BackendError(f"upload: expected {expected}{spec.shape}, seen {array.dtype}{list(array.shape)}")
+        whole = torch.from_numpy(np.array(array, order="C")).to(self.device, DTYPES[spec.dtype])
+        return split(whole, spec, self.mesh)
+
+    def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
+        """A new array [*spec.shape]; bfloat16 widens to float32. BackendError if the value does not fit the spec."""
+        shape = list(value[0].shape)
+        if shape != spec.local_shape or len(value) != self.mesh.size:
+            expected = f"{spec.local_shape} on {self.mesh.size} devices"
+            raise BackendError(f"fetch: expected {expected}, seen {shape} on {len(value)}")
+        whole = assemble(value, spec, self.mesh).cpu()
+        return np.array(whole.float() if whole.dtype is torch.bfloat16 else whole)
+
+    def _load(self, bundle: Bundle, weight: Weight) -> Value:
+        """Devices with the same shard share its tensor."""
+        tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(weight.shards)}
+        return [tensors[index] for index in weight.shards]
+
+    def _tensor(self, data: memoryview, weight: Weight) -> torch.Tensor:
+        with warnings.catch_warnings():
+            # The map is read-only, and no kernel writes to its operands.
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")
+            flat = torch.frombuffer(data, dtype=DTYPES[weight.dtype])
+        return flat.view(weight.local_shape).to(self.device)
+
+
+def _prepare_cuda() -> None:
+    if not torch.cuda.is_available():
+        raise BackendError("device cuda: torch finds no usable GPU here; use cpu")
+    # float32 means float32: convolutions would otherwise be computed in TensorFloat-32.
+    torch.backends.cudnn.allow_tf32 = False

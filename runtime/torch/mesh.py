@@ -1,0 +1,43 @@
+"""The device mesh: rows x columns, devices numbered row by row. Axis 0 runs over the rows, axis 1 over the columns."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A mesh of rows x columns devices."""
+
+    rows: int
+    columns: int
+
+    @property
+    def size(self) -> int:
+        """The number of devices."""
+        return self.rows * self.columns
+
+    def coordinate(self, device: int, axis: int) -> int:
+        """Where a device stands along an axis."""
+        return divmod(device, self.columns)[axis]
+
+    def groups(self, axis: int) -> list[list[int]]:
+        """The devices that differ only in their coordinate on `axis`, each group in the order of that coordinate."""
+        by_row = [[row * self.columns + column for column in range(self.columns)] for row in range(self.rows)]
+        return ([list(group) for group in zip(*by_row, strict=True)], by_row)[axis]
+
+
+def once_per_distinct(fn: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """fn(*call) for each call; calls with the very same objects are computed once and share their result.
+
+    Devices that hold replicas share tensors, so a simulated mesh pays for replicated work only once. `fn` must be
+    pure, and the objects of all calls must stay alive meanwhile, because they are told apart by identity.
+    """
+    results: dict[tuple[int, ...], Any] = {}
+    outcome = []
+    for call in calls:
+        key = tuple(map(id, call))
+        if key not in results:
+            results[key] = fn(*call)
+        outcome.append(results[key])
+    return outcome

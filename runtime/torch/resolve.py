@@ -1,0 +1,49 @@
+"""From an instruction to a callable: the op is looked up and its attributes are read once, when a program is loaded."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mochi_aot.artifacts.schema import Instruction
+from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.torch.collectives import COLLECTIVES
+from mochi_aot.runtime.torch.kernels import KERNELS
+from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
+from mochi_aot.runtime.torch.types import Collective, Kernel, Value
+
+
+def resolve(instruction: Instruction, mesh: Mesh, where: str) -> Callable[..., Any]:
+    """A callable on slots: bare tensors if the mesh is a single device, else Values.
+
+    Raises BackendError, beginning with `where`, for an unknown op or unusable attributes.
+    """
+    op, single = instruction.op, mesh.size == 1
+    try:
+        if op in KERNELS:
+            kernel = KERNELS[op](instruction.attrs)
+            return kernel if single else _on_each_device(kernel, len(instruction.results))
+        if op in COLLECTIVES:
+            collective = COLLECTIVES[op](mesh, instruction.attrs)
+            return _on_one_device(collective, len(instruction.results)) if single else collective
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BackendError(f"{where}: attributes {instruction.attrs} are not those of {op}: {error!r}") from error
+    raise BackendError(f"{where}: the torch backend has no op {op!r}; compile the bundle with this version")
+
+
+def _on_each_device(kernel: Kernel, results: int) -> Callable[..., Any]:
+    def run_one(*operands: Value) -> Value:
+        return once_per_distinct(kernel, zip(*operands, strict=True))
+
+    def run_many(*operands: Value) -> list[Value]:
+        return [list(value) for value in zip(*run_one(*operands), strict=True)]
+
+    return run_one if results == 1 else run_many
+
+
+def _on_one_device(collective: Collective, results: int) -> Callable[..., Any]:
+    def run_one(*tensors: Any) -> Any:
+        return collective(*([tensor] for tensor in tensors))[0]
+
+    def run_many(*tensors: Any) -> Any:
+        return [value[0] for value in collective(*([tensor] for tensor in tensors))]
+
+    return run_one if results == 1 else run_many

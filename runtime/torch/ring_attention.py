@@ -1,0 +1,105 @@
+"""Joint attention over a sequence that is sharded along a mesh axis: keys and values travel round a ring."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mochi_aot.runtime.torch.attention import Tokens, by_head, valid_positions
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Attention to some of the keys, float32: out [1,H,N,D] and lse [1,H,N], the logarithm of the softmax's sum."""
+
+    out: torch.Tensor
+    lse: torch.Tensor
+
+    def merged(self, other: "Partial") -> "Partial":
+        """Attention to the keys of both: each output weighs as much as its share of the joint softmax sum."""
+        lse = torch.logaddexp(self.lse, other.lse)
+        weight, weight_other = (torch.exp(part - lse).unsqueeze(-1) for part in (self.lse, other.lse))
+        return Partial((self.out * weight).addcmul_(other.out, weight_other), lse)
+
+    def sequence(self) -> torch.Tensor:
+        """The output as [N,H,D]."""
+        return self.out[0].transpose(0, 1)
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> Partial:
+    """Attention of q [N,H,D] to one block of keys and values [K,H,D], K > 0."""
+    q, k, v = by_head(q), by_head(k), by_head(v)
+    if q.device.type == "cpu":
+        # The kernel under scaled_dot_product_attention on the CPU; that function itself does not give the lse.
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
+        return Partial(out.float(), lse)
+    return attend_by_scores(q, k, v, scale)
+
+
+def attend_by_scores(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> Partial:
+    """The same from q [1,H,N,D] and k, v [1,H,K,D] by the definition, with all N x K scores in memory."""
+    scores = (q.float() * scale) @ k.float().transpose(-1, -2)
+    return Partial(torch.softmax(scores, -1) @ v.float(), torch.logsumexp(scores, -1))
+
+
+@dataclass(frozen=True)
+class Ring:
+    """One batch row: visual tokens [chunk,H,D] a device, of which `extents` are real, and the valid text tokens."""
+
+    visual: list[Tokens]
+    extents: list[int]
+    text: Tokens
+    scale: float
+
+    def visual_out(self, device: int) -> torch.Tensor:
+        """[chunk,H,D] float32: a device attends to its own block and the text, and to one more block a hop."""
+        q, count = self.visual[device].q, len(self.visual)
+        # After `hop` hops a device holds the block of its hop-th predecessor.
+        sources = [(device - hop) % count for hop in range(count)]
+        return self._attend(q, sources, text_with=device)
+
+    def text_out(self) -> torch.Tensor:
+        """[valid,H,D] float32. Each device attends to its own block, and all merge the parts in device order.
+
+        So the replicas stay equal to the last bit, and no device repeats the work of another.
+        """
+        return self._attend(self.text.q, list(range(len(self.visual))), text_with=0)
+
+    def _attend(self, q: torch.Tensor, sources: list[int], text_with: int) -> torch.Tensor:
+        """Merge the attention of q to the blocks of `sources`, in order; the text keys join the block `text_with`."""
+        total = None
+        for source in sources:
+            keys, values = self._block(source, source == text_with)
+            if len(keys) > 0:
+                part = attend(q, keys, values, self.scale)
+                total = part if total is None else total.merged(part)
+        if total is None:
+            raise ValueError("attention without a single key")
+        return total.sequence()
+
+    def _block(self, source: int, with_text: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values that device `source` starts with, without padding."""
+        tokens, extent = self.visual[source], self.extents[source]
+        keys, values = tokens.k[:extent], tokens.v[:extent]
+        if with_text:
+            return torch.cat([keys, self.text.k]), torch.cat([values, self.text.v])
+        return keys, values
+
+
+def ring_joint_attention(
+    visual: list[Tokens], text: Tokens, mask: torch.Tensor, extents: list[int], scale: float
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Visual tokens [B,chunk,H,D] of each device, text tokens [B,L,H,D] and their mask [B,L] bool.
+
+    `extents` says how many visual positions of each device are real. Gives each device's visual output [B,chunk,H,D]
+    and the text output [B,L,H,D], one tensor for all; masked text queries give zeros.
+    """
+    dtype, batch, devices = text.q.dtype, len(mask), range(len(visual))
+    text_out = torch.zeros_like(text.q)
+    rings = []
+    for row in range(batch):
+        positions = valid_positions(mask[row])
+        ring = Ring([tokens.row(row) for tokens in visual], extents, text.row(row).kept(positions), scale)
+        if len(positions) > 0:
+            text_out[row].index_copy_(0, positions, ring.text_out().to(dtype))
+        rings.append(ring)
+    return [(torch.stack([ring.visual_out(d) for ring in rings]).to(dtype), text_out) for d in devices]

@@ -1,0 +1,102 @@
+"""What is found out before a device is opened: all of it from headers, without weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.checks import check_job, check_outputs, check_tokenizer
+from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError
+from mochi_aot.runtime.job import Job
+from mochi_aot.runtime.tensor_files import Embedding, save_latents_file, save_prompt_file
+from tests.runtime import handmade
+
+GOOD = Job(prompt="a fox", output="out.mp4")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    handmade.write_bundle(tmp_path / "bundle")
+    return Bundle.open(tmp_path / "bundle")
+
+
+def write_prompt(path: Path, length: int = handmade.LENGTH, negative: bool = True) -> str:
+    embedding = Embedding(np.zeros((1, length, handmade.WIDTH), np.float32), np.ones((1, length), np.bool_))
+    save_prompt_file(path, embedding, embedding)
+    if not negative:
+        save_file({name: value for name, value in load_file(path).items() if name.startswith("prompt")}, path)
+    return str(path)
+
+
+def test_a_good_job_is_filled_in(bundle: Bundle) -> None:
+    checked = check_job(replace(GOOD, geometry="16x16x7"), bundle)
+    assert checked.geometry == bundle.manifest.geometries[1]
+    assert checked.job.negative_prompt == "" and checked.job.linear_steps == 32 and checked.job.seed is not None
+    assert checked.prompt_file is None and checked.latents_entry is None
+
+
+def test_options_are_checked(bundle: Bundle) -> None:
+    with pytest.raises(OptionError, match="steps is 0"):
+        check_job(replace(GOOD, steps=0), bundle)
+    with pytest.raises(OptionError, match="no geometry '1x2x3' in the bundle; it has 16x32x13, 16x16x7"):
+        check_job(replace(GOOD, geometry="1x2x3"), bundle)
+
+
+def test_shapes_of_input_files(bundle: Bundle, tmp_path: Path) -> None:
+    latents = tmp_path / "latents.safetensors"
+    save_latents_file(latents, np.zeros((1, 12, 3, 2, 4), np.float32))
+    assert check_job(replace(GOOD, latents=str(latents)), bundle).latents_entry is not None
+    with pytest.raises(InputFileError, match=r"latents has shape \[1, 12, 3, 2, 4\], the bundle wants \[1, 12, 2, 2"):
+        check_job(replace(GOOD, latents=str(latents), geometry="16x16x7"), bundle)
+    prompt = write_prompt(tmp_path / "prompt.safetensors", handmade.LENGTH + 1)
+    with pytest.raises(InputFileError, match=r"prompt_embeds has shape \[1, 9, 4\], the bundle wants \[1, 8, 4\]"):
+        check_job(replace(GOOD, prompt=None, prompt_embeds=prompt), bundle)
+
+
+def test_negative_prompts_of_files_and_of_options(bundle: Bundle, tmp_path: Path) -> None:
+    both = replace(GOOD, prompt=None, prompt_embeds=write_prompt(tmp_path / "both.safetensors"))
+    assert check_job(both, bundle).job.negative_prompt is None
+    with pytest.raises(OptionError, match=r"--negative-prompt is given, but .* has a negative prompt too"):
+        check_job(replace(both, negative_prompt=""), bundle)
+    one = replace(both, prompt_embeds=write_prompt(tmp_path / "one.safetensors", negative=False))
+    assert check_job(one, bundle).job.negative_prompt == ""
+    assert check_job(replace(one, negative_prompt="blurry"), bundle).job.negative_prompt == "blurry"
+
+
+def test_bundles_without_some_programs(tmp_path: Path) -> None:
+    handmade.write_bundle(tmp_path / "bundle", without=["encode_text", "decode"])
+    bundle = Bundle.open(tmp_path / "bundle")
+    prompt = write_prompt(tmp_path / "prompt.safetensors")
+    latents_only = Job(prompt_embeds=prompt, no_decode=True, save_latents="out.safetensors")
+    check_job(latents_only, bundle)
+    with pytest.raises(BundleError, match="no program 'encode_text'"):
+        check_job(replace(latents_only, prompt="a fox", prompt_embeds=None), bundle)
+    with pytest.raises(BundleError, match="no program 'decode'"):
+        check_job(replace(latents_only, no_decode=False, output="out.mp4"), bundle)
+
+
+def test_tokenizers_are_tried_if_a_prompt_needs_one(tmp_path: Path) -> None:
+    handmade.write_bundle(tmp_path / "bundle", tokenizer=b"broken")
+    bundle = Bundle.open(tmp_path / "bundle")
+    check_tokenizer([Job(prompt="", negative_prompt=""), Job(prompt_embeds="p")], bundle)
+    with pytest.raises(BundleError, match=r"tokenizer.json cannot be read"):
+        check_tokenizer([Job(prompt=""), Job(prompt="", negative_prompt="blurry")], bundle)
+
+
+def test_outputs_are_taken_once(tmp_path: Path) -> None:
+    taken: set[Path] = set()
+    job = replace(GOOD, output=str(tmp_path / "a.mp4"))
+    check_outputs(job, taken, force=False)
+    assert taken == {tmp_path / "a.mp4", tmp_path / "a.json"}
+    with pytest.raises(OutputError, match=r"a.mp4 would be written twice"):
+        check_outputs(replace(job, output=str(tmp_path / "." / "a.mp4")), taken, force=True)
+    with pytest.raises(OutputError, match=r"a.json would be written twice"):  # a name that the record has
+        check_outputs(replace(job, save_latents=str(tmp_path / "a.json")), set(), force=False)
+    (tmp_path / "a.json").touch()
+    with pytest.raises(OutputError, match=r"a.json exists"):
+        check_outputs(job, set(), force=False)
+    check_outputs(job, set(), force=True)

@@ -1,0 +1,82 @@
+"""Ranges and combinations of options."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.errors import OptionError
+from mochi_aot.runtime.job import Job, arguments, check_options, outputs, resolve
+from mochi_aot.runtime.sweep import parse_line
+from tests.runtime import handmade
+
+GOOD = Job(prompt="a fox", output="out.mp4")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"prompt": ""},
+        {"steps": 1},
+        {"steps": 8, "threshold_noise": 0.1, "linear_steps": 6, "guidance_scale": 1.5},
+        {"guidance_scale": 0.0},
+        {"prompt": None, "prompt_embeds": "p.safetensors"},
+        {"latents": "l.safetensors"},
+        {"no_decode": True, "output": None, "save_latents": "l.safetensors"},
+    ],
+)
+def test_what_can_be_asked_for(changes: dict) -> None:
+    check_options(replace(GOOD, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": None}, "no prompt: give --prompt, or --prompt-embeds"),
+        ({"prompt_embeds": "p"}, "--prompt and --prompt-embeds exclude each other"),
+        ({"seed": 1, "latents": "l"}, "--seed and --latents exclude each other"),
+        ({"output": None}, "no output: give --output"),
+        ({"output": "out.avi"}, "the output is 'out.avi', expected a name ending in .mp4"),
+        ({"output": "a\0.mp4"}, "output has a NUL character"),
+        ({"no_decode": True}, "--no-decode makes no video; give --save-latents"),
+        ({"no_decode": True, "save_latents": "l"}, "leave out one of them"),
+        ({"steps": 0}, "steps is 0, expected 1 or more"),
+        ({"steps": 10**6}, "steps is 1000000, expected at most 10000"),
+        ({"threshold_noise": 1.5}, "threshold noise is 1.5"),
+        ({"linear_steps": 64}, "linear steps is 64, expected 1 to 63"),
+        ({"guidance_scale": -1.0}, "guidance scale is -1, expected 0 to 100"),
+        ({"guidance_scale": float("nan")}, "guidance scale is nan"),
+        ({"fps": 0.0}, "fps is 0, expected 1 to 1000"),
+        ({"fps": float("inf")}, "fps is inf"),
+        ({"seed": -1}, "seed is -1, expected 0 to"),
+        ({"seed": 2**63}, "seed is 9223372036854775808"),
+        ({"prompt": "broken \ud800"}, r"the prompt 'broken \\ud800' is not valid Unicode"),
+        ({"negative_prompt": "\udcff"}, "is not valid Unicode"),
+    ],
+)
+def test_what_cannot(changes: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        check_options(replace(GOOD, **changes))
+
+
+def test_resolved_values_stand_in_the_arguments(tmp_path: Path) -> None:
+    handmade.write_bundle(tmp_path / "bundle")
+    bundle = Bundle.open(tmp_path / "bundle")
+    resolved = resolve(GOOD, bundle)
+    assert resolved.seed is not None and resolve(GOOD, bundle).seed != resolved.seed
+    assert (resolved.linear_steps, resolved.geometry) == (32, "16x32x13")
+    assert resolve(replace(GOOD, latents="l"), bundle).seed is None
+    assert resolve(replace(GOOD, steps=1), bundle).linear_steps is None
+    again = parse_line(json.dumps(arguments(resolved)), Job(prompt="other", steps=3, seed=4))
+    assert again == resolved
+    check_options(again)
+
+
+def test_files_that_a_job_writes() -> None:
+    job = replace(GOOD, output="a/b.mp4", save_latents="l.st", save_prompt_embeds="p.st")
+    assert outputs(job) == [Path("a/b.mp4"), Path("l.st"), Path("p.st"), Path("a/b.json")]
+    latents = replace(GOOD, output=None, no_decode=True, save_latents="x/l.safetensors")
+    assert outputs(latents) == [Path("x/l.safetensors"), Path("x/l.json")]

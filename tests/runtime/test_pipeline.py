@@ -1,0 +1,215 @@
+"""The pipeline's own logic, on a handmade bundle whose results numpy can tell."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Program, TensorSpec
+from mochi_aot.runtime import pipeline as pipeline_module
+from mochi_aot.runtime.backend import Executable
+from mochi_aot.runtime.errors import BackendError, Interrupted, OptionError
+from mochi_aot.runtime.noise import seeded_latents
+from mochi_aot.runtime.pipeline import Pipeline, step_chunks
+from mochi_aot.runtime.schedule import linear_quadratic_sigmas
+from mochi_aot.runtime.tensor_files import Embedding
+from mochi_aot.runtime.torch import TorchBackend
+from tests.runtime import handmade
+
+# The handmade loop does some ten float32 roundings a step on numbers below 10; 1e-6 relative each would be ten times
+# too many.
+TOLERANCE = 1e-5
+
+
+class Spy:
+    """The torch backend, with notes of what was asked of it."""
+
+    def __init__(self, mesh: tuple[int, int] = (1, 1)) -> None:
+        self._backend = TorchBackend(*mesh)
+        self.loaded: set[str] = set()
+        self.log: list[str] = []
+
+    def load_weights(self, bundle: Bundle, names: Iterable[str]) -> None:
+        names = list(names)
+        assert not self.loaded.intersection(names), "loaded twice"
+        self.loaded.update(names)
+        self._backend.load_weights(bundle, names)
+
+    def free_weights(self, names: Iterable[str]) -> None:
+        names = list(names)
+        assert self.loaded.issuperset(names), "freed without being loaded"
+        self.loaded.difference_update(names)
+        self._backend.free_weights(names)
+
+    def load_program(self, program: Program) -> Executable:
+        self.log.append(f"load {program.name}")
+        return SpyExecutable(program.name, self._backend.load_program(program), self)
+
+    def upload(self, array: np.ndarray, spec: TensorSpec) -> Any:
+        return self._backend.upload(array, spec)
+
+    def fetch(self, value: Any, spec: TensorSpec) -> np.ndarray:
+        return self._backend.fetch(value, spec)
+
+
+class SpyExecutable:
+    def __init__(self, name: str, executable: Executable, spy: Spy) -> None:
+        self._name, self._executable, self._spy = name, executable, spy
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self._spy.log.append(f"run {self._name} with {' '.join(sorted(self._spy.loaded))}".strip())
+        return self._executable.run(inputs)
+
+
+def spied(tmp_path: Path) -> tuple[Pipeline, Spy]:
+    handmade.write_bundle(tmp_path / "bundle")
+    spy = Spy()
+    return Pipeline(Bundle.open(tmp_path / "bundle"), spy), spy
+
+
+def embedding(seed: int, tokens: int) -> Embedding:
+    """Random values at masked positions too: none of them may have an effect."""
+    embeds = np.random.default_rng(seed).standard_normal((1, handmade.LENGTH, handmade.WIDTH)).astype(np.float32)
+    return Embedding(embeds, np.arange(handmade.LENGTH)[None] < tokens)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (1, 2), (2, 4)])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 7])  # below, at and above the capacity of 3, and of two tables
+def test_latents_are_what_numpy_says(tmp_path: Path, steps: int, mesh: tuple[int, int]) -> None:
+    handmade.write_bundle(tmp_path / "bundle", mesh)
+    pipeline = Pipeline.open(tmp_path / "bundle")
+    geometry = pipeline.geometry()
+    positive, negative = embedding(1, 5), embedding(2, 0)
+    sigmas = linear_quadratic_sigmas(steps)
+    noise = seeded_latents(3, pipeline.latent_shape(geometry))
+    done: list[tuple[int, int]] = []
+    conditioning = pipeline.condition(positive, negative, sigmas, 4.5, geometry)
+    latents = pipeline.denoise(noise, conditioning, lambda *event: done.append(event))
+    masked = [item.embeds * item.mask[..., None] for item in (positive, negative)]
+    expected = handmade.expected_latents(noise, sigmas, 4.5, *masked)
+    np.testing.assert_allclose(latents, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    assert latents.dtype == np.float32
+    assert done == [(step + 1, steps) for step in range(steps)]
+
+
+def test_prompt_embeddings(tmp_path: Path) -> None:
+    pipeline, spy = spied(tmp_path)
+    seen = pipeline.encode_prompt("a red fox")
+    ids = np.array([[3, 4, 5, 1, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(seen.mask, ids > 0)
+    np.testing.assert_array_equal(seen.embeds, handmade.expected_embeds(ids, ids > 0))
+    assert not pipeline.encode_prompt("").mask.any()
+    assert pipeline.encode_prompt("a red fox") is seen
+    assert len([line for line in spy.log if line.startswith("run")]) == 2
+
+
+def test_remembered_prompts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "_KEPT_EMBEDDINGS", 2)
+    pipeline, spy = spied(tmp_path)
+    for prompt in ("a", "red", "fox", "fox", "red", "a"):
+        pipeline.encode_prompt(prompt)
+    assert len([line for line in spy.log if line.startswith("run")]) == 4
+
+
+@pytest.mark.parametrize("size", range(len(handmade.SIZES)))
+def test_decode_and_encode(tmp_path: Path, size: int) -> None:
+    pipeline, _ = spied(tmp_path)
+    geometry = pipeline.bundle.manifest.geometries[size]
+    latents = seeded_latents(1, pipeline.latent_shape(geometry))
+    frames = pipeline.decode(latents, geometry)
+    assert frames.shape == (*handmade.SIZES[size][2:], *handmade.SIZES[size][:2], 3)
+    np.testing.assert_array_equal(frames, handmade.expected_frames(latents))
+    encoded = pipeline.encode(frames, geometry)
+    assert encoded.shape == latents.shape and encoded.dtype == np.float32
+    blocks = frames[::6, ::8, ::8].transpose(3, 0, 1, 2) / 255
+    # A mean over 64 equal float32 numbers of at most 255, then one product.
+    np.testing.assert_allclose(encoded[0], np.concatenate([blocks] * 4), atol=1e-5)
+
+
+def test_only_the_running_phase_has_its_weights_loaded(tmp_path: Path) -> None:
+    pipeline, spy = spied(tmp_path)
+    first, second = pipeline.bundle.manifest.geometries
+
+    def video(prompt: str, geometry: Any) -> None:
+        sigmas = linear_quadratic_sigmas(4)
+        positive, negative = pipeline.encode_prompt(prompt), pipeline.encode_prompt("")
+        conditioning = pipeline.condition(positive, negative, sigmas, 1.0, geometry)
+        pipeline.decode(pipeline.denoise(seeded_latents(0, pipeline.latent_shape(geometry)), conditioning), geometry)
+
+    video("a fox", first)
+    phases = ["run prepare_prompt with w_prompt", *["run prepare_steps with w_time"] * 2]
+    phases += [*["run denoise with w_dit"] * 4, "run decode with w_vae"]
+    text = "run encode_text with text"
+    assert [line for line in spy.log if line.startswith("run")] == [text, text, *phases]
+    assert len([line for line in spy.log if line.startswith("load")]) == 5  # each program is resolved once
+
+    spy.log.clear()
+    video("a fox", first)  # the prompt is known; nothing is resolved again
+    assert spy.log == phases
+
+    spy.log.clear()
+    video("a red fox", second)  # loaded again for a new prompt; programs that both geometries share are not
+    assert [line for line in spy.log if line.startswith("run")] == [text, *phases]
+    assert [line for line in spy.log if line.startswith("load")] == ["load denoise", "load decode"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4])
+def test_a_callback_that_raises_stops_between_steps(tmp_path: Path, stop_after: int) -> None:
+    pipeline, spy = spied(tmp_path)
+    geometry = pipeline.geometry()
+    conditioning = pipeline.condition(embedding(1, 3), embedding(2, 3), linear_quadratic_sigmas(8), 1.0, geometry)
+
+    def stop(done: int, steps: int) -> None:
+        if done == stop_after:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        pipeline.denoise(seeded_latents(0, pipeline.latent_shape(geometry)), conditioning, stop)
+    assert sum("denoise" in line for line in spy.log if line.startswith("run")) == stop_after
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.floats(0, 20, width=32))
+def test_step_chunks_cover_the_schedule_in_order(steps: int, capacity: int, guidance: float) -> None:
+    sigmas = np.linspace(1, 0, steps + 1, dtype=np.float32)
+    chunks = step_chunks(sigmas, guidance, capacity)
+    assert len(chunks) == math.ceil(steps / capacity)
+    for name, expected in (("sigma", sigmas[:-1]), ("next_sigma", sigmas[1:]), ("guidance_scale", [guidance] * steps)):
+        rows = np.concatenate([chunk[name] for chunk in chunks])
+        assert rows.dtype == np.float32 and {chunk[name].shape for chunk in chunks} == {(capacity,)}
+        np.testing.assert_array_equal(rows[:steps], expected)
+        np.testing.assert_array_equal(rows[steps:], rows[steps - 1])
+
+
+def test_misshapen_arrays(tmp_path: Path) -> None:
+    pipeline, _ = spied(tmp_path)
+    with pytest.raises(OptionError, match=r"latents has shape \[1, 2\], decode wants \[1, 12, 3, 2, 4\]"):
+        pipeline.decode(np.zeros((1, 2), np.float32), pipeline.geometry())
+
+
+def test_missing_programs_are_named(tmp_path: Path) -> None:
+    handmade.write_bundle(tmp_path / "bundle", without=["encode"])
+    pipeline = Pipeline.open(tmp_path / "bundle")
+    geometry = pipeline.geometry()
+    pipeline.decode(seeded_latents(0, pipeline.latent_shape(geometry)), geometry)  # the others work
+    with pytest.raises(BundleError, match="no program 'encode'; it has decode, denoise, "):
+        pipeline.encode(np.zeros((13, 16, 32, 3), np.uint8), geometry)
+
+
+def test_unknown_geometry_lists_the_known(tmp_path: Path) -> None:
+    pipeline, _ = spied(tmp_path)
+    assert pipeline.geometry("16x16x7") == pipeline.bundle.manifest.geometries[1]
+    with pytest.raises(OptionError, match="no geometry '8x8x1' in the bundle; it has 16x32x13, 16x16x7"):
+        pipeline.geometry("8x8x1")
+
+
+def test_other_targets(tmp_path: Path) -> None:
+    handmade.write_bundle(tmp_path / "bundle", target="abacus")
+    with pytest.raises(BackendError, match="compiled for target 'abacus'; this version runs torch"):
+        Pipeline.open(tmp_path / "bundle")

@@ -1,0 +1,69 @@
+"""Sweep files, good and broken."""
+
+from pathlib import Path
+
+import pytest
+
+from mochi_aot.runtime.errors import InputFileError
+from mochi_aot.runtime.job import Job
+from mochi_aot.runtime.sweep import read_sweep
+
+BASE = Job(prompt="a fox", steps=8, seed=1)
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_lines_override_the_command_line(tmp_path: Path) -> None:
+    text = '{"seed": 7, "output": "a.mp4"}\n\n{"prompt": null, "prompt-embeds": "p", "guidance-scale": 2}\r\n'
+    assert read_sweep(write(tmp_path, text), BASE) == [
+        (1, Job(prompt="a fox", steps=8, seed=7, output="a.mp4")),
+        (3, Job(prompt=None, prompt_embeds="p", steps=8, seed=1, guidance_scale=2.0)),
+    ]
+
+
+def test_any_text_is_one_line(tmp_path: Path) -> None:
+    """Python's splitlines would end a line at these characters; a byte order mark is no part of the first line."""
+    prompt = "one\u2028two\u0085three\u2029four"
+    assert read_sweep(write(tmp_path, f'\ufeff{{"prompt": "{prompt}"}}'), BASE)[0][1].prompt == prompt
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"seed": 7', "not JSON: .* at column"),
+        ("seed=7", "not JSON"),
+        ("[" * 100_000, "not JSON that can be read"),
+        ('{"seed": ' + "1" * 5000 + "}", "not JSON that can be read"),
+        ("[1]", "expected a JSON object of option names and values"),
+        ('{"sead": 7}', "'sead' is not an option of a job; they are prompt, negative-prompt, seed, "),
+        ('{"device": "cuda"}', "'device' is not an option of a job"),
+        ('{"seed": 7, "seed": 8}', "an option is given twice"),
+        ('{"steps": "8"}', 'steps is "8", expected a whole number'),
+        ('{"steps": 8.5}', "steps is 8.5, expected a whole number"),
+        ('{"steps": true}', "steps is true, expected a whole number"),
+        ('{"steps": null}', "steps is null, expected a whole number"),
+        ('{"seed": "x"}', 'seed is "x", expected a whole number or null'),
+        ('{"guidance-scale": "6"}', 'guidance-scale is "6", expected a number'),
+        ('{"guidance-scale": ' + "1" * 400 + "}", "guidance-scale is 1+, expected a number"),
+        ('{"prompt": ["a"]}', 'prompt is \\["a"\\], expected text or null'),
+        ('{"no-decode": 1}', "no-decode is 1, expected true or false"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = write(tmp_path, f'{{"seed": 1}}\n{line}\n')
+    with pytest.raises(InputFileError, match=rf"^[^\n]*jobs.jsonl, line 2: {message}[^\n]*; nothing was run$"):
+        read_sweep(path, BASE)
+
+
+def test_files_without_jobs(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="has no jobs; write one JSON object a line"):
+        read_sweep(write(tmp_path, "\n \n"), BASE)
+    with pytest.raises(InputFileError, match="cannot be read: No such file"):
+        read_sweep(tmp_path / "none.jsonl", BASE)
+    (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "\xe9"}')
+    with pytest.raises(InputFileError, match=r"is not UTF-8 text \(byte 12\)"):
+        read_sweep(tmp_path / "latin.jsonl", BASE)
