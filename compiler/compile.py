@@ -1,0 +1,181 @@
+"""From a checkpoint to a bundle."""
+
+import dataclasses
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.compiler.checkpoint import Checkpoint
+from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.ir.verify import verify
+from mochi_aot.compiler.lower.target import Target
+from mochi_aot.compiler.lower.torch import TorchTarget
+from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
+from mochi_aot.compiler.partition.choose import choose_plans
+from mochi_aot.compiler.partition.cost import Cost, cost_of
+from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.partition.partitioner import partition
+from mochi_aot.compiler.partition.plan import Plan
+from mochi_aot.compiler.passes.merge_linears import merge_linears
+from mochi_aot.compiler.passes.simplify import simplify
+from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs
+from mochi_aot.compiler.reference.geometry import Geometry
+
+TARGETS: dict[str, Callable[["Job"], Target]] = {
+    "torch": lambda job: TorchTarget(),
+    "ttnn": lambda job: TtnnTarget(job.weights_dtype),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to compile. `plans` are plan names; families that they do not name choose for themselves."""
+
+    mesh: Mesh
+    geometries: tuple[Geometry, ...]
+    plans: tuple[str, ...] = ()
+    dtype: str = "bfloat16"
+    target: str = "torch"
+    weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
+
+
+@dataclass(frozen=True)
+class ProgramSummary:
+    """One program of one geometry; costs are of one run on one device."""
+
+    geometry: str
+    role: str
+    plan: str
+    ops: int
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a compile made and took. Bytes; `peak_rss` is the process's, mapped pages included."""
+
+    bundle_id: str
+    programs: list[ProgramSummary]
+    weight_bytes_per_device: int
+    weight_bytes_on_disk: int
+    seconds: float
+    peak_rss: int
+
+
+class Progress:
+    """What a compile reports as it goes. This one is silent."""
+
+    def phase(self, text: str) -> None:
+        """A new part of the work begins."""
+
+    def weights(self, done: int, total: int) -> None:
+        """`done` of `total` bytes that a device holds were written."""
+
+
+def compile_bundle(
+    checkpoint: Checkpoint, job: Job, output: Path, force: bool = False, progress: Progress | None = None
+) -> Summary:
+    """Writes the bundle of `checkpoint` for `job` to the folder `output`.
+
+    It appears whole or not at all. Raises PlanError, GeometryError, CheckpointError and BundleError.
+    """
+    progress = progress or Progress()
+    started = time.monotonic()
+    with BundleWriter(output, force) as writer:
+        tokenizer = checkpoint.tokenizer_json()
+        target = TARGETS[job.target](job)
+        compiled = _compile_programs(checkpoint, job, target, progress)
+        geometries = [_add_programs(writer, target, geometry, programs) for geometry, programs in compiled.items()]
+        progress.phase("writing weights")
+        on_device = target.add_weights(writer, checkpoint, job.mesh, progress.weights)
+        writer.add_tokenizer(tokenizer)
+        bundle_id = writer.finish(
+            target=job.target,
+            mesh=list(job.mesh),
+            dtype=job.dtype,
+            step_capacity=STEP_CAPACITY,
+            text_length=checkpoint.config.text_length,
+            model=_plain(checkpoint.config),
+            checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity},
+            versions=_versions(),
+            geometries=geometries,
+            created_by=f"mochi-compile {_version('mochi-aot')}",
+        )
+    return Summary(
+        bundle_id=bundle_id,
+        programs=[p.summary for programs in compiled.values() for p in programs.values()],
+        weight_bytes_per_device=on_device,
+        weight_bytes_on_disk=sum(file.stat().st_size for file in (output / "weights").iterdir()),
+        seconds=time.monotonic() - started,
+        peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    program: Program
+    plan: Plan
+    summary: ProgramSummary
+
+
+def _compile_programs(
+    checkpoint: Checkpoint, job: Job, target: Target, progress: Progress
+) -> dict[Geometry, dict[str, _Compiled]]:
+    traced = {}
+    for geometry in job.geometries:
+        progress.phase(f"tracing {geometry}")
+        traced[geometry] = build_programs(checkpoint.config, geometry, job.dtype, checkpoint)
+    progress.phase(f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
+    plans = choose_plans(list(traced.values()), job.mesh, job.plans, target.families)
+    return {
+        geometry: {role: _partitioned(programs[role], geometry, job.mesh, plan) for role, plan in plans.items()}
+        for geometry, programs in traced.items()
+    }
+
+
+def _partitioned(program: Program, geometry: Geometry, mesh: Mesh, plan: Plan) -> _Compiled:
+    for step in (lambda p: partition(p, mesh, plan), simplify, merge_linears, simplify):
+        program = step(program)
+        verify(program)
+    cost = cost_of(program)
+    return _Compiled(program, plan, ProgramSummary(str(geometry), program.name, plan.name, len(program.ops), cost))
+
+
+def _add_programs(
+    writer: BundleWriter, target: Target, geometry: Geometry, programs: dict[str, _Compiled]
+) -> schema.Geometry:
+    files = {role: target.add_program(writer, c.program, c.plan.name, c.summary.cost) for role, c in programs.items()}
+    return schema.Geometry(geometry.height, geometry.width, geometry.frames, files)
+
+
+def _plain(value: object) -> dict[str, schema.Plain]:
+    """A configuration as msgpack-able values."""
+
+    def convert(item: object) -> schema.Plain:
+        if isinstance(item, dict):
+            return {str(key): convert(part) for key, part in item.items()}
+        if isinstance(item, tuple):
+            return [convert(part) for part in item]
+        assert isinstance(item, int | float | str)
+        return item
+
+    plain = convert(dataclasses.asdict(value))  # type: ignore[call-overload]
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _versions() -> dict[str, str]:
+    versions = {name: _version(name) for name in ("mochi-aot", "torch", "transformers", "ttnn")}
+    return {"python": platform.python_version(), **versions}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

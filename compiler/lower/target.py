@@ -1,0 +1,31 @@
+"""What a target does in a compile."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mochi_aot.artifacts import BundleWriter
+from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.lower.weights import Source
+from mochi_aot.compiler.partition.cost import Cost
+from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.partition.plans import Families
+
+WeightProgress = Callable[[int, int], None]  # bytes that a device holds: those written, and all
+
+
+class Target(Protocol):
+    """Lowers programs one by one, remembers which weights they read, and then writes each weight once."""
+
+    families: Families
+
+    def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
+        """Lowers a partitioned program and writes it; returns its index among the bundle's files."""
+
+    def add_weights(self, writer: BundleWriter, source: Source, mesh: Mesh, progress: WeightProgress) -> int:
+        """Writes the weights of all programs added, in the order of `roles`; returns the bytes that a device holds of
+        them all."""
+
+
+def roles(families: Families) -> list[str]:
+    """The roles that a target's families serve, in the order in which a video uses them."""
+    return [role for family in families for role in family]

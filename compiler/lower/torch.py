@@ -1,0 +1,82 @@
+"""The torch target: instructions are the IR's ops with the same names and attributes."""
+
+from collections.abc import Iterator
+
+from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.compiler.ir.program import Op, Param, Program, Value
+from mochi_aot.compiler.ir.types import Shard, TensorType
+from mochi_aot.compiler.lower.target import WeightProgress, roles
+from mochi_aot.compiler.lower.weights import Source, WeightWriter, weight_name
+from mochi_aot.compiler.partition.cost import Cost
+from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.partition.plans import FAMILIES
+
+
+class TorchTarget:
+    """Weights are shards in large files, in the order of first use."""
+
+    families = FAMILIES
+
+    def __init__(self) -> None:
+        self._params: dict[str, dict[str, Param]] = {role: {} for role in roles(self.families)}
+
+    def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
+        """See Target."""
+        self._params[program.name].update((weight_name(param), param) for param in params_in_use_order(program))
+        return writer.add_program(lower(program, plan, cost))
+
+    def add_weights(self, writer: BundleWriter, source: Source, mesh: Mesh, progress: WeightProgress) -> int:
+        """See Target."""
+        params = {name: param for by_name in self._params.values() for name, param in by_name.items()}
+        total, done = sum(param.value.type.local_nbytes for param in params.values()), 0
+        weights = WeightWriter(writer, source, mesh)
+        for param in params.values():
+            weights.add(param)
+            done += param.value.type.local_nbytes
+            progress(done, total)
+        return total
+
+
+def params_in_use_order(program: Program) -> Iterator[Param]:
+    """The program's parameters by the first op that reads them."""
+    params = {param.value: param for param in program.params}
+    for op in program.ops:
+        for operand in op.operands:
+            if operand in params:
+                yield params.pop(operand)
+    yield from params.values()
+
+
+def lower(program: Program, plan: str, cost: Cost) -> schema.Program:
+    """The instruction list of a partitioned program; a value is freed at its last use."""
+    ids = {value: i for i, value in enumerate(program.values())}
+    kept = {output.value for output in program.outputs}
+    last_use = {v: op for op in program.ops for v in (*op.results, *op.operands)}
+    params = {param.value for param in program.params}
+    return schema.Program(
+        name=program.name,
+        plan=plan,
+        inputs=[schema.ProgramInput(i.value.name, ids[i.value], spec(i.value.type), i.rate) for i in program.inputs],
+        weights=[schema.ProgramWeight(weight_name(p), ids[p.value]) for p in program.params],
+        outputs=[schema.ProgramOutput(o.name, ids[o.value], spec(o.value.type)) for o in program.outputs],
+        instructions=[_instruction(op, ids, last_use, kept | params) for op in program.ops],
+        stats=schema.ProgramStats(cost.flops, cost.weight_bytes, cost.collective_bytes, cost.collectives),
+    )
+
+
+def _instruction(op: Op, ids: dict[Value, int], last_use: dict[Value, Op], kept: set[Value]) -> schema.Instruction:
+    dead = {v for v in (*op.operands, *op.results) if last_use[v] is op and v not in kept}
+    return schema.Instruction(
+        op=op.opcode,
+        operands=[ids[v] for v in op.operands],
+        results=[ids[v] for v in op.results],
+        attrs=dict(op.attrs),  # type: ignore[arg-type]  # dict is invariant; every Attr is one of the schema's
+        free=sorted(ids[v] for v in dead),
+        loc=op.loc,
+    )
+
+
+def spec(type: TensorType) -> schema.TensorSpec:
+    """A type as the bundle writes it."""
+    placements = [schema.Placement(p.dim, p.chunk) if isinstance(p, Shard) else None for p in type.placements]
+    return schema.TensorSpec(type.dtype, list(type.shape), list(type.local_shape), placements)

@@ -1,0 +1,76 @@
+"""What one run of a partitioned program costs a device: floating-point operations, weight bytes, bytes sent."""
+
+import math
+from dataclasses import dataclass, field
+
+from mochi_aot.compiler.ir.ops import COLLECTIVES, integer
+from mochi_aot.compiler.ir.program import Op, Program, Value
+from mochi_aot.compiler.ir.types import ITEMSIZE, TensorType
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Per device. `flops` counts a multiply and an add as two, in products, attention and convolutions alone."""
+
+    flops: int = 0
+    weight_bytes: int = 0
+    collective_bytes: int = 0
+    collectives: dict[str, int] = field(default_factory=dict)
+
+
+def cost_of(program: Program) -> Cost:
+    """The cost of one run of `program`."""
+    mesh = program.mesh or (1, 1)
+    counts: dict[str, int] = {}
+    for op in program.ops:
+        if op.opcode in COLLECTIVES and op.opcode != "shard":
+            counts[op.opcode] = counts.get(op.opcode, 0) + 1
+    return Cost(
+        flops=sum(_flops(op) for op in program.ops),
+        weight_bytes=sum(param.value.type.local_nbytes for param in program.params),
+        collective_bytes=sum(bytes_sent(op, mesh) for op in program.ops),
+        collectives=counts,
+    )
+
+
+def _flops(op: Op) -> int:
+    def local(value: Value) -> tuple[int, ...]:
+        return value.type.local_shape
+
+    if op.opcode == "linear":
+        return 2 * math.prod(local(op.operands[0])) * local(op.operands[1])[0]
+    if op.opcode == "matmul":
+        return 2 * math.prod(local(op.result)) * local(op.operands[0])[-1]
+    if op.opcode == "causal_conv3d":
+        return 2 * math.prod(local(op.result)) * math.prod(local(op.operands[1])[1:])
+    if op.opcode == "attention":
+        q, k = local(op.operands[0]), local(op.operands[1])
+        return 4 * math.prod(q) * k[-2]
+    if op.opcode in ("joint_attention", "ring_joint_attention"):
+        q, text = local(op.operands[0]), local(op.operands[3])
+        keys = integer(op.attrs.get("size", q[1])) + local(op.operands[6])[1]
+        return 4 * q[0] * (q[1] + text[1]) * keys * q[2] * q[3]
+    return 0
+
+
+def bytes_sent(op: Op, mesh: tuple[int, int]) -> int:
+    """Bytes that one device sends for a collective done as a ring (an all_reduce as reduce_scatter and all_gather)."""
+    if op.opcode not in COLLECTIVES or op.opcode == "shard":
+        return 0
+    pieces = mesh[integer(op.attrs["axis"])]
+    operand = op.operands[0].type
+    if op.opcode == "halo_exchange":
+        return _halo_bytes(op, operand)
+    if op.opcode == "ring_joint_attention":
+        travelling = op.operands[1:3] + (op.operands[4:6] if "text_chunk" in op.attrs else [])
+        return (pieces - 1) * sum(v.type.local_nbytes for v in travelling)
+    if op.opcode == "all_gather":
+        return (pieces - 1) * operand.local_nbytes
+    rounds = 2 if op.opcode == "all_reduce" else 1
+    return rounds * (pieces - 1) * operand.local_nbytes // pieces
+
+
+def _halo_bytes(op: Op, operand: TensorType) -> int:
+    shape = operand.local_shape
+    slab = math.prod(shape) // shape[integer(op.attrs["dim"])] * ITEMSIZE[operand.dtype]
+    return (integer(op.attrs["before"]) + integer(op.attrs["after"])) * slab

@@ -1,0 +1,111 @@
+"""Walks a program in order and lets each op's rule place it; collectives appear where placements disagree."""
+
+from collections.abc import Sequence
+
+from mochi_aot.compiler.ir.builder import Builder
+from mochi_aot.compiler.ir.program import Attrs, Checkpoint, Op, Param, Program, Value
+from mochi_aot.compiler.ir.types import REPLICATE, Partial, Placement, TensorType
+from mochi_aot.compiler.partition.errors import PlanError
+from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.partition.plan import Plan, param_placements, value_placements
+from mochi_aot.compiler.partition.reshard import moves
+from mochi_aot.compiler.partition.rules import RULES
+from mochi_aot.compiler.passes.dce import eliminate_dead_code
+
+Placements = tuple[Placement, ...]
+WHOLE: Placements = (REPLICATE, REPLICATE)
+
+
+def partition(program: Program, mesh: Mesh, plan: Plan) -> Program:
+    """The SPMD form of `program` for `mesh` under `plan`.
+
+    Inputs are whole on every device. Raises PlanError, naming the op's place in the reference, where the plan cannot
+    work.
+    """
+    return Partitioner(program, mesh, plan).run()
+
+
+class Partitioner:
+    """What the rules use: `reshard` an operand, `emit` an op. Parameters are cut at will, without collectives."""
+
+    def __init__(self, program: Program, mesh: Mesh, plan: Plan) -> None:
+        self.source, self.mesh, self.plan = program, mesh, plan
+        self.builder = Builder(program.name, mesh)
+        self.values: dict[Value, Value] = {}
+        self.params: dict[Value, Param] = {}  # of the new program
+        self.moved: dict[tuple[Value, Placements], Value] = {}
+        self.loc = ""
+
+    def run(self) -> Program:
+        for item in self.source.inputs:
+            self.values[item.value] = self.builder.input(item.value.name, item.value.type.placed(WHOLE), item.rate)
+        for param in self.source.params:
+            self.values[param.value] = self._param(param, self._seed(param))
+        for op in self.source.ops:
+            self.loc = op.loc
+            results = RULES[op.opcode](self, op, [self.values[v] for v in op.operands])
+            self.values.update(zip(op.results, results, strict=True))
+        for output in self.source.outputs:
+            value = self.values[output.value]
+            kept = output.name in self.plan.cut_outputs
+            self.builder.output(output.name, self.summed(value) if kept else self.reshard(value, WHOLE))
+        return eliminate_dead_code(self.builder.program)
+
+    def _seed(self, param: Param) -> Placements:
+        if not isinstance(param.recipe, Checkpoint):
+            return WHOLE
+        return param_placements(self.plan, param.recipe.name, param.value.type.shape, self.mesh)
+
+    def _param(self, param: Param, placements: Placements, suffix: str = "") -> Value:
+        value = self.builder.param(param.value.name + suffix, param.value.type.placed(placements), param.recipe)
+        self.params[value] = param
+        return value
+
+    def fail(self, reason: str) -> PlanError:
+        """The error for an op that the plan cannot place."""
+        place = f", {self.loc}" if self.loc else ""
+        return PlanError(f"plan {self.plan.name}, program {self.source.name}{place}: {reason}")
+
+    def annotated(self, name: str, shape: tuple[int, ...]) -> Placements | None:
+        """Where the plan wants the value that the reference calls `name`; None if it does not say."""
+        cuts = self.plan.values.get(name)
+        try:
+            return None if cuts is None else value_placements(cuts, shape, self.mesh)
+        except PlanError as error:
+            raise self.fail(str(error)) from error
+
+    def reshard(self, value: Value, placements: Sequence[Placement]) -> Value:
+        """`value` under `placements`, by collectives if need be; asked twice, moved once."""
+        target = tuple(placements)
+        if value.type.placements == target:
+            return value
+        key = (value, target)
+        if key not in self.moved:
+            self.moved[key] = self._move(value, target)
+        return self.moved[key]
+
+    def _move(self, value: Value, target: Placements) -> Value:
+        if value in self.params:
+            return self._param(self.params[value], target, f".cut_{len(self.moved)}")
+        for step in moves(value.type, target):
+            (value,) = self.builder.emit_typed(step.opcode, [value], [step.type], step.attrs, self.loc)
+        return value
+
+    def summed(self, value: Value) -> Value:
+        """`value` with its partial sums added up."""
+        return self.reshard(value, [REPLICATE if isinstance(p, Partial) else p for p in value.type.placements])
+
+    def emit(
+        self,
+        op: Op,
+        operands: list[Value],
+        placements: Sequence[Placement],
+        attrs: Attrs | None = None,
+    ) -> list[Value]:
+        """A local copy of the one-result `op` on placed operands."""
+        type = op.result.type.placed(tuple(placements))
+        return self.emit_as(op.opcode, operands, [type], op.attrs if attrs is None else attrs)
+
+    def emit_as(self, opcode: str, operands: list[Value], types: list[TensorType], attrs: Attrs) -> list[Value]:
+        """Any op, with the types of its results given."""
+        return self.builder.emit_typed(opcode, operands, types, attrs, self.loc)

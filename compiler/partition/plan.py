@@ -1,0 +1,76 @@
+"""What a plan is: how one program's parameters and named values are cut over the mesh axes."""
+
+import math
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard
+from mochi_aot.compiler.partition.errors import PlanError
+from mochi_aot.compiler.partition.mesh import Mesh
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Along mesh axis `axis`, dimension `dim` is cut; each piece is a multiple of `multiple` long.
+
+    `exact` refuses a length that does not divide, where a target has nothing that keeps the padding out.
+    """
+
+    axis: int
+    dim: int
+    multiple: int = 1
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seeds for the propagation.
+
+    `params` cuts the parameters whose checkpoint names match a pattern; they must divide evenly. `values` places the
+    values that the reference annotates: exactly these cuts, whole along the other axes, padded where a length does not
+    divide. Outputs are whole on every device except those named in `cut_outputs`.
+    """
+
+    name: str
+    params: tuple[tuple[str, Cut], ...] = ()
+    values: dict[str, tuple[Cut, ...]] = field(default_factory=dict)
+    cut_outputs: frozenset[str] = frozenset()
+
+
+def param_placements(plan: Plan, name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[Placement, ...]:
+    """Where the plan puts a parameter. Raises PlanError when a dimension does not divide."""
+    placements: list[Placement] = [REPLICATE, REPLICATE]
+    local = list(shape)
+    for pattern, cut in plan.params:
+        if mesh[cut.axis] == 1 or not fnmatchcase(name, pattern):
+            continue
+        pieces = mesh[cut.axis]
+        if local[cut.dim] % pieces:
+            raise PlanError(
+                f"plan {plan.name}: dimension {cut.dim} of {name} {list(shape)} leaves {local[cut.dim]}, which does "
+                f"not divide by the {pieces} devices of mesh axis {cut.axis}"
+            )
+        local[cut.dim] //= pieces
+        placements[cut.axis] = Shard(cut.dim, local[cut.dim])
+    return tuple(placements)
+
+
+def value_placements(cuts: tuple[Cut, ...], shape: tuple[int, ...], mesh: Mesh) -> tuple[Placement, ...]:
+    """Where a plan puts an annotated value: pieces of ceil(size / devices), rounded up to the cut's multiple.
+
+    Raises PlanError for an exact cut that does not divide.
+    Where both axes cut one dimension, axis 0's piece is what the devices along axis 1 hold together.
+    """
+    placements: list[Placement] = [REPLICATE, REPLICATE]
+    for cut in cuts:
+        if mesh[cut.axis] > 1:
+            axes = [other.axis for other in cuts if other.dim == cut.dim]
+            smallest = -(-shape[cut.dim] // math.prod(mesh[axis] for axis in axes))
+            smallest = -(-smallest // cut.multiple) * cut.multiple
+            if cut.exact and smallest * math.prod(mesh[axis] for axis in axes) != shape[cut.dim]:
+                raise PlanError(
+                    f"{shape[cut.dim]} along dimension {cut.dim} of {list(shape)} does not divide by the "
+                    f"{mesh[cut.axis]} devices of mesh axis {cut.axis}, and this target keeps no padding there"
+                )
+            placements[cut.axis] = Shard(cut.dim, smallest * math.prod(mesh[axis] for axis in axes if axis > cut.axis))
+    return tuple(placements)

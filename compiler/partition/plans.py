@@ -1,0 +1,95 @@
+"""The plans for Mochi's programs: which mesh axis cuts what.
+
+`sp1tp0` puts the sequence on axis 1 and tensor parallelism on axis 0 of the transformer's programs. The VAE's plans
+name what each axis cuts: `h0w1` height on axis 0 and width on axis 1. The text encoder's name the axes of its tensor
+parallelism.
+"""
+
+from mochi_aot.compiler.partition.plan import Cut, Plan
+
+# Megatron's split: the first product of a pair by its outputs, the second by its inputs, one sum after the pair.
+TRANSFORMER_OUTPUTS = (
+    "dit.blocks.*.attn.[qkv]_[xy].weight",
+    "dit.blocks.*.mlp_[xy].gate.weight",
+    "dit.blocks.*.mlp_[xy].up.weight",
+)
+TRANSFORMER_INPUTS = ("dit.blocks.*.attn.proj_[xy].weight", "dit.blocks.*.mlp_[xy].down.weight")
+MODULATIONS = ("dit.blocks.*.mod_[xy].*.weight",)
+TEXT_OUTPUTS = (
+    "text.encoder.block.*.SelfAttention.[qkv].weight",
+    "text.encoder.block.*.DenseReluDense.wi_[01].weight",
+)
+TEXT_INPUTS = ("text.encoder.block.*.SelfAttention.o.weight", "text.encoder.block.*.DenseReluDense.wo.weight")
+VIDEO_DIMS = {"t": 1, "h": 2, "w": 3}  # of [B, T, H, W, C]
+
+Seeds = tuple[tuple[str, Cut], ...]
+
+
+def _seeds(patterns: tuple[str, ...], axis: int, dim: int) -> Seeds:
+    return tuple((pattern, Cut(axis, dim)) for pattern in patterns)
+
+
+def transformer_plan(sequence_axis: int, multiple: int = 1) -> Plan:
+    """Sequence parallelism along one axis, in pieces of a multiple of `multiple` tokens, tensor parallelism along the
+    other.
+
+    The modulations are cut along the tensor axis too: their program runs once a video and gathers its results.
+    """
+    tensor_axis = 1 - sequence_axis
+    params = (
+        _seeds(TRANSFORMER_OUTPUTS, tensor_axis, 0)
+        + _seeds(TRANSFORMER_INPUTS, tensor_axis, 1)
+        + _seeds(MODULATIONS, tensor_axis, 0)
+    )
+    values = {"tokens": (Cut(sequence_axis, 1, multiple),), "velocity_tokens": ()}
+    return Plan(f"sp{sequence_axis}tp{tensor_axis}", params, values)
+
+
+def text_plan(axes: tuple[int, ...]) -> Plan:
+    """Tensor parallelism of the text encoder along `axes`."""
+    params: Seeds = ()
+    for axis in axes:
+        params += _seeds(TEXT_OUTPUTS, axis, 0) + _seeds(TEXT_INPUTS, axis, 1)
+    return Plan("tp" + "".join(map(str, axes)), params)
+
+
+def decoder_plan(dims: str, exact_space: bool = False) -> Plan:
+    """`dims[a]` of t, h, w is what mesh axis `a` cuts of the video; frames leave the program cut."""
+    cuts = tuple(Cut(axis, VIDEO_DIMS[letter], exact=exact_space and letter != "t") for axis, letter in enumerate(dims))
+    return Plan(_video_name(dims), values={"latent_video": cuts}, cut_outputs=frozenset(("frames",)))
+
+
+def encoder_plan(dims: str) -> Plan:
+    """As `decoder_plan`, in space alone: the encoder attends over time. Pieces are whole latent pixels, 8 x 8."""
+    cuts = tuple(Cut(axis, VIDEO_DIMS[letter], multiple=8) for axis, letter in enumerate(dims))
+    return Plan(_video_name(dims), values={"pixel_video": cuts})
+
+
+def _video_name(dims: str) -> str:
+    return "".join(f"{letter}{axis}" for axis, letter in enumerate(dims))
+
+
+TRANSFORMER_PLANS = {plan.name: plan for plan in (transformer_plan(1), transformer_plan(0))}
+TEXT_PLANS = {plan.name: plan for plan in (text_plan((0,)), text_plan((1,)), text_plan((0, 1)))}
+DECODER_DIMS = ("hw", "wh", "th", "tw", "ht", "wt")
+DECODER_PLANS = {plan.name: plan for plan in map(decoder_plan, DECODER_DIMS)}
+ENCODER_PLANS = {p.name: p for p in map(encoder_plan, ("hw", "wh"))}
+
+# A family of plans serves these programs. Names are unique but for the VAE's two directions, which share theirs.
+Families = dict[tuple[str, ...], dict[str, Plan]]
+FAMILIES: Families = {
+    ("encode_text",): TEXT_PLANS,
+    ("prepare_prompt", "prepare_steps", "denoise"): TRANSFORMER_PLANS,
+    ("decode",): DECODER_PLANS,
+    ("encode",): ENCODER_PLANS,
+}
+
+# Tokens in whole tiles of 32; heights and widths that divide, since a convolution there would read the padding beyond
+# the picture's edge. Padding at the end of time is harmless: convolutions are causal, and norms are per frame.
+TTNN_FAMILIES: Families = {
+    ("encode_text",): TEXT_PLANS,
+    ("prepare_prompt", "prepare_steps", "denoise"): {
+        plan.name: plan for plan in (transformer_plan(1, multiple=32), transformer_plan(0, multiple=32))
+    },
+    ("decode",): {plan.name: plan for plan in (decoder_plan(dims, exact_space=True) for dims in DECODER_DIMS)},
+}

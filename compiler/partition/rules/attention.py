@@ -1,0 +1,67 @@
+"""Attention: heads and batch are cut freely; a cut sequence becomes a ring."""
+
+from typing import TYPE_CHECKING
+
+from mochi_aot.compiler.ir.program import Op, Value
+from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard
+from mochi_aot.compiler.partition.rules.table import projected, rule, whole_along
+
+if TYPE_CHECKING:
+    from mochi_aot.compiler.partition.partitioner import Partitioner
+
+BATCH, TOKENS, HEADS = 0, 1, 2  # dimensions of [B, N, H, D]
+
+
+@rule("rope")
+def rope(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+    x, *tables = operands
+    target = whole_along(x.type, 3)
+    # A table is [N, H, D / 2]: x without its batch, half as wide.
+    needs = [Shard(c.dim - 1, c.chunk) if isinstance(c, Shard) and c.dim != BATCH else REPLICATE for c in target]
+    return p.emit(op, [p.reshard(x, target), *(p.reshard(t, needs) for t in tables)], target)
+
+
+@rule("attention")
+def attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+    """q, k, v are [..., H, L, D]; all but the last two dimensions may be cut."""
+    q, k, v, *bias = operands
+    rank = len(q.type.shape)
+    target = whole_along(q.type, rank - 1, rank - 2)
+    placed = [p.reshard(t, target) for t in (q, k, v)]
+    scores = (*q.type.shape[:-1], k.type.shape[-2])
+    placed += [p.reshard(b, projected(target, scores, b.type.shape)) for b in bias]
+    return p.emit(op, placed, target)
+
+
+@rule("joint_attention")
+def joint_attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+    """Visual tokens cut along one axis: each device keeps its queries, and keys and values go round the ring.
+
+    A ring was chosen over all_to_all because it asks nothing of the number of heads, which tensor parallelism has
+    divided already (24 heads over 4 x 8 devices would not divide), and because each hop can hide behind a block of
+    attention.
+    """
+    visual, text, mask = operands[:3], operands[3:6], operands[6]
+    target = whole_along(visual[0].type, 3)
+    rings = [axis for axis, c in enumerate(target) if isinstance(c, Shard) and c.dim == TOKENS]
+    if len(rings) > 1:
+        raise p.fail("the sequence is cut along both mesh axes; ring attention goes along one")
+    length = text[0].type.shape[TOKENS]
+    # The text goes round with the video where it divides; each device then has its share of the text's queries.
+    text_cuts = {a: Shard(TOKENS, length // p.mesh[a]) for a in rings if length % p.mesh[a] == 0}
+    text_target: list[Placement] = [
+        text_cuts.get(axis, REPLICATE) if axis in rings else c for axis, c in enumerate(target)
+    ]
+    mask_target = [c if isinstance(c, Shard) and c.dim == BATCH else REPLICATE for c in target]
+    placed = [p.reshard(v, target) for v in visual]
+    placed += [p.reshard(v, text_target) for v in text]
+    placed.append(p.reshard(mask, mask_target))
+    types = [op.results[0].type.placed(tuple(target)), op.results[1].type.placed(tuple(text_target))]
+    if not rings:
+        return p.emit_as(op.opcode, placed, types, op.attrs)
+    (axis,) = rings
+    type = placed[0].type
+    attrs = {**op.attrs, "axis": axis, "size": type.shape[TOKENS], "chunk": type.local_shape[TOKENS]}
+    if text_cuts:
+        attrs["text_chunk"] = text_cuts[axis].chunk
+    return p.emit_as("ring_joint_attention", placed, types, attrs)

@@ -1,0 +1,61 @@
+"""From a model's configuration to its programs for one device: trace, simplify, split by rates, batch, fold."""
+
+import numpy as np
+import torch
+
+from mochi_aot.compiler.ir.interpreter import run
+from mochi_aot.compiler.ir.program import Checkpoint, Param, Program
+from mochi_aot.compiler.ir.verify import verify
+from mochi_aot.compiler.lower.weights import DTYPES, Source
+from mochi_aot.compiler.passes.batch import batch
+from mochi_aot.compiler.passes.fold import fold_computed
+from mochi_aot.compiler.passes.rates import split_by_rates
+from mochi_aot.compiler.passes.simplify import simplify
+from mochi_aot.compiler.passes.tables import read_tables
+from mochi_aot.compiler.reference.config import MochiConfig
+from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.compiler.reference.units import UNITS, Unit
+from mochi_aot.compiler.trace.export import trace
+
+STEP_CAPACITY = 64  # rows of the step tables: the published default number of steps
+RATE_ROLES = {"prompt": "prepare_prompt", "step": "prepare_steps"}
+
+
+def build_programs(config: MochiConfig, geometry: Geometry, dtype: str, source: Source) -> dict[str, Program]:
+    """The programs by role, verified, without a mesh; `source` gives the weights that constants are computed from."""
+    programs: dict[str, Program] = {}
+    for unit in UNITS:
+        programs.update(_unit_programs(unit, config, geometry, dtype, source))
+    return programs
+
+
+def _unit_programs(
+    unit: Unit, config: MochiConfig, geometry: Geometry, dtype: str, source: Source
+) -> dict[str, Program]:
+    traced = trace(unit.name, lambda: unit.build(config, geometry, DTYPES[dtype]), unit.rates, unit.output)
+    verify(traced)
+    parts = {rate: simplify(program) for rate, program in split_by_rates(simplify(traced)).items()}
+    constants = _run_once(parts.pop("geometry", None), source)
+    if "step" in parts:
+        parts["step"] = batch(parts["step"], "step", STEP_CAPACITY)
+        parts["latent"] = read_tables(parts["latent"], "step", STEP_CAPACITY)
+    roles: dict[str, Program] = {}
+    for rate, program in parts.items():
+        role = unit.name if program.name == unit.name else RATE_ROLES[rate]
+        roles[role] = simplify(fold_computed(program, constants))
+        roles[role].name = role
+        verify(roles[role])
+    return roles
+
+
+def _run_once(program: Program | None, source: Source) -> dict[tuple[str, str], np.ndarray]:
+    """Outputs of the program of what never changes, by program and output name."""
+    if program is None:
+        return {}
+    verify(program)
+
+    def read(param: Param) -> np.ndarray:
+        assert isinstance(param.recipe, Checkpoint)
+        return source.read(param.recipe.name).to(torch.float32).numpy()
+
+    return {(program.name, name): array for name, array in run(program, {}, read).items()}

@@ -1,0 +1,158 @@
+"""Who may import whom: every import statement against one table, and what a running process really loads."""
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests.runtime import handmade
+
+ROOT = Path(__file__).parents[1]
+# Folder -> libraries, and other folders of the repository, that its files may import, at the top or inside a function.
+# The longest folder name that fits a file holds; a file may always import its own folder and artifacts.errors.
+ALLOWED = {
+    "artifacts": {"msgpack", "numpy"},
+    "compiler": {"artifacts", "compiler", "numpy", "torch"},
+    "compiler/checkpoint": {"compiler.reference.config", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
+    "compiler/ir": {"numpy"},
+    "compiler/lower": {"artifacts", "compiler.ir", "compiler.partition", "numpy", "torch"},
+    "compiler/lower/ttnn": {"artifacts", "compiler.ir", "compiler.lower", "compiler.partition", "numpy", "torch", "ttnn"},
+    "compiler/partition": {"compiler.ir", "compiler.passes"},
+    "compiler/passes": {"compiler.ir", "numpy"},
+    "compiler/reference": {"numpy", "torch", "transformers"},
+    "compiler/trace": {"compiler.ir", "numpy", "torch"},
+    "runtime": {"artifacts", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
+    "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
+    "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
+    "tools": {"artifacts", "click", "compiler", "diffusers", "imageio_ffmpeg", "numpy", "runtime", "torch", "ttnn"},
+}
+# The one place where the host side may reach for a backend.
+EXCEPTIONS = {
+    ("runtime/targets.py", "runtime.torch"),
+    ("runtime/targets.py", "runtime.ttnn.backend"),
+    ("runtime/targets.py", "runtime.ttnn.mock"),
+}
+FOLDERS = ("artifacts", "compiler", "runtime", "tools")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """The folder whose rule holds for a file."""
+    folders = [str(parent) for parent in path.relative_to(ROOT).parents]
+    return next(folder for folder in folders if folder in ALLOWED)
+
+
+def imported(path: Path) -> set[str]:
+    """Modules that a file names in its imports, without the standard library and without `mochi_aot.`."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            names.add(node.module or "")
+    kept = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
+    return {name.removeprefix("mochi_aot.") for name in kept}
+
+
+def may_import(path: Path, name: str) -> bool:
+    own = room(path).replace("/", ".")
+    allowed = ALLOWED[room(path)] | {own, "artifacts.errors"}
+    if not any(name == prefix or name.startswith(prefix + ".") for prefix in allowed):
+        return False
+    # A folder's rule does not open the folders inside it that have rules of their own.
+    inner = {folder.replace("/", ".") for folder in ALLOWED if folder.startswith(room(path) + "/")}
+    crosses = own == "runtime" and any(name == folder or name.startswith(folder + ".") for folder in inner)
+    return not crosses or (str(path.relative_to(ROOT)), name) in EXCEPTIONS
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_import_is_allowed_in_its_folder(path: Path) -> None:
+    assert {name for name in imported(path) if not may_import(path, name)} == set()
+
+
+def test_the_scan_sees_what_is_forbidden(tmp_path: Path) -> None:
+    source = tmp_path / "source.py"
+    source.write_text("import os.path, torch.nn\ndef f():\n    from mochi_aot.compiler.ir import ops\n")
+    assert imported(source) == {"torch.nn", "compiler.ir"}
+    assert not may_import(ROOT / "artifacts/reader.py", "torch.nn")
+    assert not may_import(ROOT / "runtime/pipeline.py", "compiler.ir")
+    assert not may_import(ROOT / "runtime/pipeline.py", "runtime.torch.backend")
+    assert not may_import(ROOT / "compiler/ir/ops.py", "torch")
+    assert not may_import(ROOT / "compiler/ir/ops.py", "compiler.passes.dce")
+    assert may_import(ROOT / "runtime/torch/backend.py", "torch.nn")
+    assert may_import(ROOT / "compiler/partition/rules/nn.py", "compiler.partition.plan")
+
+
+def loaded_after(source: str, *arguments: str) -> set[str]:
+    """Names of the modules that a fresh process has loaded once it has run `source`."""
+    command = [sys.executable, "-c", source + "\nimport sys\nprint('modules:', *sys.modules)", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.rpartition("modules:")[2].split())
+
+
+def modules_of(*folders: str) -> str:
+    """Source that imports every module directly in some folders."""
+    files = (path for folder in folders for path in sorted((ROOT / folder).glob("*.py")))
+    names = (".".join(["mochi_aot", *path.relative_to(ROOT).with_suffix("").parts]) for path in files)
+    return "\n".join(f"import {name.removesuffix('.__init__')}" for name in names)
+
+
+MODEL_CODE = {"mochi_aot.compiler", "transformers", "diffusers"}
+BACKENDS = {"torch", "ttnn"}
+
+
+def test_artifacts_load_neither_backend_nor_compiler() -> None:
+    loaded = loaded_after(modules_of("artifacts"))
+    assert "mochi_aot.artifacts.reader" in loaded
+    assert not loaded & (MODEL_CODE | BACKENDS | {"mochi_aot.runtime", "tokenizers", "safetensors"})
+
+
+def test_the_runtime_without_a_backend_loads_no_torch() -> None:
+    loaded = loaded_after(modules_of("artifacts", "runtime"))
+    assert "mochi_aot.runtime.pipeline" in loaded
+    assert not loaded & (MODEL_CODE | BACKENDS)
+
+
+@pytest.mark.parametrize("module", ["run", "inspect"])
+def test_the_inference_hosts_command_lines_load_no_torch(module: str) -> None:
+    assert not loaded_after(f"import mochi_aot.tools.{module}") & (MODEL_CODE | BACKENDS)
+
+
+@pytest.mark.parametrize("folders", [["compiler/ir"], ["compiler/ir", "compiler/passes"]])
+def test_the_ir_and_the_passes_load_numpy_only(folders: list[str]) -> None:
+    loaded = loaded_after(modules_of(*folders))
+    assert "mochi_aot.compiler.ir.ops" in loaded
+    assert not {name.split(".")[0] for name in loaded} & installed_libraries()
+
+
+def installed_libraries() -> set[str]:
+    """Top-level modules of the installed libraries, but for numpy and what starts up with Python in an environment."""
+    return set(packages_distributions()) - {"mochi_aot", "numpy", "setuptools", "_distutils_hack"}
+
+
+RUN_A_BUNDLE = """
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from mochi_aot.runtime.noise import seeded_latents
+from mochi_aot.runtime.pipeline import Pipeline
+from mochi_aot.runtime.schedule import linear_quadratic_sigmas
+pipeline = Pipeline.open(Path(sys.argv[1]))
+geometry = pipeline.geometry()
+prompt, nothing = pipeline.encode_prompt("a red fox"), pipeline.encode_prompt("")
+conditioning = pipeline.condition(prompt, nothing, linear_quadratic_sigmas(4, 0.025, 2), 4.5, geometry)
+latents = pipeline.denoise(seeded_latents(7, pipeline.latent_shape(geometry)), conditioning)
+assert pipeline.decode(latents, geometry).shape[0] == geometry.frames
+"""
+
+
+def test_running_a_bundle_loads_no_model_code(tmp_path: Path) -> None:
+    handmade.write_bundle(tmp_path / "b")
+    loaded = loaded_after(RUN_A_BUNDLE, str(tmp_path / "b"))
+    assert "mochi_aot.runtime.torch" in loaded
+    assert not {name for name in loaded if name.split(".")[0] in {"transformers", "diffusers"}}
+    assert not {name for name in loaded if name.startswith("mochi_aot.compiler")}

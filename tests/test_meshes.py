@@ -1,0 +1,154 @@
+"""Every mesh and plan equals the reference, through a bundle on disk and the runtime.
+
+Awkward on purpose: 45 visual tokens, 3 latent frames and 6 x 10 latent pixels divide by none of the larger axes, a
+prompt of one token and one of all 256, an empty negative prompt.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mochi_aot.artifacts import Bundle
+from mochi_aot.compiler import compile as compiling
+from mochi_aot.compiler.checkpoint import Checkpoint
+from mochi_aot.compiler.compile import Job, compile_bundle
+from mochi_aot.compiler.partition.errors import PlanError
+from mochi_aot.compiler.partition.plans import DECODER_PLANS, ENCODER_PLANS, TEXT_PLANS, TRANSFORMER_PLANS
+from mochi_aot.compiler.programs import build_programs
+from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.runtime.noise import seeded_latents
+from mochi_aot.runtime.pipeline import Pipeline
+from mochi_aot.runtime.schedule import linear_quadratic_sigmas
+from mochi_aot.runtime.targets import open_backend
+from mochi_aot.runtime.tensor_files import Embedding
+from tests.reference_run import Reference, pcc, relative_error
+
+MESHES = ((1, 1), (1, 2), (2, 2), (2, 4), (1, 8), (4, 8))
+GEOMETRY = Geometry(48, 80, 13)
+SIGMAS = linear_quadratic_sigmas(4)
+GUIDANCE = 4.5
+# float32 keeps 7 digits; sums over at most 512 terms in another order, through 2 blocks and 4 guided steps (each
+# multiplies an error by at most 2 * GUIDANCE), stay within 1e-4 of the largest value.
+TOLERANCE = 1e-4
+# A frame's value is rounded to an integer: an error of 1e-4 can move it to a neighbour, never further.
+PIXEL_TOLERANCE = 1
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_checkpoint: Checkpoint) -> Reference:
+    return Reference(tiny_checkpoint, GEOMETRY)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once():
+    """Tracing does not depend on mesh or plan: all bundles of this file share one trace a dtype."""
+    traced = {}
+
+    def cached(config, geometry, dtype, source):
+        key = (geometry, dtype)
+        if key not in traced:
+            traced[key] = build_programs(config, geometry, dtype, source)
+        return traced[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "build_programs", cached)
+        yield
+
+
+@pytest.fixture(scope="module")
+def prompts(tiny_checkpoint: Checkpoint) -> dict[str, Embedding]:
+    """Embeddings by how many tokens are attended."""
+    config = tiny_checkpoint.config
+    rng = np.random.default_rng(5)
+
+    def prompt(tokens: int) -> Embedding:
+        embeds = rng.standard_normal((1, config.text_length, config.dit.caption_width)).astype(np.float32)
+        return Embedding(embeds, np.arange(config.text_length)[None] < tokens)
+
+    return {name: prompt(n) for name, n in (("empty", 0), ("one", 1), ("some", 11), ("all", config.text_length))}
+
+
+PAIRS = (("one", "empty"), ("all", "some"))
+
+
+@pytest.fixture(scope="module")
+def noise(tiny_checkpoint: Checkpoint) -> np.ndarray:
+    return seeded_latents(3, (1, 12, *GEOMETRY.latent_size(tiny_checkpoint.config)))
+
+
+@pytest.fixture(scope="module")
+def expected_latents(reference, prompts, noise) -> dict[tuple[str, str], np.ndarray]:
+    return {(p, n): reference.denoise(noise, prompts[p], prompts[n], SIGMAS, GUIDANCE) for p, n in PAIRS}
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    rng = np.random.default_rng(6)
+    return rng.integers(0, 256, (GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
+
+
+def opened(path: Path, checkpoint: Checkpoint, mesh: tuple[int, int], plans: tuple[str, ...], dtype: str = "float32"):
+    compile_bundle(checkpoint, Job(mesh, (GEOMETRY,), plans, dtype), path)
+    bundle = Bundle.open(path)
+    return Pipeline(bundle, open_backend(bundle.manifest, "cpu"))
+
+
+def cases(family):
+    """Every mesh with every plan of a family."""
+    return [pytest.param(mesh, plan, id=f"{mesh[0]}x{mesh[1]}-{plan}") for mesh in MESHES for plan in family]
+
+
+@pytest.mark.parametrize(("mesh", "plan"), cases(TRANSFORMER_PLANS))
+def test_latents_after_guided_steps(mesh, plan, tmp_path, tiny_checkpoint, prompts, noise, expected_latents):
+    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
+    for (positive, negative), expected in expected_latents.items():
+        conditioning = pipeline.condition(prompts[positive], prompts[negative], SIGMAS, GUIDANCE, pipeline.geometry())
+        assert relative_error(pipeline.denoise(noise, conditioning), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 4), (4, 8)])
+def test_bfloat16_latents_and_frames(mesh, tmp_path, tiny_checkpoint, reference, prompts, noise, expected_latents):
+    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (), "bfloat16")
+    for (positive, negative), expected in expected_latents.items():
+        conditioning = pipeline.condition(prompts[positive], prompts[negative], SIGMAS, GUIDANCE, pipeline.geometry())
+        assert pcc(pipeline.denoise(noise, conditioning), expected) >= 0.999
+    assert pcc(pipeline.decode(noise, pipeline.geometry()), reference.decode(noise)) >= 0.999
+
+
+def too_short_in_time(mesh: tuple[int, int], plan: str) -> bool:
+    """3 latent frames over more than 2 devices leave pieces of one frame; a convolution needs two of its neighbour."""
+    axis = plan.index("t") // 2 if "t" in plan else None
+    return axis is not None and mesh[axis] > 2
+
+
+@pytest.mark.parametrize(("mesh", "plan"), cases(DECODER_PLANS))
+def test_decoded_frames(mesh, plan, tmp_path, tiny_checkpoint, reference, noise):
+    if too_short_in_time(mesh, plan):
+        with pytest.raises(PlanError, match="a piece of 1 along time is shorter than the halo of 2"):
+            opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
+        return
+    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
+    got, expected = pipeline.decode(noise, pipeline.geometry()), reference.decode(noise)
+    assert np.abs(got.astype(int) - expected).max() <= PIXEL_TOLERANCE
+    assert expected.std() > 10  # a picture, not a grey field that anything would match
+
+
+@pytest.mark.parametrize(("mesh", "plan"), cases(ENCODER_PLANS))
+def test_encoded_video(mesh, plan, tmp_path, tiny_checkpoint, reference, frames):
+    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
+    assert relative_error(pipeline.encode(frames, pipeline.geometry()), reference.encode(frames)) < TOLERANCE
+
+
+@pytest.mark.parametrize(("mesh", "plan"), cases(TEXT_PLANS))
+def test_encoded_text(mesh, plan, tmp_path, tiny_checkpoint, reference):
+    heads, pieces = tiny_checkpoint.config.text.num_heads, np.prod([mesh[int(a)] for a in plan[2:]])
+    if heads % pieces:
+        with pytest.raises(PlanError, match="8 does not divide by the devices that share it"):
+            opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
+        return
+    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
+    for prompt in ("", "fox", "a quiet river under the old bridge"):
+        embedding = pipeline.encode_prompt(prompt)
+        ids, mask = pipeline._tokenizer.encode(prompt) if prompt else (np.zeros((1, 256), np.int32), embedding.mask)
+        assert relative_error(embedding.embeds, reference.encode_text(ids, mask)) < TOLERANCE
