@@ -38,7 +38,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy -p mochi_aot
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,37 @@
+import click
+import pytest
+from click.testing import CliRunner
+
+from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.tools.cli import MochiCommand
+
+
+def _command(fault: BaseException | None) -> click.Command:
+    @click.command(cls=MochiCommand)
+    def command() -> None:
+        if fault is not None:
+            raise fault
+        click.echo("done")
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "stderr"),
+    [
+        (None, 0, ""),
+        (MochiError("x is y, expected z"), 1, "error: x is y, expected z\n"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: [Errno 13] Permission denied: '/x'\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (click.UsageError("odd"), 2, "Usage: command [OPTIONS]\nTry 'command --help' for help.\n\nError: odd\n"),
+    ],
+)
+def test_exit_codes_and_messages(fault: BaseException | None, code: int, stderr: str) -> None:
+    result = CliRunner().invoke(_command(fault), [])
+    assert (result.exit_code, result.stderr) == (code, stderr)
+    assert result.stdout == ("done\n" if fault is None else "")
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        CliRunner().invoke(_command(ZeroDivisionError()), [], catch_exceptions=False)

@@ -1,0 +1,36 @@
+"""What every command line shares: how it reports a fault and how it stops."""
+
+import sys
+from typing import Any
+
+import click
+
+from mochi_aot.artifacts.errors import MochiError
+
+FAULT, INTERRUPTED = 1, 130  # exit codes; 130 is what a shell reports for a command stopped by Ctrl-C
+
+
+class MochiCommand(click.Command):
+    """A command whose user errors are one message on stderr, without a traceback, and exit code 1.
+
+    Use it as `@click.command(cls=MochiCommand)`, with the imports that a thin install lacks inside the function.
+    Ctrl-C gives exit code 130, after every cleanup on the way out.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # a reader as `head` that has enough: click ends quietly
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("mochi_aot"):
+                raise
+            advice = "this command is for the build host: pip install 'mochi-aot[compile]'"
+            click.echo(f"error: {error.name} is not installed; {advice}", err=True)
+            sys.exit(FAULT)
+        except (MochiError, OSError) as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(FAULT)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)

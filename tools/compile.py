@@ -1,0 +1,89 @@
+"""`mochi-compile`: a checkpoint in, a bundle out."""
+
+from pathlib import Path
+
+import click
+
+from mochi_aot.tools.cli import MochiCommand
+
+DEFAULT_GEOMETRY = "480x848x163"
+
+
+@click.command(cls=MochiCommand)
+@click.option(
+    "--checkpoint",
+    envvar="MOCHI_CHECKPOINT",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the checkpoint, in Genmo's or Diffusers' layout.  [default: $MOCHI_CHECKPOINT]",
+)
+@click.option(
+    "--text-encoder",
+    type=click.Path(path_type=Path),
+    help="Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none.",
+)
+@click.option("--mesh", required=True, metavar="RxC", help="The device mesh: rows x columns.")
+@click.option(
+    "--target", type=click.Choice(["torch", "ttnn"]), default="torch", show_default=True, help="What runs the bundle."
+)
+@click.option(
+    "--geometry",
+    "geometries",
+    multiple=True,
+    default=[DEFAULT_GEOMETRY],
+    show_default=True,
+    metavar="HxWxF",
+    help="Video height, width and frames. Repeat it for several in one bundle; they share the weights.",
+)
+@click.option(
+    "--plan",
+    default="auto",
+    show_default=True,
+    help="How programs are cut over the mesh: auto, or plan names separated by commas (sp1tp0,h0w1). "
+    "Programs that no name is for choose for themselves.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of weights and activations; for ttnn always bfloat16.",
+)
+@click.option(
+    "--weights-dtype",
+    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of the matrices, for ttnn; bfloat8_b takes about half the memory.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundle.  [default: the checkpoint's, with .bundle appended]",
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+def main(
+    checkpoint: Path,
+    text_encoder: Path | None,
+    mesh: str,
+    target: str,
+    geometries: tuple[str, ...],
+    plan: str,
+    dtype: str,
+    weights_dtype: str,
+    output: Path | None,
+    force: bool,
+) -> None:
+    """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
+    from mochi_aot.tools.compiling import Terminal, compile_bundle, make_job, open_checkpoint, report, target_ready
+
+    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype)
+    output = output or checkpoint.with_name(checkpoint.name + ".bundle")
+    with target_ready(job):
+        summary = compile_bundle(open_checkpoint(checkpoint, text_encoder), job, output, force, Terminal())
+    click.echo(report(summary, output))
+
+
+if __name__ == "__main__":
+    main()

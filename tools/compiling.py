@@ -1,0 +1,95 @@
+"""What `mochi-compile` does behind its options: reads them, shows progress, reports."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.compile import Job, Progress, Summary, compile_bundle
+from mochi_aot.compiler.partition.choose import parse_plan
+from mochi_aot.compiler.partition.mesh import parse_mesh
+from mochi_aot.compiler.reference.geometry import Geometry, GeometryError
+from mochi_aot.tools.text import human_bytes, human_count, table
+
+__all__ = ["Terminal", "compile_bundle", "make_job", "open_checkpoint", "report", "target_ready"]
+
+
+def make_job(mesh: str, geometries: tuple[str, ...], plan: str, dtype: str, target: str, weights_dtype: str) -> Job:
+    """The job that the options describe. Raises PlanError and GeometryError for texts that say nothing."""
+    sizes = tuple(dict.fromkeys(parse_geometry(text) for text in geometries))
+    if target == "ttnn":
+        dtype = "bfloat16"
+    return Job(parse_mesh(mesh), sizes, parse_plan(plan), dtype, target, weights_dtype)
+
+
+@contextmanager
+def target_ready(job: Job) -> Iterator[None]:
+    """For ttnn, points this process at a mocked mesh: ttnn lays out tiles for a mesh, which a build host has not."""
+    if job.target != "ttnn":
+        yield
+        return
+    from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
+
+    with tempfile.TemporaryDirectory() as folder:
+        enter_mock(prepare_mock(job.mesh, Path(folder)))
+        yield
+
+
+def parse_geometry(text: str) -> Geometry:
+    """`HxWxF` as a Geometry. Raises GeometryError for anything else."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})x(\d{1,5})", text)
+    if not match:
+        raise GeometryError(f"geometry {text!r} is not HxWxF with three numbers; write for example 480x848x163")
+    return Geometry(*map(int, match.groups()))
+
+
+class Terminal(Progress):
+    """Phases as lines and weights as a bar, on stderr."""
+
+    def __init__(self) -> None:
+        self._shown = -1
+
+    def phase(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def weights(self, done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent != self._shown and sys.stderr.isatty():
+            self._shown = percent
+            width = min(40, os.get_terminal_size(2).columns - 10)
+            bar = "#" * (width * percent // 100)
+            click.echo(f"\r  [{bar:-<{width}}] {percent:3d}%", nl=done == total, err=True)
+
+
+def report(summary: Summary, output: Path) -> str:
+    """The table that ends a compile."""
+    rows = [
+        [
+            program.geometry,
+            program.role,
+            program.plan,
+            str(program.ops),
+            str(sum(program.cost.collectives.values())),
+            human_count(program.cost.flops, "FLOP"),
+            human_bytes(program.cost.weight_bytes),
+            human_bytes(program.cost.collective_bytes),
+        ]
+        for program in summary.programs
+    ]
+    header = ["geometry", "program", "plan", "ops", "collectives", "compute", "weights", "sent"]
+    return "\n".join(
+        [
+            table(header, rows),
+            "compute, weights and sent are of one run on one device",
+            f"weights: {human_bytes(summary.weight_bytes_per_device)} a device, "
+            f"{human_bytes(summary.weight_bytes_on_disk)} on disk",
+            f"took {summary.seconds:.1f} s, peak memory {human_bytes(summary.peak_rss)}",
+            f"bundle {summary.bundle_id[:16]} in {output}",
+        ]
+    )

@@ -1,0 +1,182 @@
+"""mochi-run: a video, or a sweep of videos, from a bundle."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer
+from mochi_aot.runtime.generate import generate
+from mochi_aot.runtime.interrupt import InterruptFlag
+from mochi_aot.runtime.job import DEFAULT_GUIDANCE_SCALE, Job
+from mochi_aot.runtime.pipeline import Pipeline
+from mochi_aot.runtime.record import write_record
+from mochi_aot.runtime.schedule import DEFAULT_STEPS, DEFAULT_THRESHOLD_NOISE
+from mochi_aot.runtime.sweep import read_sweep
+from mochi_aot.runtime.targets import DEVICES, choose_device, open_backend
+from mochi_aot.runtime.video import DEFAULT_FPS
+from mochi_aot.tools.cli import INTERRUPTED, MochiCommand
+
+type LabelledJob = tuple[str, Job]
+
+
+class Console:
+    """Shows on stderr how a job gets on: a line a phase, and in a terminal a bar over the steps."""
+
+    def __init__(self) -> None:
+        self.interrupt: InterruptFlag | None = None
+        self.jobs, self.done = 1, 0
+        self._open = ExitStack()
+        self._advance: Callable[[int], None] | None = None
+
+    def phase(self, name: str, steps: int) -> None:
+        self.close()
+        label = name if self.jobs == 1 else f"job {self.done + 1}/{self.jobs}: {name}"
+        if steps == 0:
+            click.echo(label, err=True)
+            return
+        bar = click.progressbar(length=steps, label=label, show_pos=True, file=sys.stderr)
+        self._advance = self._open.enter_context(bar).update
+
+    def step(self, done: int, steps: int) -> None:
+        if self._advance is not None:
+            self._advance(1)
+        if done < steps:
+            self.check()
+
+    def check(self) -> None:
+        if self.interrupt is not None:
+            self.interrupt.check()
+
+    def close(self) -> None:
+        """Ends the line of the bar."""
+        self._open.close()
+        self._advance = None
+
+    def announce_stop(self) -> None:
+        """Runs in a signal handler, where buffered streams must not be touched."""
+        if sys.stderr.isatty():
+            os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+
+
+@click.command(cls=MochiCommand)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--prompt", metavar="TEXT", help="What the video shows.")
+@click.option("--negative-prompt", metavar="TEXT", help="What it should not show. Default: empty.")
+@click.option("--seed", type=int, help="Seed of the starting noise, the same on every target. Default: a random one.")
+@click.option("--steps", type=int, default=DEFAULT_STEPS, show_default=True, help="Denoising steps.")
+@click.option(
+    "--guidance-scale",
+    type=float,
+    default=DEFAULT_GUIDANCE_SCALE,
+    show_default=True,
+    help="How strongly the prompt steers, away from the negative prompt; at 1 the negative prompt has no effect.",
+)
+@click.option(
+    "--threshold-noise",
+    type=float,
+    default=DEFAULT_THRESHOLD_NOISE,
+    show_default=True,
+    help="Share of the noise, between 0 and 1, that the linear steps remove; the others remove the rest.",
+)
+@click.option("--linear-steps", type=int, help="Steps of the schedule's linear part. Default: half of the steps.")
+@click.option("--fps", type=float, default=DEFAULT_FPS, show_default=True, help="Frames per second of the mp4.")
+@click.option("--geometry", metavar="HxWxF", help="Height, width and frames. Default: the bundle's first.")
+@click.option("-o", "--output", metavar="FILE.mp4", help="The video; a record of the run goes beside it, as FILE.json.")
+@click.option(
+    "--device",
+    type=click.Choice([device for devices in DEVICES.values() for device in devices]),
+    help="What the bundle runs on. Default: cpu for the target torch, chips for ttnn. mock is a mesh without hardware, "
+    "on which everything happens but the computing: the video is made of zeros.",
+)
+@click.option(
+    "--prompt-embeds",
+    metavar="FILE",
+    help="Encoded prompts instead of --prompt: safetensors with prompt_embeds, prompt_attention_mask and, unless the "
+    "negative prompt is to be encoded here, negative_prompt_embeds and negative_prompt_attention_mask.",
+)
+@click.option("--latents", metavar="FILE", help="Starting noise instead of a seed: safetensors with latents.")
+@click.option("--save-latents", metavar="FILE", help="Write the denoised latents to this safetensors file.")
+@click.option("--save-prompt-embeds", metavar="FILE", help="Write the encoded prompts, for use with --prompt-embeds.")
+@click.option("--no-decode", is_flag=True, help="Stop at the latents; make no video.")
+@click.option(
+    "--sweep",
+    metavar="FILE.jsonl",
+    type=click.Path(path_type=Path),
+    help="Many jobs: each line is a JSON object of options by their names here, without dashes in front, such as "
+    '{"prompt": "a fox", "seed": 7, "output": "fox.mp4"}. A line\'s values override the command line\'s. All lines '
+    "are checked before the first job runs.",
+)
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+def main(bundle: Path, device: str | None, sweep: Path | None, force: bool, **options: Any) -> None:
+    """Make a video from the compiled BUNDLE.
+
+    Files appear whole or not at all. Ctrl-C stops after the current step, a second Ctrl-C at once.
+    """
+    console = Console()
+    try:
+        with InterruptFlag(console.announce_stop) as console.interrupt:
+            _run(bundle, device, _read_jobs(sweep, Job(**options)), force, console)
+    except KeyboardInterrupt:  # Interrupted is one too
+        console.close()
+        click.echo(f"interrupted: {console.done} of {console.jobs} jobs done, no file left unfinished", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _read_jobs(sweep: Path | None, base: Job) -> list[LabelledJob]:
+    if sweep is None:
+        return [("", base)]
+    return [(f"{sweep}, line {number}: ", job) for number, job in read_sweep(sweep, base)]
+
+
+def _run(path: Path, device: str | None, jobs: list[LabelledJob], force: bool, console: Console) -> None:
+    console.jobs = len(jobs)
+    bundle = Bundle.open(path)
+    device = choose_device(bundle.manifest.target, device)
+    taken: set[Path] = set()
+    checked = [(label, _check(label, job, bundle, taken, force)) for label, job in jobs]
+    check_tokenizer((item.job for _, item in checked), bundle)
+    pipeline = Pipeline(bundle, open_backend(bundle.manifest, device))
+    for label, item in checked:
+        start = time.perf_counter()
+        with _labelled(label):
+            timings = generate(pipeline, item, console)
+        console.close()
+        timings["total"] = time.perf_counter() - start
+        write_record(item.job, bundle, device, timings)
+        console.done += 1
+        click.echo(_summary(item, timings["total"]))
+
+
+def _check(label: str, job: Job, bundle: Bundle, taken: set[Path], force: bool) -> CheckedJob:
+    with _labelled(label):
+        checked = check_job(job, bundle)
+        check_outputs(checked.job, taken, force)
+    return checked
+
+
+@contextmanager
+def _labelled(label: str) -> Iterator[None]:
+    """Lets errors begin with the line of a sweep that they come from."""
+    try:
+        yield
+    except MochiError as error:
+        raise MochiError(f"{label}{error}") from error
+
+
+def _summary(checked: CheckedJob, seconds: float) -> str:
+    job, geometry = checked.job, checked.geometry
+    noise = f"seed {job.seed}" if job.seed is not None else f"noise from {job.latents}"
+    size = f"{geometry.width}x{geometry.height}, {geometry.frames} frames"
+    return f"{job.output or job.save_latents}: {size}, {job.steps} steps, {noise}, {seconds:.1f} s"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What is in a bundle, as plain data: the manifest and the programs, added up. Needs nothing but the artifacts."""
+
+from dataclasses import dataclass
+from math import prod
+
+from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, tensor_bytes
+from mochi_aot.artifacts.layout import ROLES, WEIGHT_FOLDER
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Geometry, Plain, Weight
+
+
+@dataclass(frozen=True)
+class ProgramSummary:
+    """One program of one geometry. FLOPs, bytes and counts of collectives are of one run on one device."""
+
+    role: str
+    plan: str
+    instructions: int
+    flops: int
+    weight_bytes: int
+    collective_bytes: int
+    collectives: dict[str, int]
+
+
+@dataclass(frozen=True)
+class GeometrySummary:
+    """A video size, and its programs in the order in which they run."""
+
+    height: int
+    width: int
+    frames: int
+    programs: list[ProgramSummary]
+
+
+@dataclass(frozen=True)
+class WeightSummary:
+    """One weight: `shards` distinct pieces serve all devices; None if a tensor file of its own holds it."""
+
+    name: str
+    dtype: str
+    local_shape: list[int]
+    bytes_per_device: int
+    shards: int | None
+
+
+@dataclass(frozen=True)
+class WeightTotals:
+    """All weights. `references` counts a shard once for each weight and device that it serves."""
+
+    count: int
+    bytes_per_device: int
+    bytes_on_disk: int
+    shards: int
+    references: int
+    tensor_files: int
+
+
+@dataclass(frozen=True)
+class BundleSummary:
+    """Everything that is known without reading the weights."""
+
+    id: str
+    format_version: int
+    target: str
+    mesh: list[int]
+    dtype: str
+    step_capacity: int
+    text_length: int
+    created_by: str
+    versions: dict[str, str]
+    checkpoint: dict[str, str]
+    model: dict[str, Plain]
+    geometries: list[GeometrySummary]
+    totals: WeightTotals
+    weights: list[WeightSummary]
+
+
+def summarise(bundle: Bundle) -> BundleSummary:
+    """Reads every program. Raises BundleError for one that is not what was written."""
+    manifest = bundle.manifest
+    return BundleSummary(
+        id=bundle.id,
+        format_version=manifest.format_version,
+        target=manifest.target,
+        mesh=manifest.mesh,
+        dtype=manifest.dtype,
+        step_capacity=manifest.step_capacity,
+        text_length=manifest.text_length,
+        created_by=manifest.created_by,
+        versions=manifest.versions,
+        checkpoint=manifest.checkpoint,
+        model=manifest.model,
+        geometries=[_geometry(bundle, geometry) for geometry in manifest.geometries],
+        totals=_totals(bundle),
+        weights=[_weight(weight) for weight in manifest.weights],
+    )
+
+
+def device_bytes(dtype: str, shape: list[int]) -> int:
+    """Bytes of a tensor on a device, without the padding of tiles. A block dtype has 17 bytes for 16 numbers."""
+    return -(-prod(shape) * 17 // 16) if dtype in BLOCK_DTYPES else tensor_bytes(dtype, shape)
+
+
+def _geometry(bundle: Bundle, geometry: Geometry) -> GeometrySummary:
+    programs = [_program(bundle, geometry, role) for role in ROLES if role in geometry.programs]
+    return GeometrySummary(geometry.height, geometry.width, geometry.frames, programs)
+
+
+def _program(bundle: Bundle, geometry: Geometry, role: str) -> ProgramSummary:
+    program = bundle.program(role, geometry)
+    return ProgramSummary(
+        role=role,
+        plan=program.plan,
+        instructions=len(program.instructions),
+        flops=program.stats.flops,
+        weight_bytes=program.stats.weight_bytes,
+        collective_bytes=program.stats.collective_bytes,
+        collectives=program.stats.collectives,
+    )
+
+
+def _weight(weight: Weight) -> WeightSummary:
+    shards = None if weight.file is not None else len(set(weight.shards))
+    size = device_bytes(weight.dtype, weight.local_shape)
+    return WeightSummary(weight.name, weight.dtype, weight.local_shape, size, shards)
+
+
+def _totals(bundle: Bundle) -> WeightTotals:
+    manifest = bundle.manifest
+    return WeightTotals(
+        count=len(manifest.weights),
+        bytes_per_device=sum(device_bytes(weight.dtype, weight.local_shape) for weight in manifest.weights),
+        bytes_on_disk=sum(file.nbytes for file in manifest.files if file.path.startswith(f"{WEIGHT_FOLDER}/")),
+        shards=len(manifest.shards),
+        references=sum(len(weight.shards) for weight in manifest.weights),
+        tensor_files=sum(weight.file is not None for weight in manifest.weights),
+    )
