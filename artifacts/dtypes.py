@@ -24,10 +24,14 @@ DTYPES = {
         DType("float32", np.dtype("<f4")),
         DType("bfloat16", np.dtype("<u2")),
         DType("int32", np.dtype("<i4")),
+        DType("uint32", np.dtype("<u4")),
         DType("bool", np.dtype("?")),
         DType("uint8", np.dtype("u1")),
     )
 }
+
+# 16 numbers share an exponent: not an array of elements, so only tensor files hold it, and devices.
+BLOCK_DTYPES = ("bfloat8_b",)
 
 
 def tensor_bytes(dtype: str, shape: list[int]) -> int:

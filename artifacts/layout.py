@@ -18,6 +18,7 @@ WEIGHT_FILE_BYTES = 4 << 30
 # Read whole into memory, hence bounded: at full size on 32 devices a manifest has about 6 MiB, a program less.
 MAX_METADATA_BYTES = 32 << 20
 
+LAYOUTS = ("row_major", "tile")
 RATES = ("geometry", "prompt", "step", "latent")
 ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode")
 
@@ -32,6 +33,11 @@ def program_path(sha256: str) -> str:
 def weight_path(sha256: str) -> str:
     """Path of a weight file in the bundle, by the hash of its bytes."""
     return f"{WEIGHT_FOLDER}/{sha256}.bin"
+
+
+def tensor_path(sha256: str) -> str:
+    """Path of a tensor file in the bundle, by the hash of its bytes."""
+    return f"{WEIGHT_FOLDER}/{sha256}.tensorbin"
 
 
 def align(offset: int) -> int:

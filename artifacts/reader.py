@@ -67,6 +67,15 @@ class Bundle:
             self._maps[shard.file] = self._map(self.manifest.files[shard.file])
         return self._maps[shard.file][shard.offset : shard.offset + shard.nbytes]
 
+    def tensor_file(self, name: str) -> Path | None:
+        """The tensor file of a weight, its size checked again; None if the weight has shards."""
+        weight = self.weights[name]
+        if weight.file is None:
+            return None
+        file = self.manifest.files[weight.file]
+        _check_size(self.path, file)
+        return self.path / file.path
+
     def verify(self) -> None:
         """Hash every shard, file and program. BundleError naming the first that is not what was written."""
         for index, shard in enumerate(self.manifest.shards):

@@ -16,12 +16,16 @@ class Placement:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor over the mesh: its global shape, its shape on each device, and a placement (or None) per mesh axis."""
+    """A tensor over the mesh: its global shape, its shape on each device, and a placement (or None) per mesh axis.
+
+    `layout` is how a device stores it: row_major, or tile (32x32 pieces of the last two dims, for the target ttnn).
+    """
 
     dtype: str
     shape: list[int]
     local_shape: list[int]
     placements: list[Placement | None]
+    layout: str = "row_major"
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,16 @@ class Shard:
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor on the mesh: device d = row * columns + column holds Manifest.shards[shards[d]], of `local_shape`."""
+    """A tensor on the mesh: device d = row * columns + column holds Manifest.shards[shards[d]], of `local_shape`.
+
+    Or `file` is an index into Manifest.files, of a tensor file with the pieces of all devices; then it has no shards.
+    """
 
     name: str
     dtype: str
     local_shape: list[int]
     shards: list[int]
+    file: int | None = None
 
 
 @dataclass(frozen=True)

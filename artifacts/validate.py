@@ -1,19 +1,18 @@
 """What must hold in a manifest beyond the types of its fields. The writer and the reader both run it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from mochi_aot.artifacts.dtypes import DTYPES, tensor_bytes
+from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES, tensor_bytes
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.layout import (
     ALIGNMENT,
     FORMAT_VERSION,
-    PROGRAM_FOLDER,
     ROLES,
     SHA256_HEX,
     TOKENIZER_PATH,
-    WEIGHT_FOLDER,
     program_path,
+    tensor_path,
     weight_path,
 )
 from mochi_aot.artifacts.schema import File, Geometry, Manifest, Program, Shard, TensorSpec, Weight
@@ -41,8 +40,9 @@ def require_shape(shape: list[int], where: str) -> None:
 
 
 def require_dtype(dtype: str, where: str) -> None:
-    """BundleError unless the dtype is in the table."""
-    require(dtype in DTYPES, where, f"unknown dtype {dtype!r}, expected one of {', '.join(DTYPES)}")
+    """BundleError unless the dtype is one that devices hold."""
+    known = (*DTYPES, *BLOCK_DTYPES)
+    require(dtype in known, where, f"unknown dtype {dtype!r}, expected one of {', '.join(known)}")
 
 
 def tensors(program: Program) -> list[tuple[str, TensorSpec]]:
@@ -89,8 +89,8 @@ def _check_header(manifest: Manifest, where: str) -> None:
 
 def _check_file(file: File, where: str) -> None:
     require(SHA256_HEX.fullmatch(file.sha256) is not None, where, f"expected a SHA-256 in hex, seen {file.sha256!r}")
-    # Only these three, spelt exactly so: no path can lead out of the bundle.
-    paths = (program_path(file.sha256), weight_path(file.sha256), TOKENIZER_PATH)
+    # Only these, spelt exactly so: no path can lead out of the bundle.
+    paths = (program_path(file.sha256), weight_path(file.sha256), tensor_path(file.sha256), TOKENIZER_PATH)
     require(file.path in paths, where, f"expected one of {', '.join(paths)}, seen {file.path!r}")
     require(file.nbytes >= 1, where, f"{file.path}: expected a positive size, seen {file.nbytes}")
 
@@ -108,7 +108,7 @@ def _check_shards(manifest: Manifest, where: str) -> None:
 
 def _check_shard(shard: Shard, files: list[File], where: str) -> None:
     require(SHA256_HEX.fullmatch(shard.sha256) is not None, where, f"expected a SHA-256 in hex, seen {shard.sha256!r}")
-    file = _file_in(WEIGHT_FOLDER, shard.file, files, where)
+    file = _file_at(weight_path, shard.file, files, where)
     aligned = shard.offset >= 0 and shard.offset % ALIGNMENT == 0
     require(aligned, where, f"offset: expected a multiple of {ALIGNMENT}, seen {shard.offset}")
     require(shard.nbytes >= 1, where, f"expected a positive size, seen {shard.nbytes}")
@@ -120,6 +120,12 @@ def _check_weight(weight: Weight, manifest: Manifest, where: str) -> None:
     require(weight.name != "", where, "expected a name")
     require_dtype(weight.dtype, where)
     require_shape(weight.local_shape, where)
+    if weight.file is not None:
+        _file_at(tensor_path, weight.file, manifest.files, where)
+        require(not weight.shards, where, f"expected a file or shards, seen both, {weight.file} and {weight.shards}")
+        return
+    dense = weight.dtype in DTYPES
+    require(dense, where, f"expected a tensor file for {weight.dtype}, which no shard can hold, seen shards")
     rows, columns = manifest.mesh
     count = len(weight.shards)
     require(count == rows * columns, where, f"expected a shard for each of {rows}x{columns} devices, seen {count}")
@@ -136,14 +142,15 @@ def _check_geometry(geometry: Geometry, manifest: Manifest, where: str) -> None:
     require(min(sizes) >= 1, where, "expected positive sizes")
     for role, index in geometry.programs.items():
         require(role in ROLES, where, f"unknown role {role!r}, expected one of {', '.join(ROLES)}")
-        _file_in(PROGRAM_FOLDER, index, manifest.files, f"{where}: {role}")
+        _file_at(program_path, index, manifest.files, f"{where}: {role}")
 
 
-def _file_in(folder: str, index: int, files: list[File], where: str) -> File:
+def _file_at(place: Callable[[str], str], index: int, files: list[File], where: str) -> File:
+    """The file, if it is of the kind that `place` gives a path to."""
     require(0 <= index < len(files), where, f"file {index} of {len(files)}")
-    path = files[index].path
-    require(path.startswith(folder + "/"), where, f"expected a file in {folder}/, seen {path}")
-    return files[index]
+    file = files[index]
+    require(file.path == place(file.sha256), where, f"expected {place('<sha256>')}, seen {file.path}")
+    return file
 
 
 def _check_placements(spec: TensorSpec, mesh: list[int], where: str) -> None:

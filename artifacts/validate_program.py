@@ -3,7 +3,7 @@
 import re
 
 from mochi_aot.artifacts.errors import BundleError
-from mochi_aot.artifacts.layout import RATES
+from mochi_aot.artifacts.layout import LAYOUTS, RATES
 from mochi_aot.artifacts.schema import Instruction, Program, TensorSpec
 from mochi_aot.artifacts.validate import require, require_dtype, require_shape, require_unique, tensors
 
@@ -34,6 +34,7 @@ def check_spec(spec: TensorSpec, where: str) -> None:
     """Raise BundleError unless the local shape follows from the global one and the placements."""
     require_dtype(spec.dtype, where)
     require_shape(spec.shape, where)
+    require(spec.layout in LAYOUTS, where, f"unknown layout {spec.layout!r}, expected one of {', '.join(LAYOUTS)}")
     local = list(spec.shape)
     placements = [placement for placement in spec.placements if placement is not None]
     require_unique((placement.dim for placement in placements), where, "sharded dim")

@@ -1,13 +1,13 @@
 """Writes a bundle, streaming: shards go to disk as they are added, so memory does not grow with the model."""
 
-from collections.abc import Buffer
+from collections.abc import Buffer, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.errors import os_errors
-from mochi_aot.artifacts.integrity import hash_bytes
+from mochi_aot.artifacts.integrity import hash_bytes, hash_file
 from mochi_aot.artifacts.layout import (
     FORMAT_VERSION,
     MANIFEST_MAGIC,
@@ -17,6 +17,7 @@ from mochi_aot.artifacts.layout import (
     WEIGHT_FILE_BYTES,
     align,
     program_path,
+    tensor_path,
 )
 from mochi_aot.artifacts.schema import File, Geometry, Manifest, Plain, Program, Shard, Weight
 from mochi_aot.artifacts.staging import StagedFolder
@@ -41,6 +42,7 @@ class BundleWriter:
         self._shards: list[Shard] = []
         self._shard_index: dict[str, int] = {}
         self._program_index: dict[str, int] = {}
+        self._tensor_index: dict[str, int] = {}
         self._programs: list[Program] = []
         self._open: WeightFile | None = None
         self._open_index = 0
@@ -85,8 +87,26 @@ class BundleWriter:
             self._shards.append(Shard(self._open_index, offset, len(view), sha256))
         return self._shard_index[sha256]
 
+    def add_tensor_file(self, write: Callable[[Path], object]) -> int:
+        """Let `write` write a tensor file at a path that it is given; returns its index into Manifest.files.
+
+        Of files with the same bytes one is kept.
+        """
+        place = self._staged.folder / tensor_path("open")
+        with os_errors(f"write {self._staged.path}"):
+            place.parent.mkdir(exist_ok=True)
+            write(place)
+            sha256, nbytes = hash_file(place), place.stat().st_size
+            if sha256 in self._tensor_index:
+                place.unlink()
+                return self._tensor_index[sha256]
+            place.rename(self._staged.folder / tensor_path(sha256))
+        self._tensor_index[sha256] = len(self._files)
+        self._files.append(File(tensor_path(sha256), nbytes, sha256))
+        return self._tensor_index[sha256]
+
     def add_weight(self, weight: Weight) -> None:
-        """Record a weight whose shards were added."""
+        """Record a weight whose shards, or whose tensor file, were added."""
         self._weights.append(weight)
 
     def finish(

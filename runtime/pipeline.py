@@ -65,7 +65,7 @@ class Pipeline:
         self._embeddings: dict[str, Embedding] = {}
 
     @classmethod
-    def open(cls, path: Path, device: str = "cpu") -> Self:
+    def open(cls, path: Path, device: str | None = None) -> Self:
         """Opens the bundle at `path` and its target's backend. Loads no weights.
 
         Raises BundleError for a bundle that is not whole, BackendError if the target cannot run here.

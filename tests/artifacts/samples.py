@@ -60,6 +60,26 @@ def fill(writer: BundleWriter, created_by: str = "test") -> str:
     )
 
 
+def write_tensor_bundle(path: Path) -> Path:
+    """A bundle with nothing but a weight that has a tensor file, of four bytes."""
+    with BundleWriter(path) as writer:
+        file = writer.add_tensor_file(lambda place: place.write_bytes(b"data"))
+        writer.add_weight(Weight("w", "bfloat8_b", [32, 32], [], file))
+        writer.finish(
+            target="ttnn",
+            mesh=[1, 2],
+            dtype="bfloat16",
+            step_capacity=1,
+            text_length=1,
+            model={},
+            checkpoint={},
+            versions={},
+            geometries=[Geometry(16, 16, 7, {})],
+            created_by="test",
+        )
+    return path
+
+
 def write_bundle(path: Path, force: bool = False, created_by: str = "test") -> str:
     """Writes the sample bundle to `path`; returns its id."""
     with BundleWriter(path, force) as writer:

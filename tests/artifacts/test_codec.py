@@ -65,8 +65,9 @@ def test_plain_values_are_maps_of_fields_in_order() -> None:
         "shape": [4, 6],
         "local_shape": [4, 3],
         "placements": [None, {"dim": 1, "chunk": 3}],
+        "layout": "row_major",
     }
-    assert list(to_plain(TensorSpec, SPLIT, "spec")) == ["dtype", "shape", "local_shape", "placements"]
+    assert list(to_plain(TensorSpec, SPLIT, "spec")) == ["dtype", "shape", "local_shape", "placements", "layout"]
 
 
 def test_free_maps_come_out_sorted() -> None:

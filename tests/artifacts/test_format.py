@@ -7,8 +7,8 @@ from pathlib import Path
 import msgpack
 
 from mochi_aot.artifacts import Bundle, schema
-from mochi_aot.artifacts.dtypes import DTYPES
-from mochi_aot.artifacts.layout import FORMAT_VERSION, MAX_METADATA_BYTES, RATES, ROLES
+from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES
+from mochi_aot.artifacts.layout import FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES, RATES, ROLES
 from tests.artifacts.samples import LEFT, RIGHT, TOKENIZER
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "format.md").read_text()
@@ -22,8 +22,9 @@ def text(value: str) -> bytes:
 
 # One program: the output is the input plus a bfloat16 weight [2]. 0x80+n: map of n, 0x90+n: list of n, 0xC0: nothing.
 SPEC = (
-    b"\x84\xa5dtype\xa8bfloat16\xa5shape\x91\x02\xablocal_shape\x91\x02\xaaplacements\x92\xc0\xc0"
-)  # fmt: skip
+    b"\x85\xa5dtype\xa8bfloat16\xa5shape\x91\x02\xablocal_shape\x91\x02\xaaplacements\x92\xc0\xc0"
+    b"\xa6layout\xa9row_major"
+)
 PROGRAM = (
     b"\x93\xb1mochi-aot program\x01"
     b"\x87\xa4name\xa6decode\xa4plan\xa4none"
@@ -40,7 +41,7 @@ MANIFEST = (
     b"\x8e\xaeformat_version\x01\xa6target\xa5torch\xa4mesh\x92\x01\x01\xa5dtype\xa8bfloat16"
     b"\xadstep_capacity\x40\xabtext_length\xcd\x01\x00\xa5model\x80\xaacheckpoint\x80\xa8versions\x80"
     b"\xaageometries\x91\x84\xa6height\x10\xa5width\x20\xa6frames\x07\xa8programs\x81\xa6decode\x00"
-    b"\xa7weights\x91\x84\xa4name\xa1w\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02\xa6shards\x91\x00"
+    b"\xa7weights\x91\x85\xa4name\xa1w\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02\xa6shards\x91\x00\xa4file\xc0"
     b"\xa6shards\x91\x84\xa4file\x01\xa6offset\x00\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xa5files\x92"
     b"\x83\xa4path" + text(f"programs/{PROGRAM_HASH}.msgpack") + b"\xa6nbytes"
     b"\xcd" + len(PROGRAM).to_bytes(2, "big") + b"\xa6sha256" + text(PROGRAM_HASH) + b"\x83"
@@ -76,7 +77,13 @@ def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
         assert (file["nbytes"], file["sha256"]) == (len(content), sha256(content).hexdigest())
         assert file["sha256"] in file["path"] or file["path"] == "tokenizer/tokenizer.json"
     assert manifest["geometries"] == [{"height": 16, "width": 32, "frames": 7, "programs": {"denoise": 0}}]
-    assert manifest["weights"][0] == {"name": "scale", "dtype": "float32", "local_shape": [4, 3], "shards": [0, 1]}
+    assert manifest["weights"][0] == {
+        "name": "scale",
+        "dtype": "float32",
+        "local_shape": [4, 3],
+        "shards": [0, 1],
+        "file": None,
+    }
 
 
 def test_the_written_weights_taken_apart(bundle_path: Path) -> None:
@@ -115,12 +122,12 @@ def test_the_tokenizer_is_copied(bundle_path: Path) -> None:
     assert (bundle_path / "tokenizer" / "tokenizer.json").read_bytes() == TOKENIZER
 
 
-def test_the_page_names_every_field_role_rate_and_dtype() -> None:
+def test_the_page_names_every_field_role_rate_layout_and_dtype() -> None:
     for kind in vars(schema).values():
         if isinstance(kind, type) and kind.__module__ == schema.__name__:
             for field in fields(kind):
                 assert f"`{field.name}`" in PAGE, f"{kind.__name__}.{field.name}"
-    for name in (*ROLES, *RATES):
+    for name in (*ROLES, *RATES, *LAYOUTS, *BLOCK_DTYPES):
         assert f"`{name}`" in PAGE, name
     for dtype in DTYPES.values():
         assert f"| `{dtype.name}` | {dtype.itemsize} |" in PAGE

@@ -10,7 +10,7 @@ from mochi_aot.artifacts import Bundle, BundleError
 from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.artifacts.layout import MANIFEST_PATH
 from mochi_aot.artifacts.schema import Geometry, Weight
-from tests.artifacts.samples import LEFT, PROGRAM, RIGHT, TOKENIZER
+from tests.artifacts.samples import LEFT, PROGRAM, RIGHT, TOKENIZER, write_tensor_bundle
 
 
 def only(folder: Path) -> Path:
@@ -153,6 +153,21 @@ def test_a_weight_file_cut_after_opening_is_an_error_not_a_crash(bundle_path: Pa
     only(bundle_path / "weights").write_bytes(b"")
     with pytest.raises(BundleError, match=r"\.bin: expected 8196 bytes, seen 0"):
         bundle.shard_bytes(0)
+
+
+def test_a_tensor_file_cut_after_opening_is_an_error(tmp_path: Path) -> None:
+    path = write_tensor_bundle(tmp_path / "b")
+    bundle = Bundle.open(path)
+    only(path / "weights").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"\.tensorbin: expected 4 bytes, seen 0"):
+        bundle.tensor_file("w")
+
+
+def test_verify_finds_a_change_in_a_tensor_file(tmp_path: Path) -> None:
+    path = write_tensor_bundle(tmp_path / "b")
+    flip(only(path / "weights"), 0)
+    with pytest.raises(BundleError, match=r"\.tensorbin: expected SHA-256"):
+        Bundle.open(path).verify()
 
 
 def test_a_program_too_large_to_read_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

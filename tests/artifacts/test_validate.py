@@ -7,6 +7,7 @@ import pytest
 
 from mochi_aot.artifacts import Bundle
 from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.layout import tensor_path
 from mochi_aot.artifacts.schema import Geometry, Manifest, Placement, ProgramInput, ProgramWeight, Weight
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
 from tests.artifacts.samples import PROGRAM, SPLIT
@@ -52,7 +53,7 @@ def test_the_sample_passes(manifest: Manifest) -> None:
         ({"geometries": [Geometry(16, 32, 7, {"train": 0})]}, "unknown role 'train'"),
         ({"geometries": [Geometry(16, 32, 7, {"decode": 9})]}, "decode: file 9 of 3"),
         ({"geometries": [Geometry(16, 32, 7, {"decode": -1})]}, "decode: file -1 of 3"),
-        ({"geometries": [Geometry(16, 32, 7, {"decode": 1})]}, "decode: expected a file in programs/, seen weights/"),
+        ({"geometries": [Geometry(16, 32, 7, {"decode": 1})]}, "decode: expected programs/<sha256>.msgpack, seen"),
     ],
 )
 def test_header_and_geometries(manifest: Manifest, changes: dict[str, Any], message: str) -> None:
@@ -73,6 +74,9 @@ def test_header_and_geometries(manifest: Manifest, changes: dict[str, Any], mess
         ({"shards": [0]}, "weight 'scale': expected a shard for each of 1x2 devices, seen 1"),
         ({"shards": [0, 3]}, "weight 'scale': shard 3 of 3"),
         ({"shards": [0, -1]}, "weight 'scale': shard -1 of 3"),
+        ({"dtype": "bfloat8_b"}, "weight 'scale': expected a tensor file for bfloat8_b, which no shard can hold"),
+        ({"file": 3}, "weight 'scale': file 3 of 3"),
+        ({"file": 1, "shards": []}, "weight 'scale': expected weights/<sha256>.tensorbin, seen weights/"),
     ],
 )
 def test_weights(manifest: Manifest, changes: dict[str, Any], message: str) -> None:
@@ -85,7 +89,7 @@ def test_weights(manifest: Manifest, changes: dict[str, Any], message: str) -> N
     ("changes", "message"),
     [
         ({"file": 3}, "shards[1]: file 3 of 3"),
-        ({"file": 0}, "shards[1]: expected a file in weights/, seen programs/"),
+        ({"file": 0}, "shards[1]: expected weights/<sha256>.bin, seen programs/"),
         ({"offset": 4095}, "shards[1]: offset: expected a multiple of 4096, seen 4095"),
         ({"offset": -4096}, "shards[1]: offset: expected a multiple of 4096, seen -4096"),
         ({"offset": 12288}, "shards[1]: ends at byte 12336 of weights/"),
@@ -155,6 +159,14 @@ def test_placements_cover_the_mesh(manifest: Manifest) -> None:
 def test_a_device_may_hold_nothing_but_padding(manifest: Manifest) -> None:
     wide = replace(manifest, mesh=[1, 4], weights=[])
     check_program_fits(replace(PROGRAM, weights=[]), wide, "p")
+
+
+def test_a_weight_has_a_file_or_shards(manifest: Manifest) -> None:
+    file = replace(manifest.files[1], path=tensor_path("0" * 64), sha256="0" * 64)
+    files = replace(manifest, files=[*manifest.files, file])
+    check_manifest(edited(files, "weights", 0, file=3, shards=[], dtype="bfloat8_b"), "m")
+    with pytest.raises(BundleError, match=r"m: weight 'scale': expected a file or shards, seen both, 3 and \[0, 1\]"):
+        check_manifest(edited(files, "weights", 0, file=3), "m")
 
 
 def test_replicas_share_a_shard(manifest: Manifest) -> None:

@@ -112,6 +112,7 @@ def test_interface_errors(changes: dict[str, Any], message: str) -> None:
     ("spec", "message"),
     [
         (replace(SPLIT, dtype="float64"), "unknown dtype 'float64', expected one of float32, bfloat16"),
+        (replace(SPLIT, layout="tiles"), "unknown layout 'tiles', expected one of row_major, tile"),
         (replace(SPLIT, shape=[4, 0]), r"expected positive dimensions, seen \[4, 0\]"),
         (replace(SPLIT, shape=[4, -6]), r"expected positive dimensions"),
         (replace(SPLIT, local_shape=[4, 6]), r"expected the local shape \[4, 3\], seen \[4, 6\]"),
@@ -126,6 +127,10 @@ def test_interface_errors(changes: dict[str, Any], message: str) -> None:
 def test_specs_must_follow_from_their_placements(spec: TensorSpec, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         check_spec(spec, "p")
+
+
+def test_block_floats_are_a_dtype_of_devices() -> None:
+    check_spec(replace(SPLIT, dtype="bfloat8_b", layout="tile"), "p")
 
 
 def test_a_scalar_is_a_shape() -> None:

@@ -93,6 +93,38 @@ def test_files_stay_within_the_limit_and_shards_read_back(
     assert places == sorted(places)  # in the order added
 
 
+def test_equal_tensor_files_are_kept_once(tmp_path: Path) -> None:
+    """The writer gives the path and the name; what is in the file is not its business."""
+    with BundleWriter(tmp_path / "b") as writer:
+        files = [writer.add_tensor_file(lambda path, data=data: path.write_bytes(data)) for data in (b"a", b"b", b"a")]
+        assert files == [0, 1, 0]
+        for index, file in enumerate(files):
+            writer.add_weight(Weight(f"w{index}", "bfloat8_b", [32, 32], [], file))
+        writer.add_weight(Weight("shards", "uint8", [1], [writer.add_shard(b"a")]))
+        writer.finish(**FIELDS)
+    bundle = Bundle.open(tmp_path / "b")
+    bundle.verify()
+    paths = [bundle.tensor_file(f"w{index}") for index in range(3)]
+    assert [path.read_bytes() for path in paths if path] == [b"a", b"b", b"a"]
+    assert paths[0] == paths[2] and [path.suffix for path in paths if path] == [".tensorbin"] * 3
+    assert bundle.tensor_file("shards") is None
+    assert sorted(path.suffix for path in (tmp_path / "b" / "weights").iterdir()) == [
+        ".bin",
+        ".tensorbin",
+        ".tensorbin",
+    ]
+
+
+def test_a_tensor_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def fill_disk(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(BundleError, match="No space left on device"), BundleWriter(tmp_path / "b") as writer:
+        writer.add_tensor_file(fill_disk)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_shard_that_is_not_contiguous_is_the_callers_error(tmp_path: Path) -> None:
     with BundleWriter(tmp_path / "b") as writer, pytest.raises((TypeError, ValueError)):
         writer.add_shard(np.zeros((4, 4), np.float32)[:, :2])

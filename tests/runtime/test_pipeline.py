@@ -211,5 +211,5 @@ def test_unknown_geometry_lists_the_known(tmp_path: Path) -> None:
 
 def test_other_targets(tmp_path: Path) -> None:
     handmade.write_bundle(tmp_path / "bundle", target="abacus")
-    with pytest.raises(BackendError, match="compiled for target 'abacus'; this version runs torch"):
+    with pytest.raises(BackendError, match="compiled for target 'abacus'; this version runs torch and ttnn"):
         Pipeline.open(tmp_path / "bundle")

@@ -1,0 +1,133 @@
+"""RoPE and attention. Queries, keys and values are held heads first, [B, H, N, D]."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mochi_aot.compiler.ir.ops import integer
+from mochi_aot.compiler.ir.program import Op, Value
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.rules.shape import TILE_SIZE, sliced
+from mochi_aot.compiler.lower.ttnn.rules.table import rule
+
+CHUNK = 256  # tokens of queries, and of keys, that a core works on at a time
+
+
+def heads_first(lo: Lowerer, value: Value) -> Tensor:
+    """The tensor of an IR value [B, N, H, D] as [B, H, N, D]."""
+    held = lo.tensors[value]
+    if held.heads_first:
+        return held
+    b, n, h, d = held.shape
+    return replace(lo.emit("permute", [lo.get(value)], (b, h, n, d), dims=[0, 2, 1, 3]), heads_first=True)
+
+
+@rule("rope")
+def rope(lo: Lowerer, op: Op) -> None:
+    x = heads_first(lo, op.operands[0])
+    _, heads, tokens, width = x.shape
+    tables = [lo.weight(table, "rope", dtype="bfloat16", shape=(1, heads, tokens, width)) for table in op.operands[1:]]
+    operands = [x, *tables, lo.constant("rotation", rotation_matrix(), "bfloat16")]
+    turned = lo.emit("experimental.rotary_embedding_llama", operands, x.shape, is_decode_mode=False, compute="hifi4")
+    lo.tensors[op.result] = replace(turned, heads_first=True)
+
+
+def rotation_matrix() -> np.ndarray:
+    """float32 [1, 1, 32, 32]: x @ it swaps each pair (a, b) to (-b, a), as rotary_embedding_llama wants it."""
+    matrix = np.zeros((1, 1, TILE_SIZE, TILE_SIZE), np.float32)
+    even = np.arange(0, TILE_SIZE, 2)
+    matrix[0, 0, even, even + 1] = 1.0
+    matrix[0, 0, even + 1, even] = -1.0
+    return matrix
+
+
+@rule("attention")
+def attention(lo: Lowerer, op: Op) -> None:
+    q, k, v, *bias = (lo.get(value) for value in op.operands)
+    if len(q.shape) != 4 or op.attrs["causal"]:
+        raise lo.fail("only plain attention over [B, H, L, D] has a ttnn lowering")
+    if q.shape[2] < TILE_SIZE:
+        lo.tensors[op.result] = _small_attention(lo, op, q, k, v, bias)
+        return
+    attrs = {"is_causal": False, "scale": op.attrs["scale"], "program_config": _chunks(q.shape[2], k.shape[2])}
+    kw: list[str] = ["attn_mask"] * len(bias)
+    lo.tensors[op.result] = lo.emit(
+        "transformer.scaled_dot_product_attention",
+        [q, k, v, *bias],
+        q.shape,
+        kw=kw,  # type: ignore[arg-type]
+        compute="hifi2",
+        **attrs,  # type: ignore[arg-type]
+    )
+
+
+def _small_attention(lo: Lowerer, op: Op, q: Tensor, k: Tensor, v: Tensor, bias: list[Tensor]) -> Tensor:
+    """A few queries: not worth a fused kernel, whose blocks are tiles of queries."""
+    b, h, lk, d = k.shape
+    turned = lo.emit("permute", [k], (b, h, d, lk), dims=[0, 1, 3, 2])
+    scores = lo.emit("matmul", [q, turned], (*q.shape[:3], lk), compute="hifi4")
+    scores = lo.emit("multiply", [scores], scores.shape, value=op.attrs["scale"])
+    if bias:
+        scores = lo.emit("add", [scores, *bias], scores.shape)
+    weights = lo.emit("softmax", [scores], scores.shape, dim=3)
+    return lo.emit("matmul", [weights, v], (*q.shape[:3], v.shape[3]), compute="hifi4")
+
+
+def _chunks(queries: int, keys: int) -> list[int]:
+    """Block sizes: whole tiles, no longer than what there is."""
+
+    def chunk(length: int) -> int:
+        return min(CHUNK, -(-length // TILE_SIZE) * TILE_SIZE)
+
+    return [chunk(queries), chunk(keys)]
+
+
+@rule("ring_joint_attention")
+def ring_joint_attention(lo: Lowerer, op: Op) -> None:
+    """One call a batch row: rows differ in how many text tokens they attend to, which a device tensor says.
+
+    So a prompt's padding is masked exactly, and no prompt length needs a program of its own. It asks of the mask that
+    the attended tokens come first.
+    """
+    if "text_chunk" not in op.attrs:
+        raise lo.fail("the text does not divide over the ring")
+    parts = [heads_first(lo, value) for value in op.operands[:6]]
+    lengths = _attended(lo, op.operands[6])
+    rows = [_ring(lo, op, parts, lengths[row], row) for row in range(parts[0].shape[0])]
+    for result, like, made in zip(op.results, (parts[0], parts[3]), zip(*rows, strict=True), strict=True):
+        joined = lo.emit("concat", list(made), like.shape, dim=0) if len(made) > 1 else made[0]
+        lo.tensors[result] = replace(joined, heads_first=True)
+
+
+def _ring(lo: Lowerer, op: Op, parts: list[Tensor], length: Tensor, row: int) -> tuple[Tensor, Tensor]:
+    q, k, v, q_text, k_text, v_text = (sliced(lo, part, 0, row, row + 1) for part in parts)
+    axis = integer(op.attrs["axis"])
+    made = lo.emit_many(
+        "transformer.ring_joint_scaled_dot_product_attention",
+        [q, k, v, q_text, k_text, v_text, length],
+        [(q.shape, q.dtype, q.layout), (q_text.shape, q.dtype, q.layout)],
+        kw=["logical_l"],  # type: ignore[arg-type]
+        size=integer(op.attrs["size"]),
+        scale=op.attrs["scale"],
+        axis=axis,
+        buffer=[1, q.shape[1], q.shape[2] * lo.mesh[axis], q.shape[3]],
+        dtype=q.dtype,
+        program_config=_chunks(q.shape[2], q.shape[2]),
+        compute="hifi2_bf16acc",  # with a length in a tensor, ttnn skips the text's padding on this path alone
+    )
+    return made[0], made[1]
+
+
+def _attended(lo: Lowerer, mask: Value) -> list[Tensor]:
+    """For each row of the mask how many tokens it attends to, uint32 [1]."""
+    key = ("attended", mask)
+    counted = lo.get(mask)
+    rows = counted.shape[0]
+    if (key, 0) not in lo.cache:
+        wide = lo.to_dtype(counted, "float32")
+        total = lo.emit("sum", [wide], (rows, 1), dim=[1], keepdim=True)
+        whole = lo.to_layout(lo.to_dtype(total, "uint32"), ROW_MAJOR)
+        for row in range(rows):
+            one = sliced(lo, whole, 0, row, row + 1)
+            lo.cache[key, row] = lo.emit("reshape", [one], (1,), shape=[1])
+    return [lo.cache[key, row] for row in range(rows)]

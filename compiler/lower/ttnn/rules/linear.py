@@ -1,0 +1,113 @@
+"""Linear layers and what follows them so often that ttnn fuses it: SwiGLU, and the split into heads."""
+
+import math
+from dataclasses import replace
+
+from mochi_aot.compiler.ir.ops import integer
+from mochi_aot.compiler.ir.program import Op, Value
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.rules.shape import TILE_SIZE, reshaped
+from mochi_aot.compiler.lower.ttnn.rules.table import rule
+
+
+@rule("linear")
+def linear(lo: Lowerer, op: Op) -> None:
+    slices = _slices(lo, op.result)
+    if _swiglu(lo, op, slices) or _heads(lo, op, slices):
+        return
+    lo.tensors[op.result] = _product(lo, op)
+
+
+def _product(lo: Lowerer, op: Op) -> Tensor:
+    value, weight, *bias = op.operands
+    x = _rows(lo, value)
+    outputs, inputs = weight.type.local_shape
+    dtype = "float32" if weight.type.dtype == "float32" else lo.weights_dtype
+    operands = [x, lo.weight(weight, "transposed", dtype=dtype, shape=(inputs, outputs))]
+    operands += [lo.weight(b, "row", shape=(1, outputs)) for b in bias]
+    kw: list[str] = ["bias_tensor"] * len(bias)
+    shape = (*x.shape[:-1], outputs)
+    product = lo.emit("experimental.minimal_matmul", operands, shape, kw=kw, compute="hifi2")  # type: ignore[arg-type]
+    return product.like(x)
+
+
+def _rows(lo: Lowerer, value: Value) -> Tensor:
+    """A product's operand, packed where it has less than a tile of rows in its last dimension but one."""
+    x = lo.held(value)
+    if x.packed or x.heads_first or len(x.shape) < 3 or x.shape[-2] >= TILE_SIZE or math.prod(x.shape[:-2]) == 1:
+        return x if x.packed else lo.get(value)
+    shape = (math.prod(x.shape[:-1]), x.shape[-1])
+    return replace(reshaped(lo, x, shape), packed=True)
+
+
+def _slices(lo: Lowerer, value: Value) -> list[Op]:
+    """The slices along the last dimension that a joined product is cut into, in order; none if it has other uses."""
+    users = lo.users[value]
+    last = len(value.type.shape) - 1
+    if not users or any(user.opcode != "slice" or user.attrs["dim"] != last for user in users):
+        return []
+    return sorted(users, key=lambda user: integer(user.attrs["start"]))
+
+
+def _swiglu(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
+    """silu(first half) * second half, done inside the product; the weight's column tiles alternate gate and up."""
+    if len(slices) != 2 or len(op.operands) != 2:
+        return False
+    silu = lo.only_user(slices[0].result)
+    product = lo.only_user(silu.result) if silu is not None and silu.opcode == "silu" else None
+    if silu is None or product is None or product.opcode != "mul":
+        return False
+    if product.operands != [silu.result, slices[1].result] or lo.only_user(slices[1].result) is not product:
+        return False
+    value, weight = op.operands
+    x = lo.get(value)
+    outputs, inputs = weight.type.local_shape
+    if outputs % 64:
+        return False
+    prepared = lo.weight(weight, "swiglu", dtype=lo.weights_dtype, shape=(inputs, outputs))
+    shape = (*x.shape[:-1], outputs // 2)
+    attrs = {"compute": "hifi2", "fuse_swiglu": True}
+    lo.tensors[product.result] = lo.emit("experimental.minimal_matmul", [x, prepared], shape, **attrs)  # type: ignore[arg-type]
+    lo.absorbed.update((*slices, silu, product))
+    return True
+
+
+def _heads(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
+    """Queries, keys and values in one product, each [B, N, H * D] reshaped to [B, N, H, D]."""
+    reshapes = [lo.only_user(piece.result) for piece in slices]
+    if len(reshapes) != 3 or any(r is None or r.opcode != "reshape" for r in reshapes):
+        return False
+    results = [r.result for r in reshapes if r is not None]
+    shapes = {result.type.local_shape for result in results}
+    if len(shapes) != 1 or len(results[0].type.local_shape) != 4:
+        return False
+    ((b, n, heads, width),) = shapes
+    joined = _product(lo, op)
+    made = lo.emit_many(
+        "transformer.split_query_key_value_and_split_heads",
+        [joined],
+        [((b, heads, n, width), joined.dtype, joined.layout)] * 3,
+        num_heads=heads,
+        transpose_key=False,
+    )
+    for result, tensor in zip(results, made, strict=True):
+        lo.tensors[result] = Tensor(tensor.value, tensor.shape, tensor.dtype, tensor.layout, heads_first=True)
+    lo.absorbed.update((*slices, *(r for r in reshapes if r is not None)))
+    return True
+
+
+@rule("matmul")
+def matmul(lo: Lowerer, op: Op) -> None:
+    a, b = (lo.get(v) for v in op.operands)
+    lo.tensors[op.result] = lo.emit("matmul", [a, b], op.result.type.local_shape, compute="hifi2")
+
+
+@rule("embedding")
+def embedding(lo: Lowerer, op: Op) -> None:
+    table, ids = op.operands
+    weight = lo.weight(table, "plain", ROW_MAJOR, "bfloat16")
+    index = lo.get(ids, ROW_MAJOR)
+    shape = op.result.type.local_shape
+    lo.tensors[op.result] = lo.emit(
+        "embedding", [index, weight], shape, out_dtype="bfloat16", out_layout="tile", layout="tile"
+    )

@@ -1,0 +1,57 @@
+"""Collectives."""
+
+from mochi_aot.compiler.ir.ops import integer
+from mochi_aot.compiler.ir.program import Op
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Shape, Tensor
+from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
+from mochi_aot.compiler.lower.ttnn.rules.table import rule
+
+PHYSICAL = (0, 2, 1, 3)  # where a dimension of [B, N, H, D] is when held heads first
+
+
+def _held(lo: Lowerer, op: Op) -> Tensor:
+    """The operand as it is held; a packed one only if the collective is along its last dimension, or along none."""
+    value = op.operands[0]
+    x = lo.held(value)
+    packed_elsewhere = x.packed and op.attrs.get("dim", len(value.type.shape) - 1) != len(value.type.shape) - 1
+    return lo.get(value) if packed_elsewhere else x
+
+
+def _dim(op: Op, x: Tensor) -> int:
+    dim = integer(op.attrs["dim"])
+    if x.packed:
+        return 1
+    return PHYSICAL[dim] if x.heads_first else dim
+
+
+def _resized(x: Tensor, dim: int, size: int) -> Shape:
+    return (*x.shape[:dim], size, *x.shape[dim + 1 :])
+
+
+@rule("shard")
+def shard(lo: Lowerer, op: Op) -> None:
+    x = _held(lo, op)
+    axis, chunk, dim = integer(op.attrs["axis"]), integer(op.attrs["chunk"]), _dim(op, x)
+    whole = chunk * lo.mesh[axis]
+    if whole != x.shape[dim]:
+        padding = [[0, whole - n if d == dim else 0] for d, n in enumerate(x.shape)]
+        padded = lo.emit("pad", [x], _resized(x, dim, whole), padding=padding, value=0.0)
+        x = padded.like(x)
+    piece = lo.emit("mesh_partition", [x], _resized(x, dim, chunk), dim=dim, axis=axis)
+    lo.tensors[op.result] = piece.like(x)
+
+
+@rule("all_gather")
+def all_gather(lo: Lowerer, op: Op) -> None:
+    x = _held(lo, op)
+    axis, size, dim = integer(op.attrs["axis"]), integer(op.attrs["size"]), _dim(op, x)
+    whole = x.shape[dim] * lo.mesh[axis]
+    gathered = lo.emit("all_gather", [x], _resized(x, dim, whole), dim=dim, axis=axis)
+    lo.tensors[op.result] = sliced(lo, gathered.like(x), dim, 0, size)
+
+
+@rule("all_reduce")
+def all_reduce(lo: Lowerer, op: Op) -> None:
+    x = _held(lo, op)
+    total = lo.emit("all_reduce", [x], x.shape, axis=integer(op.attrs["axis"]))
+    lo.tensors[op.result] = total.like(x)

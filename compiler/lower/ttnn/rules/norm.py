@@ -1,0 +1,59 @@
+"""Norms and reductions over the last dimension."""
+
+from dataclasses import replace
+from typing import Any
+
+from mochi_aot.compiler.ir.ops import integer, ints
+from mochi_aot.compiler.ir.program import Op
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.rules.table import rule
+
+
+@rule("rms_norm")
+def rms_norm(lo: Lowerer, op: Op) -> None:
+    """A scale that is a parameter goes into the norm; another is a product, joined with the sum that follows a gate."""
+    value, *scale = op.operands
+    x = lo.held(value) if lo.held(value).heads_first else lo.get(value)
+    attrs: dict[str, Any] = {"epsilon": op.attrs["eps"], "compute": "hifi4"}
+    if scale and scale[0] in lo.params:
+        weight = lo.weight(scale[0], "row", shape=(1, scale[0].type.local_shape[0]))
+        normed = lo.emit("rms_norm", [x, weight], x.shape, kw=["weight"], **attrs)  # type: ignore[arg-type]
+        lo.tensors[op.result] = replace(normed, heads_first=x.heads_first)
+        return
+    normed = replace(lo.emit("rms_norm", [x], x.shape, **attrs), heads_first=x.heads_first)
+    if not scale:
+        lo.tensors[op.result] = normed
+    elif not _gated_sum(lo, op, normed):
+        factor = lo.get(scale[0])
+        lo.tensors[op.result] = lo.emit("multiply", [normed, factor], op.result.type.local_shape, dtype=normed.dtype)
+
+
+def _gated_sum(lo: Lowerer, op: Op, normed: Tensor) -> bool:
+    """residual + normed * gate, in one call."""
+    total = lo.only_user(op.result)
+    if total is None or total.opcode != "add" or total.operands[1] is not op.result:
+        return False
+    residual = total.operands[0]
+    if residual not in lo.tensors or residual.type.local_shape != op.result.type.local_shape:
+        return False
+    gate = lo.to_dtype(lo.get(op.operands[1]), normed.dtype)
+    operands = [lo.get(residual), normed, gate]
+    if operands[0].shape != normed.shape:
+        return False
+    lo.tensors[total.result] = lo.emit("addcmul", operands, normed.shape, value=1.0)
+    lo.absorbed.add(total)
+    return True
+
+
+@rule("sum", "mean")
+def reduce(lo: Lowerer, op: Op) -> None:
+    x = lo.get(op.operands[0])
+    shape = op.result.type.local_shape
+    dims = ints(op.attrs["dims"])
+    lo.tensors[op.result] = lo.emit(op.opcode, [x], shape, dim=dims, keepdim=op.attrs["keepdim"])
+
+
+@rule("softmax")
+def softmax(lo: Lowerer, op: Op) -> None:
+    x = lo.get(op.operands[0])
+    lo.tensors[op.result] = lo.emit("softmax", [x], x.shape, dim=integer(op.attrs["dim"]))

@@ -1,0 +1,37 @@
+"""Per-step tables: large rows as embedding tables in bfloat16, single numbers in float32."""
+
+import math
+
+from mochi_aot.compiler.ir.program import Value
+from mochi_aot.compiler.ir.types import TensorType
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Lowerer, Shape, Tensor
+
+# Rows at most this long stay float32 and are picked by a masked sum; ttnn's embedding takes bfloat16 tables alone,
+# whose 8 bits are enough for a modulation but not for a noise level.
+MAX_EXACT_ROW = 32
+Form = tuple[Shape, str, str]
+
+
+def is_table_name(name: str) -> bool:
+    """Whether a program's output is a table: the split by rates names them `<program>.step.<n>`."""
+    return ".step." in name
+
+
+def is_table(value: Value) -> bool:
+    return is_table_name(value.name)
+
+
+def table_form(type: TensorType) -> Form:
+    """Shape, dtype and layout in which the table is handed from program to program: [rows, row length]."""
+    rows, *row = type.local_shape
+    length = math.prod(row)
+    if length <= MAX_EXACT_ROW:
+        return (rows, length), "float32", TILE
+    return (rows, length), "bfloat16", ROW_MAJOR
+
+
+def to_table(lowerer: Lowerer, tensor: Tensor, form: Form) -> Tensor:
+    """`tensor` [rows, ...] in the form of a table."""
+    shape, dtype, layout = form
+    tensor = lowerer.to_layout(lowerer.to_dtype(lowerer.to_layout(tensor, TILE), dtype), layout)
+    return tensor if tensor.shape == shape else lowerer.emit("reshape", [tensor], shape, shape=list(shape))

@@ -1,0 +1,81 @@
+"""TtnnBackend: weights, values and programs on a mesh of Tenstorrent chips, real or mocked."""
+
+from collections.abc import Iterable
+from typing import Self
+from weakref import WeakSet
+
+import numpy as np
+import ttnn
+
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Program, TensorSpec
+from mochi_aot.runtime.backend import Executable
+from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.ttnn.executor import TtnnExecutable
+from mochi_aot.runtime.ttnn.mesh import close_mesh, open_mesh, reason
+from mochi_aot.runtime.ttnn.placement import assemble, describe, split
+from mochi_aot.runtime.ttnn.trace import TracedExecutable, can_trace, feeds_itself
+
+
+class TtnnBackend:
+    """A Value is a ttnn tensor on all chips of the mesh."""
+
+    def __init__(self, mesh: ttnn.MeshDevice) -> None:
+        """`mesh` is open, and stays the caller's unless `close` is called."""
+        self.mesh = mesh
+        rows, columns = mesh.shape
+        self._shape = (rows, columns)
+        self._weights: dict[str, ttnn.Tensor] = {}
+        self._executables: WeakSet[TtnnExecutable | TracedExecutable] = WeakSet()
+
+    @classmethod
+    def open(cls, rows: int, columns: int) -> Self:
+        """Opens a mesh of rows x columns chips. BackendError if there is none."""
+        return cls(open_mesh(rows, columns))
+
+    def close(self) -> None:
+        """Closes the mesh; the backend and its values are of no use any more."""
+        self.free_weights(list(self._weights))
+        close_mesh(self.mesh)
+
+    def load_weights(self, bundle: Bundle, names: Iterable[str]) -> None:
+        """Upload weights as their tensor files hold them. BackendError if one is missing or cannot be read."""
+        for name in names:
+            if name not in bundle.weights:
+                raise BackendError(f"{bundle.path}: holds no weight {name!r}")
+            self._weights[name] = self._load(bundle, name)
+
+    def free_weights(self, names: Iterable[str]) -> None:
+        """Forget these weights, and all that programs hold on the chips; names that are not loaded are ignored."""
+        for executable in self._executables:
+            executable.release()  # buffers of a phase that is over, and traces that read the weights
+        for name in names:
+            self._weights.pop(name, None)
+
+    def load_program(self, program: Program) -> Executable:
+        """Resolve a program's instructions. BackendError for an op or attributes that this backend does not know."""
+        plain = TtnnExecutable(program, self.mesh, self._weights)
+        traced = can_trace() and feeds_itself(program)
+        executable = TracedExecutable(plain, program, self.mesh) if traced else plain
+        self._executables.add(executable)
+        return executable
+
+    def upload(self, array: np.ndarray, spec: TensorSpec) -> ttnn.Tensor:
+        """Copy array [*spec.shape] to the mesh, converted to spec.dtype. BackendError if its shape is another one."""
+        return split(array, spec, self._shape).to(self.mesh, ttnn.DRAM_MEMORY_CONFIG)
+
+    def fetch(self, value: ttnn.Tensor, spec: TensorSpec) -> np.ndarray:
+        """A new array [*spec.shape]; bfloat16 widens to float32. BackendError if the value does not fit the spec."""
+        return assemble(value, spec, self._shape)
+
+    def _load(self, bundle: Bundle, name: str) -> ttnn.Tensor:
+        weight, path = bundle.weights[name], bundle.tensor_file(name)
+        if path is None:
+            raise BackendError(f"{bundle.path}: weight {name!r} has no tensor file; compile the bundle for ttnn")
+        try:
+            tensor = ttnn.load_tensor(path, device=self.mesh)
+        except RuntimeError as error:
+            raise BackendError(f"{path}: weight {name!r} cannot be loaded: {reason(error)}") from error
+        if list(tensor.shape) != weight.local_shape:
+            raise BackendError(f"{path}: weight {name!r}: expected {weight.local_shape}, seen {describe(tensor)}")
+        return tensor

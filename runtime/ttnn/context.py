@@ -1,0 +1,74 @@
+"""What the builders of instructions ask for: the mesh, ttnn's values by name, and what instructions share."""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import ttnn
+
+DTYPES = {
+    "float32": ttnn.float32,
+    "bfloat16": ttnn.bfloat16,
+    "bfloat8_b": ttnn.bfloat8_b,
+    "int32": ttnn.int32,
+    "uint32": ttnn.uint32,
+    "uint8": ttnn.uint8,
+}
+LAYOUTS = {"row_major": ttnn.ROW_MAJOR_LAYOUT, "tile": ttnn.TILE_LAYOUT}
+MEMORY_CONFIGS = {"dram": ttnn.DRAM_MEMORY_CONFIG, "l1": ttnn.L1_MEMORY_CONFIG}
+
+# Fidelity, and whether matrix products accumulate in float32; the last one is for attention, whose kernels are short of
+# registers otherwise.
+_COMPUTE = {
+    "hifi2": (ttnn.MathFidelity.HiFi2, True),
+    "hifi4": (ttnn.MathFidelity.HiFi4, True),
+    "hifi2_bf16acc": (ttnn.MathFidelity.HiFi2, False),
+}
+# A chip may begin the next call while its neighbour is still at this one, so calls take turns with what they share.
+_TURNS = 2
+
+
+class Context:
+    """Belongs to one loaded program, and holds what its instructions share for as long as that lives."""
+
+    def __init__(self, mesh: ttnn.MeshDevice) -> None:
+        self.mesh = mesh
+        size = mesh.compute_with_storage_grid_size()
+        self.grid: tuple[int, int] = (size.x, size.y)
+        self._compute = {name: _compute_config(mesh, *settings) for name, settings in _COMPUTE.items()}
+        self._shared: dict[Hashable, list[Any]] = {}
+        self._turn: dict[Hashable, int] = {}
+
+    def compute(self, name: str) -> ttnn.WormholeComputeKernelConfig:
+        """The compute kernel config of this name. KeyError if there is none."""
+        return self._compute[name]
+
+    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """One of a few equal things, made by `make`, that all askers with this key take in turns."""
+        things = self._shared.setdefault(key, [])
+        turn = self._turn[key] = (self._turn.get(key, -1) + 1) % _TURNS
+        if turn == len(things):
+            things.append(make())
+        return things[turn]
+
+    def semaphores(self, count: int) -> list[Any]:
+        """New global semaphores on all cores of all chips."""
+        x, y = self.grid
+        cores = ttnn.CoreRangeSet({ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(x - 1, y - 1))})
+        return [ttnn.create_global_semaphore(self.mesh, cores, 0) for _ in range(count)]
+
+    def buffer(self, shape: list[int], dtype: str) -> ttnn.Tensor:
+        """A new tiled tensor in DRAM, its contents undefined."""
+        spec = ttnn.TensorSpec(shape, DTYPES[dtype], ttnn.TILE_LAYOUT, buffer_type=ttnn.BufferType.DRAM)
+        return ttnn.allocate_tensor_on_device(spec, self.mesh)
+
+
+def _compute_config(
+    mesh: ttnn.MeshDevice, fidelity: ttnn.MathFidelity, float32: bool
+) -> ttnn.WormholeComputeKernelConfig:
+    return ttnn.init_device_compute_kernel_config(
+        mesh.arch(),
+        math_fidelity=fidelity,
+        math_approx_mode=False,
+        fp32_dest_acc_en=float32,
+        packer_l1_acc=float32,
+    )

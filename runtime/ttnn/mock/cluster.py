@@ -1,0 +1,78 @@
+"""What a driver would discover on a machine, as ttnn reads it from files: chips on boards, and their Ethernet links."""
+
+from dataclasses import dataclass, field
+
+# Firmware's identifiers of board kinds, which a board's id holds from bit 36 up.
+_BOARD_PREFIXES = {"n150": 0x18, "n300": 0x14, "ubb": 0x35}
+
+Port = tuple[int, int]  # chip, Ethernet channel (a Wormhole chip has channels 0 to 15)
+Link = tuple[Port, Port]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A machine of Wormhole chips, numbered from 0, whose links make a mesh of `rows` x `columns`."""
+
+    name: str
+    rows: int
+    columns: int
+    links_per_neighbour: int
+    board: str
+    board_chips: list[list[int]]
+    links: list[Link]
+    # One bit for each row of cores that is fused off, of ten.
+    harvested_rows: int
+    # The chips on the host's bus; the others are reached through these.
+    host_chips: list[int]
+    unique_ids: list[int]
+    # x and y of each chip; only where some chips are reached through others.
+    places: list[tuple[int, int]] = field(default_factory=list)
+    # Only on a Galaxy, whose chips are told apart by their place on the bus.
+    bus_ids: list[int] = field(default_factory=list)
+
+
+def wire(a: Port, b: Port, count: int) -> list[Link]:
+    """`count` links between two chips, from these channels upwards."""
+    return [((a[0], a[1] + i), (b[0], b[1] + i)) for i in range(count)]
+
+
+def cluster_descriptor(cluster: Cluster) -> str:
+    """The cluster as the YAML file that ttnn's driver reads."""
+    chips = range(len(cluster.unique_ids))
+    whole = "dram_harvesting_mask: 0, eth_harvesting_mask: 0, pcie_harvesting_mask: 0"
+    harvesting = f"{{noc_translation: true, harvest_mask: {cluster.harvested_rows}, {whole}}}"
+    sections = {
+        "arch": [f"{chip}: wormhole_b0" for chip in chips],
+        "chips": [f"{chip}: [{x}, {y}, 0, 0]" for chip, (x, y) in enumerate(cluster.places)],
+        "chip_unique_ids": [f"{chip}: {cluster.unique_ids[chip]}" for chip in chips],
+        "ethernet_connections": [f"- [{_port(a)}, {_port(b)}]" for a, b in cluster.links],
+        "chips_with_mmio": [f"- {chip}: {chip}" for chip in cluster.host_chips],
+        "harvesting": [f"{chip}: {harvesting}" for chip in chips],
+        "chip_to_boardtype": [f"{chip}: {cluster.board}" for chip in chips],
+        "chip_to_bus_id": [f"{chip}: 0x{bus_id:x}" for chip, bus_id in enumerate(cluster.bus_ids)],
+        "boards": [_board(cluster.board, number, chips) for number, chips in enumerate(cluster.board_chips)],
+    }
+    return "".join(_section(name, lines) for name, lines in sections.items() if lines)
+
+
+def mesh_graph(cluster: Cluster) -> str:
+    """The mesh that ttnn shall see in the cluster, as the protobuf text that it reads: one mesh, on one host."""
+    return (
+        'mesh_descriptors { name: "M0" arch: WORMHOLE_B0 '
+        f"device_topology {{ dims: [{cluster.rows}, {cluster.columns}] }} host_topology {{ dims: [1, 1] }} "
+        f"channels {{ count: {cluster.links_per_neighbour} policy: RELAXED }} }}\n"
+        'top_level_instance { mesh { mesh_descriptor: "M0" mesh_id: 0 } }\n'
+    )
+
+
+def _port(port: Port) -> str:
+    return f"{{chip: {port[0]}, chan: {port[1]}}}"
+
+
+def _board(kind: str, number: int, chips: list[int]) -> str:
+    board_id = _BOARD_PREFIXES[kind] << 36 | number + 1
+    return f"- [{{board_id: {board_id}}}, {{board_type: {kind}}}, {{chips: {chips}}}]"
+
+
+def _section(name: str, lines: list[str]) -> str:
+    return f"{name}:\n" + "".join(f"  {line}\n" for line in lines)

@@ -1,0 +1,27 @@
+"""The folder of built kernels: real ones and a stand-in's never share one."""
+
+from pathlib import Path
+
+from mochi_aot.runtime.ttnn.mock.compiler import MARK
+from mochi_aot.runtime.ttnn.mock.errors import MockMeshError
+from mochi_aot.runtime.ttnn.mock.files import write
+
+# Lies in every folder of kernels that a stand-in has built.
+MARK_FILE = "STAND-IN"
+
+
+def holds_stand_ins(cache: Path) -> bool:
+    """Whether a folder's kernels were built by the stand-in compiler, and so must never reach a chip."""
+    return (cache / MARK_FILE).exists()
+
+
+def claim_cache(cache: Path, real: bool) -> None:
+    """Make the folder, and mark it if the stand-in will fill it. Raises MockMeshError if it holds the other kind."""
+    cache.mkdir(parents=True, exist_ok=True)
+    if holds_stand_ins(cache):
+        if real:
+            raise MockMeshError(f"{cache} holds a stand-in's kernels, not a real compiler's: give another folder")
+    elif not real:
+        if any(cache.iterdir()):
+            raise MockMeshError(f"{cache} holds files that the stand-in compiler did not make: give an empty folder")
+        write(cache / MARK_FILE, f"{MARK}\n")

@@ -1,0 +1,56 @@
+"""Convolution over frames, and the exchange of borders it needs."""
+
+from typing import Any
+
+import ttnn
+
+from mochi_aot.runtime.ttnn.context import Context
+from mochi_aot.runtime.ttnn.ops.types import Attrs, Builder, Call
+
+
+def _conv3d(attrs: Attrs, context: Context) -> Call:
+    """Operands x [1, T, H, W, C] row by row, the prepared weight, and a bias by keyword.
+
+    attrs: `output_channels`, `kernel_size`, `stride`, `padding` and `padding_mode`, as ttnn takes them; `c_in_block`,
+    the input channels of a block; `program_config` [output channels, frames, rows, columns] of a block; `compute`.
+    """
+    outputs, frames, height, width = attrs["program_config"]
+    passed = {
+        "device": context.mesh,
+        "config": ttnn.Conv3dConfig(
+            C_in_block=attrs["c_in_block"],
+            C_out_block=outputs,
+            T_out_block=frames,
+            H_out_block=height,
+            W_out_block=width,
+            compute_with_storage_grid_size=ttnn.CoreCoord(*context.grid),
+        ),
+        "dtype": ttnn.bfloat16,
+        "compute_kernel_config": context.compute(attrs["compute"]),
+        **{name: attrs[name] for name in ("output_channels", "kernel_size", "stride", "padding", "padding_mode")},
+    }
+    names = ["input_tensor", "weight_tensor", *attrs["kw"]]
+    return lambda *tensors: ttnn.experimental.conv3d(**dict(zip(names, tensors, strict=True)), **passed)
+
+
+def _neighbor_pad(attrs: Attrs, context: Context) -> Call:
+    """Operand x row by row. attrs are lists with an item for each dimension: `dim`, `padding_left`, `padding_right`,
+    and the mesh `axis` it is cut along; and `padding_mode`, what chips at the edge of the mesh put there."""
+    count = len(attrs["dim"])
+
+    def make() -> dict[str, Any]:
+        return {"neighbor_semaphore": context.semaphores(count), "barrier_semaphore": context.semaphores(1)}
+
+    passed = {
+        **context.shared(("neighbor_pad", count), make),
+        "cluster_axis": attrs["axis"],
+        "topology": ttnn.Topology.Linear,
+        **{name: attrs[name] for name in ("dim", "padding_left", "padding_right", "padding_mode")},
+    }
+    return lambda x: ttnn.experimental.neighbor_pad_async(x, **passed)
+
+
+VIDEO: dict[str, Builder] = {
+    "experimental.conv3d": _conv3d,
+    "experimental.neighbor_pad_async": _neighbor_pad,
+}
