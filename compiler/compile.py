@@ -117,7 +117,9 @@ def compile_bundle(
 
 
 @dataclass(frozen=True)
-class _Compiled:
+class Compiled:
+    """A partitioned program, the plan that it follows and what it costs."""
+
     program: Program
     plan: Plan
     summary: ProgramSummary
@@ -125,7 +127,7 @@ class _Compiled:
 
 def _compile_programs(
     checkpoint: Checkpoint, job: Job, target: Target, progress: Progress
-) -> dict[Geometry, dict[str, _Compiled]]:
+) -> dict[Geometry, dict[str, Compiled]]:
     traced = {}
     for geometry in job.geometries:
         progress.phase(f"tracing {geometry}")
@@ -133,21 +135,22 @@ def _compile_programs(
     progress.phase(f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
     plans = choose_plans(list(traced.values()), job.mesh, job.plans, target.families)
     return {
-        geometry: {role: _partitioned(programs[role], geometry, job.mesh, plan) for role, plan in plans.items()}
+        geometry: {role: compile_program(programs[role], geometry, job.mesh, plan) for role, plan in plans.items()}
         for geometry, programs in traced.items()
     }
 
 
-def _partitioned(program: Program, geometry: Geometry, mesh: Mesh, plan: Plan) -> _Compiled:
+def compile_program(program: Program, geometry: Geometry, mesh: Mesh, plan: Plan) -> Compiled:
+    """A program for one device as a verified SPMD program for the mesh. Raises PlanError."""
     for step in (lambda p: partition(p, mesh, plan), simplify, merge_linears, simplify):
         program = step(program)
         verify(program)
     cost = cost_of(program)
-    return _Compiled(program, plan, ProgramSummary(str(geometry), program.name, plan.name, len(program.ops), cost))
+    return Compiled(program, plan, ProgramSummary(str(geometry), program.name, plan.name, len(program.ops), cost))
 
 
 def _add_programs(
-    writer: BundleWriter, target: Target, geometry: Geometry, programs: dict[str, _Compiled]
+    writer: BundleWriter, target: Target, geometry: Geometry, programs: dict[str, Compiled]
 ) -> schema.Geometry:
     files = {role: target.add_program(writer, c.program, c.plan.name, c.summary.cost) for role, c in programs.items()}
     return schema.Geometry(geometry.height, geometry.width, geometry.frames, files)

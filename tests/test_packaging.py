@@ -40,7 +40,7 @@ def test_every_folder_of_modules_says_what_it_is() -> None:
             assert (path.parent / "__init__.py").is_file(), path.parent
 
 
-@pytest.mark.parametrize("script", ["bench", "checkpoint", "compile", "inspect", "run"])
+@pytest.mark.parametrize("script", ["bench", "checkpoint", "compile", "inspect", "run", "verify"])
 def test_each_command_line_has_its_module(script: str) -> None:
     assert PYPROJECT["project"]["scripts"][f"mochi-{script}"] == f"mochi_aot.tools.{script}:main"
     assert re.search(r"^def main\(", (ROOT / "tools" / f"{script}.py").read_text(), re.MULTILINE)

@@ -1,0 +1,83 @@
+"""A model's ttnn programs from its configuration alone, each with the weights that it wants, or why there is none."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mochi_aot.artifacts.schema import Program
+from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.checkpoint.naming import parameter_shapes
+from mochi_aot.compiler.checkpoint.presets import PRESETS
+from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
+from mochi_aot.compiler.compile import compile_program
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Weight, run
+from mochi_aot.compiler.lower.ttnn.prepare import PREPARATIONS
+from mochi_aot.compiler.partition.choose import choose_plans
+from mochi_aot.compiler.partition.errors import PlanError
+from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+from mochi_aot.compiler.programs import build_programs
+from mochi_aot.compiler.reference.config import MochiConfig
+from mochi_aot.compiler.reference.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class LocalWeight:
+    """What a chip holds of a weight."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+
+
+@dataclass(frozen=True)
+class Configured:
+    """Programs by role in the order of a video, their weights by name, and for other roles the reason against them."""
+
+    programs: dict[str, Program]
+    weights: dict[str, LocalWeight]
+    failures: dict[str, str]
+
+
+class _Seeded:
+    """A Source without a checkpoint, for the few small parameters that constants are computed from."""
+
+    def __init__(self, config: MochiConfig) -> None:
+        self._shapes = parameter_shapes(config)
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> torch.Tensor:
+        return seeded_parameter(name, self._shapes[name], seed=0)[index]
+
+
+def model_config(name: str) -> MochiConfig:
+    """The preset of this name, or the configuration of the checkpoint in this folder. Raises CheckpointError."""
+    return PRESETS[name] if name in PRESETS else open_checkpoint(Path(name)).config
+
+
+def configure(config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], weights_dtype: str) -> Configured:
+    """Traces, partitions and lowers each program. Raises GeometryError; PlanErrors and LoweringErrors are collected."""
+    built = build_programs(config, geometry, "bfloat16", _Seeded(config))
+    made = Configured({}, {}, {})
+    for roles, plans in TTNN_FAMILIES.items():
+        try:
+            chosen = choose_plans([built], mesh, (), {roles: plans})
+        except PlanError as error:
+            made.failures.update(dict.fromkeys(roles, str(error)))
+            continue
+        for role, plan in chosen.items():
+            try:
+                partitioned = compile_program(built[role], geometry, mesh, plan)
+                lowered = run(Lowerer(partitioned.program, mesh, weights_dtype), plan.name, partitioned.summary.cost)
+            except (LoweringError, PlanError) as error:
+                made.failures[role] = str(error)
+            else:
+                made.programs[role] = lowered.program
+                made.weights.update((weight.name, _local(weight)) for weight in lowered.weights)
+    return made
+
+
+def _local(weight: Weight) -> LocalWeight:
+    """Prepares no numbers, only their shape."""
+    local = torch.empty(weight.param.value.type.local_shape, device="meta")
+    prepared = PREPARATIONS[weight.preparation](local)
+    return LocalWeight(tuple(prepared.shape), weight.dtype, weight.layout)

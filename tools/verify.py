@@ -1,0 +1,145 @@
+"""`mochi-verify`: whether a bundle is whole, and whether ttnn accepts its programs, without any hardware."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from mochi_aot.artifacts.layout import ROLES
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.geometry import geometry_name
+from mochi_aot.tools.cli import FAULT, MochiCommand
+from mochi_aot.tools.dry_run_report import ProgramReport, Refusal, text
+from mochi_aot.tools.text import human_bytes
+
+if TYPE_CHECKING:
+    from mochi_aot.tools.dry_run import EmptyWeightsBackend
+
+DEFAULT_GEOMETRY = "480x848x163"
+DEFAULT_WEIGHTS_DTYPE = "bfloat16"
+
+
+@click.command(cls=MochiCommand)
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--config", metavar="NAME|DIR", help="Instead of a bundle: mochi-1, or the folder of a checkpoint.")
+@click.option("--mesh", metavar="RxC", help="With --config: the device mesh, rows x columns.")
+@click.option("--geometry", metavar="HxWxF", help=f"With --config.  [default: {DEFAULT_GEOMETRY}]")
+@click.option(
+    "--weights-dtype",
+    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    help=f"With --config: of the matrices.  [default: {DEFAULT_WEIGHTS_DTYPE}]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def main(
+    bundle: Path | None,
+    config: str | None,
+    mesh: str | None,
+    geometry: str | None,
+    weights_dtype: str | None,
+    as_json: bool,
+) -> None:
+    """Verify BUNDLE: compare every byte with its hash; then, if it is for ttnn, run its programs on a mocked mesh.
+
+    With --config the programs are compiled from a model's configuration, and need no weights.
+    Exits with 1 if a byte is wrong or an op is rejected.
+    """
+    if (bundle is None) == (config is None):
+        raise click.UsageError("give a BUNDLE or --config, one of them")
+    if bundle is not None:
+        if mesh or geometry or weights_dtype:
+            raise click.UsageError("--mesh, --geometry and --weights-dtype belong to --config: a bundle has its own")
+        reports = _verify_bundle(bundle)
+    else:
+        if mesh is None:
+            raise click.UsageError("--config needs --mesh")
+        assert config is not None
+        reports = _verify_config(config, mesh, geometry or DEFAULT_GEOMETRY, weights_dtype or DEFAULT_WEIGHTS_DTYPE)
+    refused = any(report.refusal is not None for report in reports)
+    if as_json:
+        click.echo(json.dumps({"accepted": not refused, "programs": [asdict(report) for report in reports]}, indent=2))
+    elif reports:
+        click.echo(text(reports))
+    if refused:
+        sys.exit(FAULT)
+
+
+def _verify_bundle(path: Path) -> list[ProgramReport]:
+    bundle = Bundle.open(path)
+    bundle.verify()
+    files = bundle.manifest.files
+    click.echo(f"verified: {len(files)} files, {human_bytes(sum(file.nbytes for file in files))}", err=True)
+    if bundle.manifest.target != "ttnn":
+        return []
+    rows, columns = bundle.manifest.mesh
+    reports = []
+    with _mocked_backend((rows, columns)) as (backend, kernels):
+        from mochi_aot.tools.dry_run import DryRun
+
+        for geometry in bundle.manifest.geometries:
+            programs = {role: bundle.program(role, geometry) for role in ROLES if role in geometry.programs}
+            dry_run = DryRun(
+                backend, lambda names: backend.load_weights(bundle, names), kernels, geometry_name(geometry)
+            )
+            reports += dry_run.run(programs)
+    return reports
+
+
+def _verify_config(config: str, mesh: str, geometry: str, weights_dtype: str) -> list[ProgramReport]:
+    from mochi_aot.compiler.partition.mesh import parse_mesh
+    from mochi_aot.tools.compiling import parse_geometry
+    from mochi_aot.tools.configured import configure, model_config
+
+    shape, size = parse_mesh(mesh), parse_geometry(geometry)
+    made = configure(model_config(config), size, shape, weights_dtype)
+    with _mocked_backend(shape) as (backend, kernels):
+        from mochi_aot.tools.dry_run import DryRun
+
+        def load(names: list[str]) -> None:
+            for name in names:
+                weight = made.weights[name]
+                backend.allocate_weight(name, weight.shape, weight.dtype, weight.layout)
+
+        reports = DryRun(backend, load, kernels, geometry).run(made.programs)
+    failed = [ProgramReport(geometry, role, refusal=Refusal(reason)) for role, reason in made.failures.items()]
+    return sorted(reports + failed, key=lambda report: ROLES.index(report.role))
+
+
+@contextmanager
+def _mocked_backend(mesh: tuple[int, int]) -> Iterator[tuple["EmptyWeightsBackend", Path]]:
+    """A backend on a mock mesh, and the folder that the kernels are built into, which goes away at the end."""
+    from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
+
+    with TemporaryDirectory(prefix="mochi-verify-", ignore_cleanup_errors=True) as folder, _stdout_on_stderr():
+        environment = prepare_mock(mesh, Path(folder))
+        enter_mock(environment)
+        from mochi_aot.tools.dry_run import EmptyWeightsBackend
+
+        backend = EmptyWeightsBackend.open(*mesh)
+        try:
+            yield backend, Path(environment.variables["TT_METAL_CACHE"])
+        finally:
+            backend.close()
+
+
+@contextmanager
+def _stdout_on_stderr() -> Iterator[None]:
+    """ttnn logs what it rejects on the process's stdout, whatever the log level; that is for the result alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+if __name__ == "__main__":
+    main()
