@@ -69,10 +69,7 @@ class Partitioner:
     def annotated(self, name: str, shape: tuple[int, ...]) -> Placements | None:
         """Where the plan wants the value that the reference calls `name`; None if it does not say."""
         cuts = self.plan.values.get(name)
-        try:
-            return None if cuts is None else value_placements(cuts, shape, self.mesh)
-        except PlanError as error:
-            raise self.fail(str(error)) from error
+        return None if cuts is None else value_placements(cuts, shape, self.mesh)
 
     def reshard(self, value: Value, placements: Sequence[Placement]) -> Value:
         """`value` under `placements`, by collectives if need be; asked twice, moved once."""

@@ -11,15 +11,11 @@ from mochi_aot.compiler.partition.mesh import Mesh
 
 @dataclass(frozen=True)
 class Cut:
-    """Along mesh axis `axis`, dimension `dim` is cut; each piece is a multiple of `multiple` long.
-
-    `exact` refuses a length that does not divide, where a target has nothing that keeps the padding out.
-    """
+    """Along mesh axis `axis`, dimension `dim` is cut; each piece is a multiple of `multiple` long."""
 
     axis: int
     dim: int
     multiple: int = 1
-    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,6 @@ def param_placements(plan: Plan, name: str, shape: tuple[int, ...], mesh: Mesh) 
 def value_placements(cuts: tuple[Cut, ...], shape: tuple[int, ...], mesh: Mesh) -> tuple[Placement, ...]:
     """Where a plan puts an annotated value: pieces of ceil(size / devices), rounded up to the cut's multiple.
 
-    Raises PlanError for an exact cut that does not divide.
     Where both axes cut one dimension, axis 0's piece is what the devices along axis 1 hold together.
     """
     placements: list[Placement] = [REPLICATE, REPLICATE]
@@ -67,10 +62,5 @@ def value_placements(cuts: tuple[Cut, ...], shape: tuple[int, ...], mesh: Mesh) 
             axes = [other.axis for other in cuts if other.dim == cut.dim]
             smallest = -(-shape[cut.dim] // math.prod(mesh[axis] for axis in axes))
             smallest = -(-smallest // cut.multiple) * cut.multiple
-            if cut.exact and smallest * math.prod(mesh[axis] for axis in axes) != shape[cut.dim]:
-                raise PlanError(
-                    f"{shape[cut.dim]} along dimension {cut.dim} of {list(shape)} does not divide by the "
-                    f"{mesh[cut.axis]} devices of mesh axis {cut.axis}, and this target keeps no padding there"
-                )
             placements[cut.axis] = Shard(cut.dim, smallest * math.prod(mesh[axis] for axis in axes if axis > cut.axis))
     return tuple(placements)

@@ -53,9 +53,9 @@ def text_plan(axes: tuple[int, ...]) -> Plan:
     return Plan("tp" + "".join(map(str, axes)), params)
 
 
-def decoder_plan(dims: str, exact_space: bool = False) -> Plan:
+def decoder_plan(dims: str) -> Plan:
     """`dims[a]` of t, h, w is what mesh axis `a` cuts of the video; frames leave the program cut."""
-    cuts = tuple(Cut(axis, VIDEO_DIMS[letter], exact=exact_space and letter != "t") for axis, letter in enumerate(dims))
+    cuts = tuple(Cut(axis, VIDEO_DIMS[letter]) for axis, letter in enumerate(dims))
     return Plan(_video_name(dims), values={"latent_video": cuts}, cut_outputs=frozenset(("frames",)))
 
 
@@ -71,8 +71,7 @@ def _video_name(dims: str) -> str:
 
 TRANSFORMER_PLANS = {plan.name: plan for plan in (transformer_plan(1), transformer_plan(0))}
 TEXT_PLANS = {plan.name: plan for plan in (text_plan((0,)), text_plan((1,)), text_plan((0, 1)))}
-DECODER_DIMS = ("hw", "wh", "th", "tw", "ht", "wt")
-DECODER_PLANS = {plan.name: plan for plan in map(decoder_plan, DECODER_DIMS)}
+DECODER_PLANS = {plan.name: plan for plan in map(decoder_plan, ("hw", "wh", "th", "tw", "ht", "wt"))}
 ENCODER_PLANS = {p.name: p for p in map(encoder_plan, ("hw", "wh"))}
 
 # A family of plans serves these programs. Names are unique but for the VAE's two directions, which share theirs.
@@ -84,12 +83,10 @@ FAMILIES: Families = {
     ("encode",): ENCODER_PLANS,
 }
 
-# Tokens in whole tiles of 32; heights and widths that divide, since a convolution there would read the padding beyond
-# the picture's edge. Padding at the end of time is harmless: convolutions are causal, and norms are per frame.
+# Tokens in whole tiles of 32. The VAE has no ttnn lowering yet.
 TTNN_FAMILIES: Families = {
     ("encode_text",): TEXT_PLANS,
     ("prepare_prompt", "prepare_steps", "denoise"): {
         plan.name: plan for plan in (transformer_plan(1, multiple=32), transformer_plan(0, multiple=32))
     },
-    ("decode",): {plan.name: plan for plan in (decoder_plan(dims, exact_space=True) for dims in DECODER_DIMS)},
 }

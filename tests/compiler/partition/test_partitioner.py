@@ -115,13 +115,6 @@ def video_plan(*cuts: Cut) -> Plan:
     return Plan("video", values={"video": cuts})
 
 
-def test_an_exact_cut_that_does_not_divide() -> None:
-    assert refused(VIDEO, (1, 4), video_plan(Cut(1, 3, exact=True))) == (
-        "plan video, program decode: 6 along dimension 3 of [1, 4, 6, 6, 2] does not divide by the 4 devices of mesh "
-        "axis 1, and this target keeps no padding there"
-    )
-
-
 def test_a_piece_that_is_shorter_than_its_halo() -> None:
     assert refused(VIDEO, (4, 1), video_plan(Cut(0, 1))) == (
         "plan video, program decode, reference/vae.py:35: a piece of 1 along time is shorter than the halo of 2; "

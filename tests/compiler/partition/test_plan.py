@@ -54,13 +54,6 @@ def test_values_are_padded(cut: Cut, placement: Shard) -> None:
     assert value_placements((cut,), (9, 4), (2, 4)) == (REPLICATE, placement)
 
 
-def test_an_exact_cut_divides_or_is_refused() -> None:
-    exact = Cut(1, 0, exact=True)
-    assert value_placements((exact,), (8, 4), (2, 4)) == (REPLICATE, Shard(0, 2))
-    with pytest.raises(PlanError, match=r"9 along dimension 0 of \[9, 4\] does not divide by the 4 devices"):
-        value_placements((exact,), (9, 4), (2, 4))
-
-
 def test_a_value_that_both_axes_cut() -> None:
     """Six pieces of two, three of them on each row of devices."""
     assert value_placements((Cut(0, 0), Cut(1, 0)), (11,), (2, 3)) == (Shard(0, 6), Shard(0, 2))
