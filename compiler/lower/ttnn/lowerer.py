@@ -27,7 +27,8 @@ class Tensor:
     """A value on the chips.
 
     `heads_first`: an IR value [B, N, H, D] that is held as [B, H, N, D], as attention wants it. `packed`: an IR value
-    of any rank that is held as [all but the last, last], since a tile pads the last dimension but one to 32.
+    of any rank that is held as [all but the last, last], since a tile pads the last dimension but one to 32. `flat`: a
+    video [1, T, H, W, C] that is held as [1, T, H * W, C] for the same reason.
     """
 
     value: int
@@ -36,10 +37,11 @@ class Tensor:
     layout: str = TILE
     heads_first: bool = False
     packed: bool = False
+    flat: bool = False
 
     def like(self, other: "Tensor") -> "Tensor":
         """This tensor, held in the form that `other` has."""
-        return replace(self, heads_first=other.heads_first, packed=other.packed)
+        return replace(self, heads_first=other.heads_first, packed=other.packed, flat=other.flat)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ class Lowerer:
         if tensor.heads_first:
             b, h, n, d = tensor.shape
             tensor = self.emit("permute", [tensor], (b, n, h, d), dims=[0, 2, 1, 3])
-        if tensor.packed:
+        if tensor.flat:
+            tensor = self.to_layout(tensor, ROW_MAJOR)
+        if tensor.packed or tensor.flat:
             shape = value.type.local_shape
             tensor = self.emit("reshape", [tensor], shape, shape=list(shape))
         return tensor if layout is None else self.to_layout(tensor, layout)
@@ -217,8 +221,8 @@ def boundary_form(type: TensorType) -> tuple[str, str]:
 
     Masks and ids are what ttnn counts and looks up with. Tables of a row for each step are kept as embedding tables.
     """
-    dtype = {"bool": "bfloat16", "int32": "uint32", "uint8": "bfloat16"}.get(type.dtype, type.dtype)
-    return dtype, ROW_MAJOR if type.dtype == "int32" else TILE
+    dtype = {"bool": "bfloat16", "int32": "uint32"}.get(type.dtype, type.dtype)
+    return dtype, ROW_MAJOR if type.dtype in ("int32", "uint8") else TILE
 
 
 def _input(lowerer: Lowerer, value: Value, rate: str) -> schema.ProgramInput:
@@ -238,15 +242,20 @@ def _output(lowerer: Lowerer, name: str, value: Value) -> schema.ProgramOutput:
     if is_table_name(name):
         tensor = to_table(lowerer, lowerer.held(value), table_form(value.type))
     else:
-        tensor = lowerer.get(value)
         dtype, layout = boundary_form(value.type)
-        tensor = lowerer.to_layout(lowerer.to_dtype(tensor, dtype), layout)
+        tensor = lowerer.to_dtype(lowerer.get(value, layout), dtype)
     return schema.ProgramOutput(name, tensor.value, _spec(value.type, tensor))
 
 
 def _spec(type: TensorType, tensor: Tensor) -> schema.TensorSpec:
-    placements = [schema.Placement(p.dim, p.chunk) if isinstance(p, Shard) else None for p in type.placements]
-    whole = list(type.shape) if tensor.shape == type.local_shape else list(tensor.shape)
+    # A rule may have merged the last dimensions: the last one that is left is longer by a factor.
+    rank = len(tensor.shape)
+    shape, local = ((*dims, *[1] * rank)[:rank] for dims in (type.shape, type.local_shape))
+    factors = [held // n for held, n in zip(tensor.shape, local, strict=True)]
+    whole = [n * factor for n, factor in zip(shape, factors, strict=True)]
+    placements = [
+        schema.Placement(p.dim, p.chunk * factors[p.dim]) if isinstance(p, Shard) else None for p in type.placements
+    ]
     return schema.TensorSpec(tensor.dtype, whole, list(tensor.shape), placements, tensor.layout)
 
 

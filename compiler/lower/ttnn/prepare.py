@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from mochi_aot.compiler.lower.ttnn.prepare_video import conv3d, nonzero_row, unfolded, unfolded_row
+
 TILE_SIZE = 32
 
 
@@ -29,10 +31,20 @@ def rope(table: torch.Tensor) -> torch.Tensor:
     return table.permute(1, 0, 2).repeat_interleave(2, dim=-1).unsqueeze(0).contiguous()
 
 
-PREPARATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+PREPARATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "plain": lambda tensor: tensor,
     "transposed": transposed,
     "row": row,
     "swiglu": swiglu,
     "rope": rope,
+    "conv3d": conv3d,
+    "nonzero_row": nonzero_row,
+    "unfolded": unfolded,
+    "unfolded_row": unfolded_row,
 }
+
+
+def prepared(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` by the preparation of this name; numbers that it takes follow the name after colons."""
+    kind, *numbers = name.split(":")
+    return PREPARATIONS[kind](tensor, *map(int, numbers))

@@ -9,7 +9,7 @@ from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.target import WeightProgress, roles
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight, run
-from mochi_aot.compiler.lower.ttnn.prepare import PREPARATIONS
+from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.weights import Source, cut_axes, local_tensor
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
@@ -66,6 +66,6 @@ def prepared_pieces(weight: Weight, source: Source, mesh: Mesh) -> list[torch.Te
         coordinates = tuple(c if axis in axes else 0 for axis, c in enumerate(device))
         if coordinates not in made:
             local = local_tensor(weight.param.recipe, weight.param.value.type, coordinates, source)
-            made[coordinates] = PREPARATIONS[weight.preparation](local)
+            made[coordinates] = prepared(weight.preparation, local)
         pieces.append(made[coordinates])
     return pieces

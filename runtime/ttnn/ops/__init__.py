@@ -8,5 +8,6 @@ from mochi_aot.runtime.ttnn.ops.norm import NORM
 from mochi_aot.runtime.ttnn.ops.ring import RING
 from mochi_aot.runtime.ttnn.ops.shape import SHAPE
 from mochi_aot.runtime.ttnn.ops.types import Builder
+from mochi_aot.runtime.ttnn.ops.video import VIDEO
 
-OPS: dict[str, Builder] = {**ELEMENTWISE, **SHAPE, **MATMUL, **NORM, **COLLECTIVES, **ATTENTION, **RING}
+OPS: dict[str, Builder] = {**ELEMENTWISE, **SHAPE, **MATMUL, **NORM, **COLLECTIVES, **ATTENTION, **RING, **VIDEO}

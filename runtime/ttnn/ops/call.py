@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ttnn
+
 from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS, MEMORY_CONFIGS, Context
 from mochi_aot.runtime.ttnn.ops.types import Attrs, Builder, Call
 
@@ -57,6 +59,8 @@ def _bind(function: Call, positional: list[Any], passed: dict[str, Any], names: 
 def _decode(name: str, value: Any, context: Context) -> tuple[str, Any]:
     if name == "compute":
         return _NAMES[name], context.compute(value)
+    if name == "activations":
+        return name, [ttnn.UnaryWithParam(getattr(ttnn.UnaryOpType, one.upper())) for one in value]
     if name in _TABLES:
         return name, _TABLES[name][value]
     return _NAMES.get(name, name), value

@@ -11,7 +11,7 @@ def _unary(function: Call, attributes: str = "") -> Builder:
 
 
 def _binary(function: Call) -> Builder:
-    with_tensor = calls(function, "dtype memory_config")
+    with_tensor = calls(function, "activations dtype memory_config")
     with_number = calls(function, "dtype memory_config", values="value")
     return lambda attrs, context: (with_number if "value" in attrs else with_tensor)(attrs, context)
 

@@ -13,4 +13,5 @@ NORM: dict[str, Builder] = {
     "softmax": calls(ttnn.softmax, "dim numeric_stable memory_config compute"),
     "sum": calls(ttnn.sum, _REDUCTION),
     "mean": calls(ttnn.mean, _REDUCTION),
+    "var": calls(ttnn.var, f"{_REDUCTION} correction"),
 }

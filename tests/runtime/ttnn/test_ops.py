@@ -17,6 +17,7 @@ F = spec([1, 64, 128], "float32")
 WEIGHT, BLOCKS, BIAS = spec([128, 256]), spec([128, 256], "bfloat8_b"), spec([1, 256])
 HEADS, TEXT, LENGTH = spec([1, 4, 64, 128]), spec([1, 4, 32, 128]), spec([1], "uint32", "row_major")
 IDS, TABLE = spec([1, 32], "uint32", "row_major"), spec([64, 128], "bfloat16", "row_major")
+VIDEO = spec([1, 4, 6, 6, 64], "bfloat16", "row_major")
 
 SAME = "bfloat16[1, 64, 128] tile"
 UNARY = ("silu", "gelu", "tanh", "sin", "cos", "exp", "rsqrt", "reciprocal", "square", "round")
@@ -60,6 +61,30 @@ CASES: list[Case] = [
     ("softmax", [X], {"dim": -1, "numeric_stable": True, "compute": "hifi4"}, SAME),
     ("sum", [X], {"dim": [1], "keepdim": True}, "bfloat16[1, 1, 128] tile"),
     ("mean", [X], {"dim": [2], "keepdim": True, "compute": "hifi4"}, "bfloat16[1, 64, 1] tile"),
+    ("var", [X], {"dim": 1, "keepdim": True, "correction": False, "compute": "hifi4"}, "bfloat16[1, 1, 128] tile"),
+    ("multiply", [X, ROW], {"activations": ["silu"]}, SAME),
+    (
+        "experimental.conv3d",
+        [VIDEO, spec([27 * 64, 32]), spec([1, 32])],
+        {
+            "kw": ["bias_tensor"],
+            "output_channels": 32,
+            "kernel_size": [3, 3, 3],
+            "stride": [1, 1, 1],
+            "padding": [0, 0, 1],
+            "padding_mode": "replicate",
+            "c_in_block": 32,
+            "program_config": [32, 1, 2, 4],
+            "compute": "hifi2",
+        },
+        "bfloat16[1, 2, 4, 6, 32] row_major",
+    ),
+    (
+        "experimental.neighbor_pad_async",
+        [VIDEO],
+        {"dim": [2, 3], "padding_left": [1, 1], "padding_right": [1, 1], "axis": [0, 1], "padding_mode": "replicate"},
+        "bfloat16[1, 4, 8, 8, 64] row_major",
+    ),
     ("all_gather", [X], {"dim": 1, "axis": 1}, "bfloat16[1, 512, 128] tile"),
     ("all_reduce", [X], {"axis": 0}, SAME),
     ("reduce_scatter", [X], {"dim": 2, "axis": 0, "compute": "hifi4"}, "bfloat16[1, 64, 32] tile"),

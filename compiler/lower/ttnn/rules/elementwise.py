@@ -43,8 +43,9 @@ def gelu_tanh(lo: Lowerer, op: Op) -> None:
 
 @rule("clamp")
 def clamp(lo: Lowerer, op: Op) -> None:
-    x = lo.get(op.operands[0])
-    lo.tensors[op.result] = lo.emit("clamp", [x], x.shape, min=op.attrs["min"], max=op.attrs["max"])
+    x = lo.to_layout(lo.held(op.operands[0]), TILE)
+    made = lo.emit("clamp", [x], x.shape, min=op.attrs["min"], max=op.attrs["max"])
+    lo.tensors[op.result] = made.like(x)
 
 
 @rule("cast")

@@ -1,0 +1,65 @@
+"""How the parameters of the video autoencoder become what ttnn's ops want."""
+
+from dataclasses import dataclass
+
+import torch
+
+TILE_SIZE = 32
+SMALLEST_SCALE = 1e-6
+
+
+@dataclass(frozen=True)
+class ConvBlocks:
+    """What a core computes at a time of a 3 x 3 x 3 convolution: channels in and out, and pixels of one frame."""
+
+    inputs: int
+    outputs: int
+    height: int
+    width: int
+
+
+def conv_blocks(inputs: int, outputs: int) -> ConvBlocks:
+    """Blocks that a core's L1 has room for. Channels are whole tiles.
+
+    More pixels mean that fewer are read twice, more outputs that all are read fewer times, more inputs that reads are
+    longer. Where inputs need several blocks, partial sums take up room as well.
+    """
+    if inputs <= 128:
+        return ConvBlocks(inputs, _largest_block(outputs, 128), 4, 8)
+    return ConvBlocks(_largest_block(inputs, 64), _largest_block(outputs, 128), 8, 8)
+
+
+def _largest_block(channels: int, most: int) -> int:
+    """The largest whole number of tiles, `most` at most, that divides `channels`."""
+    return max(n for n in range(TILE_SIZE, most + 1, TILE_SIZE) if channels % n == 0)
+
+
+def conv3d(weight: torch.Tensor) -> torch.Tensor:
+    """[O, C, kt, kh, kw] as [C * kt * kh * kw, O]: for each block of channels, each place of the kernel, its channels.
+
+    This is what ttnn's prepare_conv3d_weights makes.
+    """
+    outputs, inputs, *kernel = weight.shape
+    block = conv_blocks(inputs, outputs).inputs
+    blocks = weight.reshape(outputs, inputs // block, block, *kernel)
+    return blocks.permute(1, 3, 4, 5, 2, 0).reshape(-1, outputs).contiguous()
+
+
+def unfolded(weight: torch.Tensor, factor: int) -> torch.Tensor:
+    """A linear's weight [C * factor, inputs] as ttnn's [inputs, factor * C]."""
+    return _pixels_first(weight, factor).T.contiguous()
+
+
+def unfolded_row(bias: torch.Tensor, factor: int) -> torch.Tensor:
+    """A bias [C * factor] as [1, factor * C]."""
+    return _pixels_first(bias, factor).reshape(1, -1)
+
+
+def _pixels_first(rows: torch.Tensor, factor: int) -> torch.Tensor:
+    """Rows for each channel and each of the `factor` pixels it makes, as rows for each pixel and its channels."""
+    return rows.reshape(-1, factor, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
+
+
+def nonzero_row(scale: torch.Tensor) -> torch.Tensor:
+    """A norm's weight [n] as [1, n], of which none is too small to divide by."""
+    return torch.where(scale.abs() < SMALLEST_SCALE, SMALLEST_SCALE, scale.float()).reshape(1, -1)

@@ -1,0 +1,46 @@
+"""Small programs lowered for ttnn, and what they give by the ops' definitions."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowered, Lowerer, run
+from mochi_aot.compiler.lower.ttnn.target import prepared_pieces
+from mochi_aot.compiler.partition.cost import cost_of
+from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.partition.partitioner import partition
+from mochi_aot.compiler.partition.plan import Plan
+from mochi_aot.compiler.passes.simplify import simplify
+from tests.ttnn_golden.formats import stored
+from tests.ttnn_golden.runner import run_golden
+from tests.ttnn_golden.types import Value
+
+
+class Tensors:
+    """A checkpoint of these tensors."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> torch.Tensor:
+        return self._tensors[name][index]
+
+
+def lowered(program: Program, mesh: Mesh, plan: Plan) -> Lowered:
+    """A program without a mesh, partitioned and lowered."""
+    placed = simplify(partition(program, mesh, plan))
+    return run(Lowerer(placed, mesh, "bfloat16"), plan.name, cost_of(placed))
+
+
+def golden_outputs(
+    low: Lowered, mesh: Mesh, inputs: Mapping[str, np.ndarray], parameters: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Whole outputs by name."""
+    weights: dict[str, Value] = {}
+    for weight in low.weights:
+        pieces = prepared_pieces(weight, Tensors(parameters), mesh)
+        rounded = {id(piece): stored(piece, weight.dtype) for piece in pieces}
+        weights[weight.name] = [rounded[id(piece)] for piece in pieces]
+    return run_golden(low.program, mesh, inputs, weights)

@@ -1,0 +1,44 @@
+"""How long the decoder's strips are, and when there are none."""
+
+import pytest
+
+from mochi_aot.compiler import fit
+from mochi_aot.compiler.fit import decoder_in_strips, strip_frames
+from mochi_aot.compiler.partition.partitioner import partition
+from mochi_aot.compiler.partition.plans import DECODER_PLANS
+from mochi_aot.compiler.reference.geometry import Geometry
+from tests.compiler import tiny
+
+GEOMETRY = Geometry(32, 32, 37)  # 7 latent frames of 4 x 4
+LATENT_FRAME = 6 * 32 * 32 * 4 * 4  # bytes that one becomes in the last stage: 6 frames of 32 x 32 with 4 channels
+
+
+def _decoder():
+    return tiny.programs(GEOMETRY)["decode"]
+
+
+@pytest.mark.parametrize(
+    ("most", "frames"),
+    [(0.5, 1), (1, 1), (2, 2), (3.9, 3), (4, 4), (5, 4), (6, 4), (7, 7), (100, 7)],  # 4 and 3 are better than 5 and 2
+)
+def test_strips_are_as_equal_as_can_be(monkeypatch: pytest.MonkeyPatch, most: float, frames: int) -> None:
+    monkeypatch.setattr(fit, "STRIP_BYTES", int(most * LATENT_FRAME))
+    assert strip_frames(partition(_decoder(), (1, 1), DECODER_PLANS["h0w1"])) == frames
+
+
+def test_what_a_chip_holds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of each frame, and the halo of one row on both sides: 18 of 32 rows."""
+    monkeypatch.setattr(fit, "STRIP_BYTES", 2 * LATENT_FRAME * 18 // 32)
+    assert strip_frames(partition(_decoder(), (2, 1), DECODER_PLANS["h0w1"])) == 2
+
+
+def test_a_plan_that_cuts_time_has_no_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "STRIP_BYTES", LATENT_FRAME)
+    program = _decoder()
+    assert decoder_in_strips(program, (1, 2), DECODER_PLANS["h0t1"]) is program
+    assert decoder_in_strips(program, (2, 1), DECODER_PLANS["h0t1"]) is not program
+
+
+def test_one_strip_is_no_strip() -> None:
+    program = _decoder()
+    assert decoder_in_strips(program, (1, 1), DECODER_PLANS["h0w1"]) is program
