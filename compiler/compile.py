@@ -135,7 +135,10 @@ def _compile_programs(
     progress.phase(f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
     plans = choose_plans(list(traced.values()), job.mesh, job.plans, target.families)
     return {
-        geometry: {role: compile_program(programs[role], geometry, job.mesh, plan) for role, plan in plans.items()}
+        geometry: {
+            role: compile_program(target.fitted(programs[role], job.mesh, plan), geometry, job.mesh, plan)
+            for role, plan in plans.items()
+        }
         for geometry, programs in traced.items()
     }
 

@@ -130,7 +130,8 @@ class Pipeline:
     def decode(self, latents: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Turns latents, as the sampler sees them, into frames uint8 [F, H, W, 3]."""
         values = self._run("decode", geometry, {"latents": latents})
-        return self._fetch("decode", geometry, values, "frames")
+        frames = self._fetch("decode", geometry, values, "frames")  # chips may hold rows of pixels, [F, H, W * 3]
+        return frames.reshape(geometry.frames, geometry.height, geometry.width, 3)
 
     def encode(self, frames: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Turns frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""

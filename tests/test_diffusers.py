@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path) -> Path:
     path = checkpoint.with_name("bundle")
-    options = ["--mesh", "2x2", "--dtype", "float32", "--geometry", "x".join(map(str, SIZE))]
+    options = ["--target", "torch", "--mesh", "2x2", "--dtype", "float32", "--geometry", "x".join(map(str, SIZE))]
     result = CliRunner().invoke(compile_main, ["--checkpoint", str(checkpoint), *options, "-o", str(path)])
     assert result.exit_code == 0, result.output
     return path

@@ -19,8 +19,8 @@ ALLOWED = {
     "compiler/checkpoint": {"compiler.reference.config", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "compiler/ir": {"numpy"},
     "compiler/lower": {"artifacts", "compiler.ir", "compiler.partition", "numpy", "torch"},
-    "compiler/lower/ttnn": {"artifacts", "compiler.ir", "compiler.lower", "compiler.partition", "numpy", "torch"}
-    | {"ttnn"},
+    "compiler/lower/ttnn": {"artifacts", "compiler.ir", "compiler.lower", "compiler.partition", "compiler.passes"}
+    | {"numpy", "torch", "ttnn"},
     "compiler/partition": {"compiler.ir", "compiler.passes"},
     "compiler/passes": {"compiler.ir", "numpy"},
     "compiler/reference": {"numpy", "torch", "transformers"},

@@ -24,7 +24,11 @@ DEFAULT_GEOMETRY = "480x848x163"
 )
 @click.option("--mesh", required=True, metavar="RxC", help="The device mesh: rows x columns.")
 @click.option(
-    "--target", type=click.Choice(["torch", "ttnn"]), default="torch", show_default=True, help="What runs the bundle."
+    "--target",
+    type=click.Choice(["ttnn", "torch"]),
+    default="ttnn",
+    show_default=True,
+    help="What runs the bundle: Tenstorrent chips, or torch on this host, for checking.",
 )
 @click.option(
     "--geometry",
@@ -47,14 +51,14 @@ DEFAULT_GEOMETRY = "480x848x163"
     type=click.Choice(["float32", "bfloat16"]),
     default="bfloat16",
     show_default=True,
-    help="Of weights and activations; for ttnn always bfloat16.",
+    help="Of weights and activations; float32 is for torch only.",
 )
 @click.option(
     "--weights-dtype",
     type=click.Choice(["bfloat16", "bfloat8_b"]),
     default="bfloat16",
     show_default=True,
-    help="Of the matrices, for ttnn; bfloat8_b takes about half the memory.",
+    help="Of the matrices; bfloat8_b takes about half the memory, and is for ttnn only.",
 )
 @click.option(
     "-o",

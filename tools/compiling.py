@@ -21,10 +21,13 @@ __all__ = ["Terminal", "compile_bundle", "make_job", "open_checkpoint", "report"
 
 
 def make_job(mesh: str, geometries: tuple[str, ...], plan: str, dtype: str, target: str, weights_dtype: str) -> Job:
-    """The job that the options describe. Raises PlanError and GeometryError for texts that say nothing."""
+    """The job that the options describe. Raises PlanError and GeometryError for texts that say nothing, and UsageError
+    for options that do not go together."""
     sizes = tuple(dict.fromkeys(parse_geometry(text) for text in geometries))
-    if target == "ttnn":
-        dtype = "bfloat16"
+    if target == "ttnn" and dtype != "bfloat16":
+        raise click.UsageError(f"--dtype {dtype} is for --target torch; chips compute in bfloat16")
+    if target == "torch" and weights_dtype != "bfloat16":
+        raise click.UsageError(f"--weights-dtype {weights_dtype} is for --target ttnn; use --dtype")
     return Job(parse_mesh(mesh), sizes, parse_plan(plan), dtype, target, weights_dtype)
 
 

@@ -12,10 +12,10 @@ from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Weight, run
-from mochi_aot.compiler.lower.ttnn.prepare import PREPARATIONS
+from mochi_aot.compiler.lower.ttnn.prepare import prepared
+from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.errors import PlanError
-from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
@@ -57,8 +57,9 @@ def model_config(name: str) -> MochiConfig:
 def configure(config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], weights_dtype: str) -> Configured:
     """Traces, partitions and lowers each program. Raises GeometryError; PlanErrors and LoweringErrors are collected."""
     built = build_programs(config, geometry, "bfloat16", _Seeded(config))
+    target = TtnnTarget(weights_dtype)
     made = Configured({}, {}, {})
-    for roles, plans in TTNN_FAMILIES.items():
+    for roles, plans in target.families.items():
         try:
             chosen = choose_plans([built], mesh, (), {roles: plans})
         except PlanError as error:
@@ -66,7 +67,7 @@ def configure(config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], we
             continue
         for role, plan in chosen.items():
             try:
-                partitioned = compile_program(built[role], geometry, mesh, plan)
+                partitioned = compile_program(target.fitted(built[role], mesh, plan), geometry, mesh, plan)
                 lowered = run(Lowerer(partitioned.program, mesh, weights_dtype), plan.name, partitioned.summary.cost)
             except (LoweringError, PlanError) as error:
                 made.failures[role] = str(error)
@@ -79,5 +80,5 @@ def configure(config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], we
 def _local(weight: Weight) -> LocalWeight:
     """Prepares no numbers, only their shape."""
     local = torch.empty(weight.param.value.type.local_shape, device="meta")
-    prepared = PREPARATIONS[weight.preparation](local)
-    return LocalWeight(tuple(prepared.shape), weight.dtype, weight.layout)
+    made = prepared(weight.preparation, local)
+    return LocalWeight(tuple(made.shape), weight.dtype, weight.layout)

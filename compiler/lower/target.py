@@ -8,6 +8,7 @@ from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.weights import Source
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import Families
 
 WeightProgress = Callable[[int, int], None]  # bytes that a device holds: those written, and all
@@ -17,6 +18,9 @@ class Target(Protocol):
     """Lowers programs one by one, remembers which weights they read, and then writes each weight once."""
 
     families: Families
+
+    def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
+        """A program without a mesh, changed where a device would not have room for its values under this plan."""
 
     def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
         """Lowers a partitioned program and writes it; returns its index among the bundle's files."""

@@ -69,7 +69,10 @@ class Partitioner:
     def annotated(self, name: str, shape: tuple[int, ...]) -> Placements | None:
         """Where the plan wants the value that the reference calls `name`; None if it does not say."""
         cuts = self.plan.values.get(name)
-        return None if cuts is None else value_placements(cuts, shape, self.mesh)
+        try:
+            return None if cuts is None else value_placements(cuts, shape, self.mesh)
+        except PlanError as error:
+            raise self.fail(str(error)) from None
 
     def reshard(self, value: Value, placements: Sequence[Placement]) -> Value:
         """`value` under `placements`, by collectives if need be; asked twice, moved once."""

@@ -11,11 +11,15 @@ from mochi_aot.compiler.partition.mesh import Mesh
 
 @dataclass(frozen=True)
 class Cut:
-    """Along mesh axis `axis`, dimension `dim` is cut; each piece is a multiple of `multiple` long."""
+    """Along mesh axis `axis`, dimension `dim` is cut; each piece is a multiple of `multiple` long.
+
+    `even`: the pieces have no padding, or the plan does not work.
+    """
 
     axis: int
     dim: int
     multiple: int = 1
+    even: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,18 @@ def param_placements(plan: Plan, name: str, shape: tuple[int, ...], mesh: Mesh) 
 def value_placements(cuts: tuple[Cut, ...], shape: tuple[int, ...], mesh: Mesh) -> tuple[Placement, ...]:
     """Where a plan puts an annotated value: pieces of ceil(size / devices), rounded up to the cut's multiple.
 
-    Where both axes cut one dimension, axis 0's piece is what the devices along axis 1 hold together.
+    Where both axes cut one dimension, axis 0's piece is what the devices along axis 1 hold together. Raises PlanError
+    where a length does not divide that has to.
     """
     placements: list[Placement] = [REPLICATE, REPLICATE]
     for cut in cuts:
         if mesh[cut.axis] > 1:
             axes = [other.axis for other in cuts if other.dim == cut.dim]
-            smallest = -(-shape[cut.dim] // math.prod(mesh[axis] for axis in axes))
+            pieces = math.prod(mesh[axis] for axis in axes)
+            if cut.even and shape[cut.dim] % pieces:
+                problem = f"does not divide by the {pieces} devices of mesh axis {cut.axis}"
+                raise PlanError(f"dimension {cut.dim} of {list(shape)} {problem}, as this target wants it")
+            smallest = -(-shape[cut.dim] // pieces)
             smallest = -(-smallest // cut.multiple) * cut.multiple
             placements[cut.axis] = Shard(cut.dim, smallest * math.prod(mesh[axis] for axis in axes if axis > cut.axis))
     return tuple(placements)

@@ -53,9 +53,12 @@ def text_plan(axes: tuple[int, ...]) -> Plan:
     return Plan("tp" + "".join(map(str, axes)), params)
 
 
-def decoder_plan(dims: str) -> Plan:
-    """`dims[a]` of t, h, w is what mesh axis `a` cuts of the video; frames leave the program cut."""
-    cuts = tuple(Cut(axis, VIDEO_DIMS[letter]) for axis, letter in enumerate(dims))
+def decoder_plan(dims: str, even: bool = False) -> Plan:
+    """`dims[a]` of t, h, w is what mesh axis `a` cuts of the video; frames leave the program cut.
+
+    `even`: pieces of a frame have no padding. In time padding is at the end, where a causal decoder does not look.
+    """
+    cuts = tuple(Cut(axis, VIDEO_DIMS[dim], even=even and dim != "t") for axis, dim in enumerate(dims))
     return Plan(_video_name(dims), values={"latent_video": cuts}, cut_outputs=frozenset(("frames",)))
 
 
@@ -71,7 +74,8 @@ def _video_name(dims: str) -> str:
 
 TRANSFORMER_PLANS = {plan.name: plan for plan in (transformer_plan(1), transformer_plan(0))}
 TEXT_PLANS = {plan.name: plan for plan in (text_plan((0,)), text_plan((1,)), text_plan((0, 1)))}
-DECODER_PLANS = {plan.name: plan for plan in map(decoder_plan, ("hw", "wh", "th", "tw", "ht", "wt"))}
+DECODER_DIMS = ("hw", "wh", "th", "tw", "ht", "wt")
+DECODER_PLANS = {plan.name: plan for plan in map(decoder_plan, DECODER_DIMS)}
 ENCODER_PLANS = {p.name: p for p in map(encoder_plan, ("hw", "wh"))}
 
 # A family of plans serves these programs. Names are unique but for the VAE's two directions, which share theirs.
@@ -83,10 +87,11 @@ FAMILIES: Families = {
     ("encode",): ENCODER_PLANS,
 }
 
-# Tokens in whole tiles of 32. The VAE has no ttnn lowering yet.
+# Tokens in whole tiles of 32, and halos and norms that know of no padding. The encoder has no ttnn lowering.
 TTNN_FAMILIES: Families = {
     ("encode_text",): TEXT_PLANS,
     ("prepare_prompt", "prepare_steps", "denoise"): {
         plan.name: plan for plan in (transformer_plan(1, multiple=32), transformer_plan(0, multiple=32))
     },
+    ("decode",): {plan.name: plan for plan in (decoder_plan(dims, even=True) for dims in DECODER_DIMS)},
 }

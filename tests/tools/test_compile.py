@@ -40,7 +40,8 @@ def genmo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def compile_(*arguments: object, **environment: str | None) -> Result:
-    words = [str(argument) for argument in arguments]
+    """For the torch target where the arguments name none."""
+    words = [*([] if "--target" in arguments else ["--target", "torch"]), *map(str, arguments)]
     return CliRunner().invoke(main, words, env={"MOCHI_CHECKPOINT": None, **environment})
 
 
@@ -243,7 +244,8 @@ def test_interrupted_while_writing(diffusers: Path, tmp_path: Path, monkeypatch:
 
 
 def test_ctrl_c_while_tracing(diffusers: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mochi_aot.tools.compile", "--checkpoint", str(diffusers), "--mesh", "1x1"]
+    command = [sys.executable, "-m", "mochi_aot.tools.compile", "--checkpoint", str(diffusers)]
+    command += ["--mesh", "1x1", "--target", "torch"]
     child = subprocess.Popen([*command, "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     assert child.stderr.readline() == "tracing 480x848x163\n"
@@ -252,3 +254,26 @@ def test_ctrl_c_while_tracing(diffusers: Path, tmp_path: Path) -> None:
     assert child.communicate(timeout=60)[1] == "interrupted\n"
     assert child.returncode == 130
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "ttnn", "--dtype", "float32"], "--dtype float32 is for --target torch"),
+        (["--target", "torch", "--weights-dtype", "bfloat8_b"], "--weights-dtype bfloat8_b is for --target ttnn"),
+    ],
+)
+def test_dtypes_that_a_target_does_not_have(diffusers: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    result = compile_("--checkpoint", diffusers, "--mesh", "1x1", *options, "-o", tmp_path / "out")
+    assert result.exit_code == 2 and message in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bundles_are_for_ttnn_unless_told_otherwise(diffusers: Path, tmp_path: Path) -> None:
+    """In a process of its own, which a mocked mesh needs."""
+    command = [sys.executable, "-m", "mochi_aot.tools.compile", "--checkpoint", str(diffusers), "--mesh", "1x2"]
+    done = subprocess.run(
+        [*command, "--geometry", SIZE, "-o", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(tmp_path / "out").manifest.target == "ttnn"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -25,7 +26,7 @@ def run(tool: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def bundle(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ttnn")
     write_checkpoint(folder / "checkpoint", BENCH, "diffusers")
-    options = ["--mesh", "2x4", "--target", "ttnn", "--weights-dtype", "bfloat8_b", "--geometry", GEOMETRY]
+    options = ["--mesh", "2x4", "--weights-dtype", "bfloat8_b", "--geometry", GEOMETRY]
     done = run("compile", "--checkpoint", str(folder / "checkpoint"), *options, "-o", str(folder / "bundle"))
     assert done.returncode == 0, done.stderr
     return folder / "bundle"
@@ -33,10 +34,11 @@ def bundle(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_it_runs_on_a_mocked_mesh(bundle: Path, tmp_path: Path) -> None:
-    latents = tmp_path / "latents.safetensors"
-    options = ["--device", "mock", "--steps", "2", "--seed", "1", "--no-decode", "--save-latents", str(latents)]
+    latents, video = tmp_path / "latents.safetensors", tmp_path / "video.mp4"
+    options = ["--device", "mock", "--steps", "2", "--seed", "1", "--save-latents", str(latents), "-o", str(video)]
     done = run("run", str(bundle), "--prompt", "a fox", *options)
     assert done.returncode == 0, done.stderr
+    assert imageio_ffmpeg.count_frames_and_secs(video)[0] == 13
     assert load_file(latents)["latents"].shape == (1, 12, 3, 8, 16)
     assert np.isfinite(load_file(latents)["latents"]).all()
 
@@ -46,7 +48,8 @@ def test_every_op_is_accepted(bundle: Path) -> None:
     done = run("verify", str(bundle), "--json")
     assert done.returncode == 0, done.stderr
     reports = json.loads(done.stdout)["programs"]
-    assert [report["role"] for report in reports] == ["encode_text", "prepare_prompt", "prepare_steps", "denoise"]
+    roles = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
+    assert [report["role"] for report in reports] == roles
     assert all(report["accepted"] == report["ops"] > 0 for report in reports)
 
 

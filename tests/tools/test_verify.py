@@ -42,7 +42,7 @@ with BundleWriter(folder / "b") as writer:
         checkpoint={}, versions={}, geometries=[geometry], created_by="test",
     )
 """
-TRANSFORMER = ["encode_text", "prepare_prompt", "prepare_steps", "denoise"]
+ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
 GEOMETRY = "64x128x13"
 
 
@@ -64,8 +64,8 @@ def dry_run(*arguments: str) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("mesh", ["1x8", "2x4", "4x8"])
 def test_a_configuration_alone(mesh: str) -> None:
     reports = dry_run("--mesh", mesh)
-    assert list(reports) == TRANSFORMER
-    for role in TRANSFORMER:
+    assert list(reports) == ROLES
+    for role in ROLES:
         report = reports[role]
         assert report["refusal"] is None
         assert report["accepted"] == report["ops"] > 0

@@ -8,11 +8,13 @@ import torch
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.target import WeightProgress, roles
+from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight, run
 from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.weights import Source, cut_axes, local_tensor
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
 
 
@@ -25,6 +27,10 @@ class TtnnTarget:
         """`weights_dtype` is bfloat16 or bfloat8_b, of the matrices; all other weights are bfloat16 or float32."""
         self._weights_dtype = weights_dtype
         self._weights: dict[str, dict[str, Weight]] = {role: {} for role in roles(self.families)}
+
+    def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
+        """See Target."""
+        return decoder_in_strips(program, mesh, plan) if program.name == "decode" else program
 
     def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
         """See Target."""

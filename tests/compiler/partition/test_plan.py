@@ -75,3 +75,10 @@ def test_any_cuts_make_legal_placements(shape: Shape, mesh: Mesh, data: st.DataO
         placement = placed[cut.axis]
         assert placement == REPLICATE if mesh[cut.axis] == 1 else isinstance(placement, Shard)
         assert not isinstance(placement, Shard) or placement.chunk % cut.multiple == 0
+
+
+def test_pieces_that_must_be_even() -> None:
+    even = Cut(0, 1, even=True)
+    assert value_placements((even,), (3, 8), (2, 1)) == (Shard(1, 4), REPLICATE)
+    with pytest.raises(PlanError, match=r"dimension 1 of \[3, 7\] does not divide by the 2 devices of mesh axis 0"):
+        value_placements((even,), (3, 7), (2, 1))

@@ -30,7 +30,11 @@ def _resized(x: Tensor, dim: int, size: int) -> Shape:
 
 @rule("shard")
 def shard(lo: Lowerer, op: Op) -> None:
-    x = _held(lo, op)
+    cut(lo, op, _held(lo, op))
+
+
+def cut(lo: Lowerer, op: Op, x: Tensor) -> None:
+    """Of its operand, held as `x`, each chip keeps its piece; zeros follow where there is not enough of it."""
     axis, chunk, dim = integer(op.attrs["axis"]), integer(op.attrs["chunk"]), _dim(op, x)
     whole = chunk * lo.mesh[axis]
     if whole != x.shape[dim]:

@@ -7,11 +7,12 @@ from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
 from mochi_aot.compiler.lower.ttnn.prepare_video import TILE_SIZE, conv_blocks
 from mochi_aot.compiler.lower.ttnn.rules.frames import flat, is_video, rows
+from mochi_aot.compiler.lower.ttnn.rules.mesh import cut
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.special import rule_where
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
-TIME = 1
+TIME, COLOURS = 1, 4
 DEPTH_TO_SPACE = [0, 1, 5, 2, 6, 3, 7, 4]  # [1, T, H, W, C, t, s, s] -> [1, T, t, H, s, W, s, C]
 
 
@@ -96,6 +97,12 @@ def add(lo: Lowerer, op: Op) -> None:
 def frames_after_frames(lo: Lowerer, op: Op) -> None:
     parts = [rows(lo, v) for v in op.operands]
     lo.tensors[op.result] = lo.emit("concat", parts, op.result.type.local_shape, dim=TIME)
+
+
+@rule_where("shard", lambda op: is_video(op.result) and op.attrs["dim"] != COLOURS)
+def piece_of_video(lo: Lowerer, op: Op) -> None:
+    """Tiles can be cut between tiles only."""
+    cut(lo, op, rows(lo, op.operands[0]))
 
 
 @rule_where("silu", lambda op: is_video(op.result))
