@@ -82,6 +82,12 @@ def _chunks(queries: int, keys: int) -> list[int]:
     return [chunk(queries), chunk(keys)]
 
 
+@rule("joint_attention")
+def joint_attention(lo: Lowerer, op: Op) -> None:
+    """ttnn masks a text's padding by its length in the ring's op alone, and a mask for every query and key is too big."""
+    raise lo.fail("attention over a sequence on one chip; choose a plan that cuts the sequence over two chips or more")
+
+
 @rule("ring_joint_attention")
 def ring_joint_attention(lo: Lowerer, op: Op) -> None:
     """One call a batch row: rows differ in how many text tokens they attend to, which a device tensor says.
