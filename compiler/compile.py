@@ -28,7 +28,7 @@ from mochi_aot.compiler.reference.geometry import Geometry
 
 TARGETS: dict[str, Callable[["Job"], Target]] = {
     "torch": lambda job: TorchTarget(),
-    "ttnn": lambda job: TtnnTarget(job.weights_dtype),
+    "ttnn": lambda job: TtnnTarget(job.weights_dtype, job.links_dtype),
 }
 
 
@@ -42,6 +42,7 @@ class Job:
     dtype: str = "bfloat16"
     target: str = "torch"
     weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
+    links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
 
 
 @dataclass(frozen=True)

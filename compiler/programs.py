@@ -33,6 +33,11 @@ def _unit_programs(
     unit: Unit, config: MochiConfig, geometry: Geometry, dtype: str, source: Source
 ) -> dict[str, Program]:
     traced = trace(unit.name, lambda: unit.build(config, geometry, DTYPES[dtype]), unit.rates, unit.output)
+    return rated_programs(traced, source)
+
+
+def rated_programs(traced: Program, source: Source) -> dict[str, Program]:
+    """The programs by role that a traced module is cut into, the fastest by the module's name."""
     verify(traced)
     parts = {rate: simplify(program) for rate, program in split_by_rates(simplify(traced)).items()}
     constants = _run_once(parts.pop("geometry", None), source)
@@ -41,7 +46,7 @@ def _unit_programs(
         parts["latent"] = read_tables(parts["latent"], "step", STEP_CAPACITY)
     roles: dict[str, Program] = {}
     for rate, program in parts.items():
-        role = unit.name if program.name == unit.name else RATE_ROLES[rate]
+        role = traced.name if program.name == traced.name else RATE_ROLES[rate]
         roles[role] = simplify(fold_computed(program, constants))
         roles[role].name = role
         verify(roles[role])

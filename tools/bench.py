@@ -57,6 +57,56 @@ def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file
     click.echo(step_report(numbers))
 
 
+@main.command(cls=MochiCommand)
+@click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns.")
+@click.option("--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint.")
+@click.option("--geometry", metavar="HxWxF", default="480x848x163", show_default=True, help="Of the video.")
+@click.option(
+    "--weights-dtype",
+    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of the matrices.",
+)
+@click.option(
+    "--links-dtype",
+    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of what our chips send each other in a denoising step.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers there.")
+def traffic(
+    mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype: str, json_file: Path | None
+) -> None:
+    """Count what chips send each other over Ethernet, and model what they would under TT-DiT's scheme.
+
+    Compiles the ttnn programs from a model's configuration, without weights; nothing runs. On 2x4 and 4x8, which TT-DiT
+    publishes, the same model is also partitioned as TT-DiT does it.
+    """
+    from mochi_aot.compiler.partition.mesh import parse_mesh
+    from mochi_aot.tools.compiling import parse_geometry
+    from mochi_aot.tools.configured import model_config
+    from mochi_aot.tools.traffic import our_traffic, their_traffic
+    from mochi_aot.tools.traffic_report import traffic_numbers, traffic_report
+
+    shape, size = parse_mesh(mesh), parse_geometry(geometry)
+    model = model_config(config)
+    programs = our_traffic(model, size, shape, weights_dtype, links_dtype) + their_traffic(model, size, shape)
+    numbers = {
+        "benchmark": "traffic",
+        "config": config,
+        "mesh": mesh,
+        "geometry": geometry,
+        "weights_dtype": weights_dtype,
+        "links_dtype": links_dtype,
+        **traffic_numbers(programs),
+    }
+    if json_file is not None:
+        json_file.write_text(json.dumps(numbers, indent=2) + "\n")
+    click.echo(traffic_report(numbers))
+
+
 def step_numbers(result: "StepResult") -> dict[str, Any]:
     """What `--json` writes of a step. Times are in seconds but where the key says otherwise."""
     from mochi_aot.tools.timing import spread

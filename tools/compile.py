@@ -61,6 +61,13 @@ DEFAULT_GEOMETRY = "480x848x163"
     help="Of the matrices; bfloat8_b takes about half the memory, and is for ttnn only.",
 )
 @click.option(
+    "--links-dtype",
+    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of what chips send each other in a denoising step, for ttnn; bfloat8_b is about half the bytes.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
@@ -76,13 +83,14 @@ def main(
     plan: str,
     dtype: str,
     weights_dtype: str,
+    links_dtype: str,
     output: Path | None,
     force: bool,
 ) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
     from mochi_aot.tools.compiling import Terminal, compile_bundle, make_job, open_checkpoint, report, target_ready
 
-    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype)
+    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
     with target_ready(job):
         summary = compile_bundle(open_checkpoint(checkpoint, text_encoder), job, output, force, Terminal())

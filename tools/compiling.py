@@ -20,15 +20,18 @@ from mochi_aot.tools.text import human_bytes, human_count, table
 __all__ = ["Terminal", "compile_bundle", "make_job", "open_checkpoint", "report", "target_ready"]
 
 
-def make_job(mesh: str, geometries: tuple[str, ...], plan: str, dtype: str, target: str, weights_dtype: str) -> Job:
+def make_job(
+    mesh: str, geometries: tuple[str, ...], plan: str, dtype: str, target: str, weights_dtype: str, links_dtype: str
+) -> Job:
     """The job that the options describe. Raises PlanError and GeometryError for texts that say nothing, and UsageError
     for options that do not go together."""
     sizes = tuple(dict.fromkeys(parse_geometry(text) for text in geometries))
     if target == "ttnn" and dtype != "bfloat16":
         raise click.UsageError(f"--dtype {dtype} is for --target torch; chips compute in bfloat16")
-    if target == "torch" and weights_dtype != "bfloat16":
-        raise click.UsageError(f"--weights-dtype {weights_dtype} is for --target ttnn; use --dtype")
-    return Job(parse_mesh(mesh), sizes, parse_plan(plan), dtype, target, weights_dtype)
+    for option, value in (("--weights-dtype", weights_dtype), ("--links-dtype", links_dtype)):
+        if target == "torch" and value != "bfloat16":
+            raise click.UsageError(f"{option} {value} is for --target ttnn; torch has --dtype alone")
+    return Job(parse_mesh(mesh), sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype)
 
 
 @contextmanager

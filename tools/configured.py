@@ -11,6 +11,7 @@ from mochi_aot.compiler.checkpoint.naming import parameter_shapes
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
 from mochi_aot.compiler.compile import compile_program
+from mochi_aot.compiler.ir.program import Program as IRProgram
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Weight, run
 from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
@@ -32,14 +33,18 @@ class LocalWeight:
 
 @dataclass(frozen=True)
 class Configured:
-    """Programs by role in the order of a video, their weights by name, and for other roles the reason against them."""
+    """Programs by role in the order of a video, their weights by name, and for other roles the reason against them.
+
+    `partitioned` are the programs before lowering.
+    """
 
     programs: dict[str, Program]
     weights: dict[str, LocalWeight]
     failures: dict[str, str]
+    partitioned: dict[str, IRProgram]
 
 
-class _Seeded:
+class SeededSource:
     """A Source without a checkpoint, for the few small parameters that constants are computed from."""
 
     def __init__(self, config: MochiConfig) -> None:
@@ -54,11 +59,13 @@ def model_config(name: str) -> MochiConfig:
     return PRESETS[name] if name in PRESETS else open_checkpoint(Path(name)).config
 
 
-def configure(config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], weights_dtype: str) -> Configured:
+def configure(
+    config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], weights_dtype: str, links_dtype: str = "bfloat16"
+) -> Configured:
     """Traces, partitions and lowers each program. Raises GeometryError; PlanErrors and LoweringErrors are collected."""
-    built = build_programs(config, geometry, "bfloat16", _Seeded(config))
-    target = TtnnTarget(weights_dtype)
-    made = Configured({}, {}, {})
+    built = build_programs(config, geometry, "bfloat16", SeededSource(config))
+    target = TtnnTarget(weights_dtype, links_dtype)
+    made = Configured({}, {}, {}, {})
     for roles, plans in target.families.items():
         try:
             chosen = choose_plans([built], mesh, (), {roles: plans})
@@ -68,11 +75,14 @@ def configure(config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], we
         for role, plan in chosen.items():
             try:
                 partitioned = compile_program(target.fitted(built[role], mesh, plan), geometry, mesh, plan)
-                lowered = run(Lowerer(partitioned.program, mesh, weights_dtype), plan.name, partitioned.summary.cost)
+                lowered = run(
+                    Lowerer(partitioned.program, mesh, weights_dtype, links_dtype), plan.name, partitioned.summary.cost
+                )
             except (LoweringError, PlanError) as error:
                 made.failures[role] = str(error)
             else:
                 made.programs[role] = lowered.program
+                made.partitioned[role] = partitioned.program
                 made.weights.update((weight.name, _local(weight)) for weight in lowered.weights)
     return made
 

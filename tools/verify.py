@@ -36,6 +36,11 @@ DEFAULT_WEIGHTS_DTYPE = "bfloat16"
     type=click.Choice(["bfloat16", "bfloat8_b"]),
     help=f"With --config: of the matrices.  [default: {DEFAULT_WEIGHTS_DTYPE}]",
 )
+@click.option(
+    "--links-dtype",
+    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    help=f"With --config: of what chips send each other.  [default: {DEFAULT_WEIGHTS_DTYPE}]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def main(
     bundle: Path | None,
@@ -43,6 +48,7 @@ def main(
     mesh: str | None,
     geometry: str | None,
     weights_dtype: str | None,
+    links_dtype: str | None,
     as_json: bool,
 ) -> None:
     """Verify BUNDLE: compare every byte with its hash; then, if it is for ttnn, run its programs on a mocked mesh.
@@ -53,14 +59,16 @@ def main(
     if (bundle is None) == (config is None):
         raise click.UsageError("give a BUNDLE or --config, one of them")
     if bundle is not None:
-        if mesh or geometry or weights_dtype:
-            raise click.UsageError("--mesh, --geometry and --weights-dtype belong to --config: a bundle has its own")
+        if mesh or geometry or weights_dtype or links_dtype:
+            options = "--mesh, --geometry, --weights-dtype and --links-dtype"
+            raise click.UsageError(f"{options} belong to --config: a bundle has its own")
         reports = _verify_bundle(bundle)
     else:
         if mesh is None:
             raise click.UsageError("--config needs --mesh")
         assert config is not None
-        reports = _verify_config(config, mesh, geometry or DEFAULT_GEOMETRY, weights_dtype or DEFAULT_WEIGHTS_DTYPE)
+        dtypes = (weights_dtype or DEFAULT_WEIGHTS_DTYPE, links_dtype or DEFAULT_WEIGHTS_DTYPE)
+        reports = _verify_config(config, mesh, geometry or DEFAULT_GEOMETRY, *dtypes)
     refused = any(report.refusal is not None for report in reports)
     if as_json:
         click.echo(json.dumps({"accepted": not refused, "programs": [asdict(report) for report in reports]}, indent=2))
@@ -91,13 +99,13 @@ def _verify_bundle(path: Path) -> list[ProgramReport]:
     return reports
 
 
-def _verify_config(config: str, mesh: str, geometry: str, weights_dtype: str) -> list[ProgramReport]:
+def _verify_config(config: str, mesh: str, geometry: str, weights_dtype: str, links_dtype: str) -> list[ProgramReport]:
     from mochi_aot.compiler.partition.mesh import parse_mesh
     from mochi_aot.tools.compiling import parse_geometry
     from mochi_aot.tools.configured import configure, model_config
 
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
-    made = configure(model_config(config), size, shape, weights_dtype)
+    made = configure(model_config(config), size, shape, weights_dtype, links_dtype)
     with _mocked_backend(shape) as (backend, kernels):
         from mochi_aot.tools.dry_run import DryRun
 

@@ -1,4 +1,16 @@
-"""What one run of a partitioned program costs a device: floating-point operations, weight bytes, bytes sent."""
+"""What one run of a partitioned program costs a device: floating-point operations, weight bytes, bytes sent.
+
+Bytes sent are what a device puts on its links to neighbours along one mesh axis, passing on included, the mean over the
+devices of the axis. For `n` devices in a line or a ring (the formulas are those of the ring algorithms, as NCCL's tests
+state them in PERFORMANCE.md; a line has the same mean, and devices in its middle send more than those at its ends):
+
+- all_gather: each of n pieces crosses n - 1 links: n - 1 pieces a device.
+- reduce_scatter: a sum for each of n pieces crosses n - 1 links: (n - 1) / n of the whole value a device.
+- all_reduce: a reduce_scatter, then an all_gather: twice (n - 1) / n of the whole.
+- ring attention: an all_gather of keys and values (Liu et al., Ring Attention, 2023).
+- halo exchange: each of n - 1 borders is crossed by `before` slabs one way and `after` the other.
+- all_to_all: (n - 1) / n of what a device holds, and nothing for passing on.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -53,24 +65,45 @@ def _flops(op: Op) -> int:
     return 0
 
 
+def gathered(piece: float, pieces: int) -> float:
+    """Sent by each of `pieces` devices that gather pieces of `piece` bytes."""
+    return (pieces - 1) * piece
+
+
+def scattered(whole: float, pieces: int) -> float:
+    """Sent by each of `pieces` devices that each keep a piece of the sum of `whole` bytes, or swap pieces of it."""
+    return (pieces - 1) * whole / pieces
+
+
+def reduced(whole: float, pieces: int) -> float:
+    """Sent by each of `pieces` devices that all keep the sum of `whole` bytes."""
+    return 2 * scattered(whole, pieces)
+
+
+def halo(borders: float, pieces: int) -> float:
+    """Sent by each of `pieces` devices where `borders` bytes, both ways together, cross between two neighbours."""
+    return (pieces - 1) * borders / pieces
+
+
 def bytes_sent(op: Op, mesh: tuple[int, int]) -> int:
-    """Bytes that one device sends for a collective done as a ring (an all_reduce as reduce_scatter and all_gather)."""
+    """Bytes that a device sends for a collective, zero for other ops."""
     if op.opcode not in COLLECTIVES or op.opcode == "shard":
         return 0
     pieces = mesh[integer(op.attrs["axis"])]
     operand = op.operands[0].type
     if op.opcode == "halo_exchange":
-        return _halo_bytes(op, operand)
+        return int(halo(_border_bytes(op, operand), pieces))
     if op.opcode == "ring_joint_attention":
         travelling = op.operands[1:3] + (op.operands[4:6] if "text_chunk" in op.attrs else [])
-        return (pieces - 1) * sum(v.type.local_nbytes for v in travelling)
+        return int(gathered(sum(v.type.local_nbytes for v in travelling), pieces))
     if op.opcode == "all_gather":
-        return (pieces - 1) * operand.local_nbytes
-    rounds = 2 if op.opcode == "all_reduce" else 1
-    return rounds * (pieces - 1) * operand.local_nbytes // pieces
+        return int(gathered(operand.local_nbytes, pieces))
+    if op.opcode == "all_reduce":
+        return int(reduced(operand.local_nbytes, pieces))
+    return int(scattered(operand.local_nbytes, pieces))  # reduce_scatter and all_to_all
 
 
-def _halo_bytes(op: Op, operand: TensorType) -> int:
+def _border_bytes(op: Op, operand: TensorType) -> int:
     shape = operand.local_shape
     slab = math.prod(shape) // shape[integer(op.attrs["dim"])] * ITEMSIZE[operand.dtype]
     return (integer(op.attrs["before"]) + integer(op.attrs["after"])) * slab

@@ -43,7 +43,7 @@ class Partitioner:
             self.values[param.value] = self._param(param, self._seed(param))
         for op in self.source.ops:
             self.loc = op.loc
-            results = RULES[op.opcode](self, op, [self.values[v] for v in op.operands])
+            results = RULES[op.opcode](self, op, [self._used(self.values[v]) for v in op.operands])
             self.values.update(zip(op.results, results, strict=True))
         for output in self.source.outputs:
             value = self.values[output.value]
@@ -60,6 +60,14 @@ class Partitioner:
         value = self.builder.param(param.value.name + suffix, param.value.type.placed(placements), param.recipe)
         self.params[value] = param
         return value
+
+    def _used(self, value: Value) -> Value:
+        """An operand as an op finds it: a parameter that the plan gathers at each use is gathered anew."""
+        axis = self.plan.gathered_axis
+        if axis is None or value not in self.params or value.type.placements[axis] == REPLICATE:
+            return value
+        target = tuple(REPLICATE if a == axis else p for a, p in enumerate(value.type.placements))
+        return self._collected(value, target)
 
     def fail(self, reason: str) -> PlanError:
         """The error for an op that the plan cannot place."""
@@ -87,6 +95,9 @@ class Partitioner:
     def _move(self, value: Value, target: Placements) -> Value:
         if value in self.params:
             return self._param(self.params[value], target, f".cut_{len(self.moved)}")
+        return self._collected(value, target)
+
+    def _collected(self, value: Value, target: Placements) -> Value:
         for step in moves(value.type, target):
             (value,) = self.builder.emit_typed(step.opcode, [value], [step.type], step.attrs, self.loc)
         return value

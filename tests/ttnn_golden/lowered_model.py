@@ -36,7 +36,12 @@ class LoweredModel:
 
     @classmethod
     def make(
-        cls, checkpoint: Checkpoint, mesh: tuple[int, int], weights_dtype: str, roles: list[str]
+        cls,
+        checkpoint: Checkpoint,
+        mesh: tuple[int, int],
+        weights_dtype: str,
+        roles: list[str],
+        links_dtype: str = "bfloat16",
     ) -> "LoweredModel":
         built = build_programs(checkpoint.config, GEOMETRY, "bfloat16", checkpoint)
         families = {names: plans for names, plans in TTNN_FAMILIES.items() if set(names) & set(roles)}
@@ -44,7 +49,8 @@ class LoweredModel:
         programs = {}
         for role in roles:
             program = simplify(merge_linears(simplify(partition(built[role], mesh, plans[role]))))
-            programs[role] = run(Lowerer(program, mesh, weights_dtype), plans[role].name, cost_of(program))
+            lowerer = Lowerer(program, mesh, weights_dtype, links_dtype)
+            programs[role] = run(lowerer, plans[role].name, cost_of(program))
         return cls(mesh, programs, {role: _weights(low, checkpoint, mesh) for role, low in programs.items()})
 
     def run(self, role: str, inputs: dict[str, np.ndarray | Value]) -> dict[str, torch.Tensor]:

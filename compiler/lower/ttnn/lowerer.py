@@ -11,6 +11,7 @@ from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.compiler.ir.program import Attr, Constant, Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Shard, TensorType
+from mochi_aot.compiler.lower.ttnn.traffic import is_collective, sent_bytes
 from mochi_aot.compiler.lower.weights import weight_name
 from mochi_aot.compiler.partition.cost import Cost
 
@@ -79,12 +80,13 @@ class Lowerer:
     source: Program
     mesh: tuple[int, int]
     weights_dtype: str
+    links_dtype: str = "bfloat16"  # of what a denoising step's chips send each other; sums are still made in bfloat16
     tensors: dict[Value, Tensor] = field(default_factory=dict)
     weights: dict[str, tuple[Weight, Tensor]] = field(default_factory=dict)
     emitted: list[_Emitted] = field(default_factory=list)
     cache: dict[object, Tensor] = field(default_factory=dict)
     loc: str = ""
-    count: int = 0
+    made: list[Tensor] = field(default_factory=list)  # every value, by its number
 
     def __post_init__(self) -> None:
         self.params = {param.value: param for param in self.source.params}
@@ -94,8 +96,8 @@ class Lowerer:
 
     def new(self, shape: Shape, dtype: str, layout: str = TILE) -> Tensor:
         """A fresh value."""
-        self.count += 1
-        return Tensor(self.count - 1, shape, dtype, layout)
+        self.made.append(Tensor(len(self.made), shape, dtype, layout))
+        return self.made[-1]
 
     def fail(self, reason: str) -> LoweringError:
         return LoweringError(f"ttnn target, program {self.source.name}, {self.loc}: {reason}")
@@ -183,6 +185,11 @@ class Lowerer:
         self.emitted.append(_Emitted(op, ids, [tensor.value for tensor in made], dict(attrs), self.loc))
         return made
 
+    @property
+    def sends_rounded(self) -> bool:
+        """Whether values become bfloat8_b before they are sent: in the denoising step alone, which sends nearly all."""
+        return self.links_dtype == "bfloat8_b" and self.source.name == "denoise"
+
     def only_user(self, value: Value) -> Op | None:
         """The single op that reads `value`, if there is just one and the value is no output."""
         users = self.users[value]
@@ -211,9 +218,20 @@ def run(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
         weights=[schema.ProgramWeight(weight.name, tensor.value) for weight, tensor in lowerer.weights.values()],
         outputs=outputs,
         instructions=_instructions(lowerer.emitted, {output.value for output in outputs}, _constants(lowerer)),
-        stats=schema.ProgramStats(cost.flops, cost.weight_bytes, cost.collective_bytes, cost.collectives),
+        stats=_stats(lowerer, cost),
     )
     return Lowered(program, weights)
+
+
+def _stats(lowerer: Lowerer, cost: Cost) -> schema.ProgramStats:
+    """Bytes sent and collectives are of the calls that run."""
+    sent, counts = 0, dict[str, int]()
+    for call in lowerer.emitted:
+        if is_collective(call.op):
+            sent += sent_bytes(call.op, call.attrs, [lowerer.made[i] for i in call.operands], lowerer.mesh)
+            name = call.op.rpartition(".")[2]
+            counts[name] = counts.get(name, 0) + 1
+    return schema.ProgramStats(cost.flops, cost.weight_bytes, sent, counts)
 
 
 def boundary_form(type: TensorType) -> tuple[str, str]:

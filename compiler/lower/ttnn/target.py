@@ -23,9 +23,12 @@ class TtnnTarget:
 
     families = TTNN_FAMILIES
 
-    def __init__(self, weights_dtype: str = "bfloat16") -> None:
-        """`weights_dtype` is bfloat16 or bfloat8_b, of the matrices; all other weights are bfloat16 or float32."""
-        self._weights_dtype = weights_dtype
+    def __init__(self, weights_dtype: str = "bfloat16", links_dtype: str = "bfloat16") -> None:
+        """`weights_dtype` is bfloat16 or bfloat8_b, of the matrices; all other weights are bfloat16 or float32.
+
+        `links_dtype` is one of them too, of what chips send each other in a denoising step.
+        """
+        self._weights_dtype, self._links_dtype = weights_dtype, links_dtype
         self._weights: dict[str, dict[str, Weight]] = {role: {} for role in roles(self.families)}
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
@@ -35,7 +38,7 @@ class TtnnTarget:
     def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
         """See Target."""
         assert program.mesh is not None
-        lowered = run(Lowerer(program, program.mesh, self._weights_dtype), plan, cost)
+        lowered = run(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
         self._weights[program.name].update((weight.name, weight) for weight in lowered.weights)
         return writer.add_program(lowered.program)
 

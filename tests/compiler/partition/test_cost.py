@@ -120,7 +120,11 @@ input %m : bool[1,8]{{R,R}} rate=prompt
             "%0 = all_to_all(%s) {axis=1, gather_dim=0, size=24, split_dim=1, chunk=2} : f32[24,5]{R,S(1:2)}",
             3 * 120 // 4,
         ),
-        ("%0 = halo_exchange(%s) {dim=0, axis=1, before=2, after=1, size=24, chunk=6} : f32[24,5]{R,S(0:9)}", 3 * 20),
+        # three rows of 20 bytes cross each of three borders between four devices
+        (
+            "%0 = halo_exchange(%s) {dim=0, axis=1, before=2, after=1, size=24, chunk=6} : f32[24,5]{R,S(0:9)}",
+            3 * 60 // 4,
+        ),
         # what a device holds: 24 x 5 float32
         ("%0 = shard(%x) {axis=1, dim=0, chunk=6} : f32[24,5]{R,S(0:6)}", 0),
         ("%0 = exp(%x) : f32[24,5]{R,R}", 0),

@@ -84,7 +84,7 @@ def _chunks(queries: int, keys: int) -> list[int]:
 
 @rule("joint_attention")
 def joint_attention(lo: Lowerer, op: Op) -> None:
-    """ttnn masks a text's padding by its length in the ring's op alone, and a mask for every query and key is too big."""
+    """ttnn takes the length of a text in the ring's op alone, and a mask for every query and key is too big."""
     raise lo.fail("attention over a sequence on one chip; choose a plan that cuts the sequence over two chips or more")
 
 
@@ -98,6 +98,8 @@ def ring_joint_attention(lo: Lowerer, op: Op) -> None:
     if "text_chunk" not in op.attrs:
         raise lo.fail("the text does not divide over the ring")
     parts = [heads_first(lo, value) for value in op.operands[:6]]
+    if lo.sends_rounded:  # keys and values; ttnn wants queries to be alike
+        parts = [lo.to_dtype(part, "bfloat8_b") for part in parts]
     lengths = _attended(lo, op.operands[6])
     rows = [_ring(lo, op, parts, lengths[row], row) for row in range(parts[0].shape[0])]
     for result, like, made in zip(op.results, (parts[0], parts[3]), zip(*rows, strict=True), strict=True):
@@ -111,7 +113,7 @@ def _ring(lo: Lowerer, op: Op, parts: list[Tensor], length: Tensor, row: int) ->
     made = lo.emit_many(
         "transformer.ring_joint_scaled_dot_product_attention",
         [q, k, v, q_text, k_text, v_text, length],
-        [(q.shape, q.dtype, q.layout), (q_text.shape, q.dtype, q.layout)],
+        [(q.shape, "bfloat16", q.layout), (q_text.shape, "bfloat16", q.layout)],
         kw=["logical_l"],  # type: ignore[arg-type]
         size=integer(op.attrs["size"]),
         scale=op.attrs["scale"],

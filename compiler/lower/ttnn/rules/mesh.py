@@ -2,8 +2,8 @@
 
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Shape, Tensor
-from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
+from mochi_aot.compiler.lower.ttnn.lowerer import TILE, Lowerer, Shape, Tensor
+from mochi_aot.compiler.lower.ttnn.rules.shape import TILE_SIZE, sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 PHYSICAL = (0, 2, 1, 3)  # where a dimension of [B, N, H, D] is when held heads first
@@ -56,6 +56,22 @@ def all_gather(lo: Lowerer, op: Op) -> None:
 
 @rule("all_reduce")
 def all_reduce(lo: Lowerer, op: Op) -> None:
-    x = _held(lo, op)
-    total = lo.emit("all_reduce", [x], x.shape, axis=integer(op.attrs["axis"]))
+    x, axis = _held(lo, op), integer(op.attrs["axis"])
+    if lo.sends_rounded and _pieces_are_tiles(lo, x, axis):
+        total = _reduced_and_sent_rounded(lo, x, axis)
+    else:
+        total = lo.emit("all_reduce", [x], x.shape, axis=axis)
     lo.tensors[op.result] = total.like(x)
+
+
+def _pieces_are_tiles(lo: Lowerer, x: Tensor, axis: int) -> bool:
+    return (x.dtype, x.layout) == ("bfloat16", TILE) and x.shape[-1] % (lo.mesh[axis] * TILE_SIZE) == 0
+
+
+def _reduced_and_sent_rounded(lo: Lowerer, x: Tensor, axis: int) -> Tensor:
+    """An all_reduce whose second half sends each sum, made in bfloat16, as bfloat8_b."""
+    last = len(x.shape) - 1
+    piece = lo.emit("reduce_scatter", [x], _resized(x, last, x.shape[-1] // lo.mesh[axis]), dim=last, axis=axis)
+    rounded = lo.to_dtype(piece, "bfloat8_b")
+    whole = lo.emit("all_gather", [rounded], x.shape, dim=last, axis=axis)
+    return lo.to_dtype(whole, "bfloat16")

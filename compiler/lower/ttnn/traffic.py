@@ -1,0 +1,97 @@
+"""What lowered instructions send over Ethernet. Bytes are those of cost.py's definition, of tensors as chips hold them:
+in tiles, with the padding of tiles.
+
+Each op is counted by what ttnn does for it. all_gather and reduce_scatter pass pieces on from neighbour to neighbour.
+all_reduce is a reduce_scatter and an all_gather where some dimension, in tiles, divides by the number of chips, and
+otherwise an all_gather and a local sum. ring_joint_scaled_dot_product_attention gathers keys and values, the text's
+too where it is cut. neighbor_pad_async sends borders, of a second dimension with the corners that the first brought.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from mochi_aot.compiler.partition.cost import gathered, halo, reduced, scattered
+
+TILE = 32
+# A tile of bfloat8_b has an exponent byte for each 16 elements.
+_BYTES = {"float32": 4, "bfloat16": 2, "bfloat8_b": 1088 / 1024, "int32": 4, "uint32": 4, "uint8": 1}
+
+Attrs = dict[str, Any]
+Mesh = tuple[int, int]
+
+
+class Held(Protocol):
+    """What is asked of a tensor on a chip."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def layout(self) -> str: ...
+
+
+def sent_bytes(op: str, attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> int:
+    """Bytes that a chip sends, the mean over all chips, for one instruction."""
+    return int(_SENT[op](attrs, operands, mesh)) if op in _SENT else 0
+
+
+def is_collective(op: str) -> bool:
+    """Whether chips talk to each other for it."""
+    return op in _SENT
+
+
+def held_bytes(tensor: Held) -> float:
+    """Bytes that a chip holds of it."""
+    return math.prod(_padded(tensor)) * _BYTES[tensor.dtype]
+
+
+def _padded(tensor: Held) -> tuple[int, ...]:
+    if tensor.layout != "tile":
+        return tensor.shape
+    *outer, height, width = (1, *tensor.shape) if len(tensor.shape) == 1 else tensor.shape
+    return (*outer, -(-height // TILE) * TILE, -(-width // TILE) * TILE)
+
+
+def _all_gather(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
+    return gathered(held_bytes(operands[0]), mesh[attrs["axis"]])
+
+
+def _reduce_scatter(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
+    return scattered(held_bytes(operands[0]), mesh[attrs["axis"]])
+
+
+def _all_reduce(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
+    pieces, (x,) = mesh[attrs["axis"]], operands
+    *outer, height, width = _padded(x)
+    tile = TILE if x.layout == "tile" else 1
+    divides = any(n % pieces == 0 for n in (*outer, height // tile, width // tile))
+    return reduced(held_bytes(x), pieces) if divides else gathered(held_bytes(x), pieces)
+
+
+def _ring(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
+    _, keys, values, _, text_keys, text_values, *_ = operands
+    travelling = (keys, values, text_keys, text_values)  # the lowering cuts the text along the ring, always
+    return gathered(sum(map(held_bytes, travelling)), mesh[attrs["axis"]])
+
+
+def _neighbor_pad(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
+    (x,) = operands
+    shape, total = list(x.shape), 0.0
+    for dim, left, right, axis in zip(
+        *(attrs[k] for k in ("dim", "padding_left", "padding_right", "axis")), strict=True
+    ):
+        slab = math.prod(shape) // shape[dim] * _BYTES[x.dtype]
+        total += halo(slab * (left + right), mesh[axis])
+        shape[dim] += left + right
+    return total
+
+
+_SENT: dict[str, Callable[[Attrs, Sequence[Held], Mesh], float]] = {
+    "all_gather": _all_gather,
+    "all_reduce": _all_reduce,
+    "reduce_scatter": _reduce_scatter,
+    "transformer.ring_joint_scaled_dot_product_attention": _ring,
+    "experimental.neighbor_pad_async": _neighbor_pad,
+}
