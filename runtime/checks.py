@@ -12,7 +12,8 @@ from mochi_aot.runtime.job import Job, check_options, outputs, resolve
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.safetensors_file import Entry
-from mochi_aot.runtime.tensor_files import PromptEntries, check_latents_file, check_prompt_file
+from mochi_aot.runtime.targets import COUNTING_TARGETS
+from mochi_aot.runtime.tensor_files import PromptEntries, check_latents_file, check_prompt_file, check_prompt_masks
 from mochi_aot.runtime.tokenizer import PromptTokenizer
 
 
@@ -27,13 +28,15 @@ class CheckedJob:
 
 
 def check_job(job: Job, bundle: Bundle) -> CheckedJob:
-    """Checks options, programs and the headers of input files. Raises a MochiError for the first fault."""
+    """Checks options, programs, the headers of input files, and masks. Raises a MochiError for the first fault."""
     check_options(job)
     geometry = find_geometry(bundle, job.geometry)
     programs = load_programs(bundle, geometry)
     for role in ("prepare_prompt", "prepare_steps", "denoise", *(() if job.no_decode else ("decode",))):
         bundle.program(role, geometry)  # names the roles that there are
     prompt_file = _check_prompt_file(job, programs)
+    if prompt_file is not None and bundle.manifest.target in COUNTING_TARGETS:
+        check_prompt_masks(prompt_file)
     if prompt_file is None or prompt_file.negative is None:
         bundle.program("encode_text", geometry)
         job = replace(job, negative_prompt=job.negative_prompt or "")

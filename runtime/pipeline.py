@@ -14,8 +14,8 @@ from mochi_aot.runtime.backend import Backend, Executable, Value
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
 from mochi_aot.runtime.programs import load_programs
-from mochi_aot.runtime.targets import open_backend
-from mochi_aot.runtime.tensor_files import Embedding
+from mochi_aot.runtime.targets import COUNTING_TARGETS, open_backend
+from mochi_aot.runtime.tensor_files import Embedding, require_first
 from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
 
 _KEPT_EMBEDDINGS = 32  # prompts; 4 MiB each at full size
@@ -97,13 +97,19 @@ class Pipeline:
         guidance_scale: float,
         geometry: Geometry,
     ) -> Conditioning:
-        """Prepares all that does not depend on the latents. sigmas: float32 [steps + 1], ending in 0."""
+        """Prepares all that does not depend on the latents. sigmas: float32 [steps + 1], ending in 0.
+
+        Raises InputFileError for a mask that the target cannot apply.
+        """
         inputs = {
             "prompt_embeds": positive.embeds,
             "prompt_attention_mask": positive.mask,
             "negative_prompt_embeds": negative.embeds,
             "negative_prompt_attention_mask": negative.mask,
         }
+        if self.bundle.manifest.target in COUNTING_TARGETS:
+            for name in ("prompt_attention_mask", "negative_prompt_attention_mask"):
+                require_first(inputs[name], name)
         capacity = self.bundle.manifest.step_capacity
         prompt = self._run("prepare_prompt", geometry, inputs)
         chunks = step_chunks(sigmas, guidance_scale, capacity)

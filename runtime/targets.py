@@ -12,6 +12,8 @@ from mochi_aot.runtime.errors import BackendError
 
 # What each target runs on; the first is the default.
 DEVICES = {"torch": ("cpu", "cuda"), "ttnn": ("chips", "mock")}
+# Targets whose attention is told how many tokens of a prompt count, not which: these must come first.
+COUNTING_TARGETS = ("ttnn",)
 
 
 def choose_device(target: str, device: str | None) -> str:
@@ -42,7 +44,7 @@ def open_backend(manifest: Manifest, device: str | None = None) -> Backend:
     except ModuleNotFoundError as error:
         if error.name != manifest.target:
             raise
-        package = {"torch": "'mochi-aot[torch]'", "ttnn": "ttnn"}[manifest.target]
+        package = f"'mochi-aot[{manifest.target}]'"
         problem = f"the bundle's target is {manifest.target}, which is not installed: pip install {package}"
         raise BackendError(problem) from None
 

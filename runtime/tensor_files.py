@@ -41,6 +41,23 @@ def check_prompt_file(path: Path, embeds_shape: Sequence[int]) -> PromptEntries:
     return PromptEntries(path, positive, _pair(path, header, "negative_", embeds_shape))
 
 
+def check_prompt_masks(entries: PromptEntries) -> None:
+    """Reads the masks of a checked prompt file. Raises InputFileError for one that `require_first` refuses."""
+    for prefix, pair in (("", entries.positive), ("negative_", entries.negative)):
+        if pair is not None:
+            name = f"{prefix}prompt_attention_mask"
+            require_first(_mask(entries.path, pair[1], name), f"{entries.path}: {name}")
+
+
+def require_first(mask: np.ndarray, what: str) -> None:
+    """Raises InputFileError, naming `what`, unless the ones of mask [1, length] come before its zeros."""
+    counts = mask.reshape(-1) != 0
+    late = np.flatnonzero(counts[1:] & ~counts[:-1])
+    if len(late):
+        problem = f"{what} has a one after zeros, at token {late[0] + 1}, which this bundle's target cannot mask"
+        raise InputFileError(f"{problem}; put the tokens that count first, or compile for torch")
+
+
 def load_prompt_file(entries: PromptEntries) -> tuple[Embedding, Embedding | None]:
     """Returns the embedding of the prompt and, where the file has one, of the negative prompt.
 

@@ -57,6 +57,18 @@ def test_shapes_of_input_files(bundle: Bundle, tmp_path: Path) -> None:
         check_job(replace(GOOD, prompt=None, prompt_embeds=prompt), bundle)
 
 
+def test_masks_that_a_target_cannot_apply(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    holes = np.arange(handmade.LENGTH)[None] % 2 == 0
+    embeds = np.zeros((1, handmade.LENGTH, handmade.WIDTH), np.float32)
+    save_prompt_file(path, Embedding(embeds, holes), Embedding(embeds, holes))
+    job = replace(GOOD, prompt=None, prompt_embeds=str(path))
+    check_job(job, bundle)
+    handmade.write_bundle(tmp_path / "ttnn", target="ttnn")
+    with pytest.raises(InputFileError, match=r"prompt.safetensors: prompt_attention_mask has a one after zeros"):
+        check_job(job, Bundle.open(tmp_path / "ttnn"))
+
+
 def test_negative_prompts_of_files_and_of_options(bundle: Bundle, tmp_path: Path) -> None:
     both = replace(GOOD, prompt=None, prompt_embeds=write_prompt(tmp_path / "both.safetensors"))
     assert check_job(both, bundle).job.negative_prompt is None

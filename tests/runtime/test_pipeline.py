@@ -15,7 +15,7 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime import pipeline as pipeline_module
 from mochi_aot.runtime.backend import Executable
-from mochi_aot.runtime.errors import BackendError, Interrupted, OptionError
+from mochi_aot.runtime.errors import BackendError, InputFileError, Interrupted, OptionError
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline, step_chunks
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
@@ -97,6 +97,16 @@ def test_latents_are_what_numpy_says(tmp_path: Path, steps: int, mesh: tuple[int
     np.testing.assert_allclose(latents, expected, rtol=TOLERANCE, atol=TOLERANCE)
     assert latents.dtype == np.float32
     assert done == [(step + 1, steps) for step in range(steps)]
+
+
+def test_a_target_that_counts_tokens_refuses_masks_with_holes(tmp_path: Path) -> None:
+    handmade.write_bundle(tmp_path / "bundle", target="ttnn")
+    pipeline = Pipeline(Bundle.open(tmp_path / "bundle"), Spy())
+    whole, sigmas = embedding(1, 5), linear_quadratic_sigmas(2)
+    holes = Embedding(whole.embeds, np.arange(handmade.LENGTH)[None] != 2)
+    pipeline.condition(whole, embedding(2, 0), sigmas, 1.0, pipeline.geometry())
+    with pytest.raises(InputFileError, match=r"^negative_prompt_attention_mask has a one after zeros, at token 3"):
+        pipeline.condition(whole, holes, sigmas, 1.0, pipeline.geometry())
 
 
 def test_prompt_embeddings(tmp_path: Path) -> None:

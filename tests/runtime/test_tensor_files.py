@@ -13,8 +13,10 @@ from mochi_aot.runtime.tensor_files import (
     Embedding,
     check_latents_file,
     check_prompt_file,
+    check_prompt_masks,
     load_latents_file,
     load_prompt_file,
+    require_first,
     save_latents_file,
     save_prompt_file,
 )
@@ -103,6 +105,30 @@ def test_values_that_make_no_sense(tmp_path: Path) -> None:
     save_file({**tensors(), "prompt_attention_mask": torch.full((1, LENGTH), 0.5)}, path)
     with pytest.raises(InputFileError, match="prompt_attention_mask has values other than 0 and 1"):
         load_prompt_file(check_prompt_file(path, EMBEDS))
+
+
+@pytest.mark.parametrize("mask", [[0] * 8, [1] + [0] * 7, [1] * 5 + [0] * 3, [1] * 8])
+def test_ones_that_come_first(mask: list[int]) -> None:
+    require_first(np.array([mask], np.bool_), "mask")
+
+
+@pytest.mark.parametrize(
+    ("mask", "token"), [([0, 1, 1, 0, 0, 0, 0, 0], 1), ([1, 1, 0, 0, 1, 0, 1, 0], 4), ([0] * 7 + [1], 7)]
+)
+@pytest.mark.parametrize("name", ["prompt_attention_mask", "negative_prompt_attention_mask"])
+def test_masks_with_holes(tmp_path: Path, name: str, mask: list[int], token: int) -> None:
+    path = tmp_path / "prompt.safetensors"
+    save_file({**tensors(), name: torch.tensor([mask])}, path)
+    entries = check_prompt_file(path, EMBEDS)
+    load_prompt_file(entries)  # which is all that a target that masks token by token needs
+    with pytest.raises(InputFileError, match=rf": {name} has a one after zeros, at token {token}, .*; put the tokens"):
+        check_prompt_masks(entries)
+
+
+def test_masks_of_a_file_without_a_negative_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    save_file({name: value for name, value in tensors().items() if not name.startswith("neg")}, path)
+    check_prompt_masks(check_prompt_file(path, EMBEDS))
 
 
 def header(text: bytes, data: bytes = b"") -> bytes:

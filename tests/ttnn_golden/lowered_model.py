@@ -1,38 +1,49 @@
 """A small model lowered for ttnn, run program by program through the golden definitions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import numpy as np
 import torch
 
 from mochi_aot.compiler.checkpoint import Checkpoint
-from mochi_aot.compiler.checkpoint.presets import BENCH
+from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
+from mochi_aot.compiler.compile import compile_program
+from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowered, Lowerer, run
 from mochi_aot.compiler.lower.ttnn.target import prepared_pieces
 from mochi_aot.compiler.partition.choose import choose_plans
-from mochi_aot.compiler.partition.cost import cost_of
-from mochi_aot.compiler.partition.partitioner import partition
-from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
-from mochi_aot.compiler.passes.merge_linears import merge_linears
-from mochi_aot.compiler.passes.simplify import simplify
-from mochi_aot.compiler.programs import build_programs
+from mochi_aot.compiler.partition.plans import DECODER_PLANS, TTNN_FAMILIES, Families
+from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
-from tests.ttnn_golden.formats import stored
-from tests.ttnn_golden.runner import run_golden, run_on_chips
+from mochi_aot.runtime.noise import seeded_latents
+from mochi_aot.runtime.pipeline import step_chunks
+from mochi_aot.runtime.schedule import linear_quadratic_sigmas
+from mochi_aot.runtime.tensor_files import Embedding
+from tests.ttnn_golden.compare import exact
+from tests.ttnn_golden.formats import stored, widened
+from tests.ttnn_golden.runner import place, run_golden, run_on_chips
 from tests.ttnn_golden.types import Value
 
 # Head widths and hidden sizes in whole tiles, and heads that divide by 2 and 4.
-CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.text, num_layers=2))
+CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.text, num_layers=2), vae=TINY.vae)
 GEOMETRY = Geometry(48, 80, 13)
+DIT_ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise"]
+VIDEO = Geometry(64, 64, 13)  # latents of 8 x 8, which meshes up to 4x8 cut into whole pixels
+# The target's own plans for the decoder, where it has some.
+DECODE_FAMILIES = {("decode",): {"h0w1": DECODER_PLANS["h0w1"]}, **TTNN_FAMILIES}
 
 
 @dataclass
 class LoweredModel:
-    """Programs by role, and their weights as chips hold them."""
+    """Programs by role, what lowered them, and whether their weights are rounded."""
 
     mesh: tuple[int, int]
+    checkpoint: Checkpoint
+    lowerers: dict[str, Lowerer]
     programs: dict[str, Lowered]
-    weights: dict[str, dict[str, Value]]
+    rounded: bool = True
 
     @classmethod
     def make(
@@ -42,30 +53,121 @@ class LoweredModel:
         weights_dtype: str,
         roles: list[str],
         links_dtype: str = "bfloat16",
+        geometry: Geometry = GEOMETRY,
+        families: Families = TTNN_FAMILIES,
     ) -> "LoweredModel":
-        built = build_programs(checkpoint.config, GEOMETRY, "bfloat16", checkpoint)
-        families = {names: plans for names, plans in TTNN_FAMILIES.items() if set(names) & set(roles)}
+        built = _built(checkpoint, geometry)
+        families = {names: plans for names, plans in families.items() if set(names) & set(roles)}
         plans = choose_plans([built], mesh, (), families)
-        programs = {}
+        lowerers, programs = {}, {}
         for role in roles:
-            program = simplify(merge_linears(simplify(partition(built[role], mesh, plans[role]))))
-            lowerer = Lowerer(program, mesh, weights_dtype, links_dtype)
-            programs[role] = run(lowerer, plans[role].name, cost_of(program))
-        return cls(mesh, programs, {role: _weights(low, checkpoint, mesh) for role, low in programs.items()})
+            compiled = compile_program(built[role], geometry, mesh, plans[role])
+            lowerers[role] = Lowerer(compiled.program, mesh, weights_dtype, links_dtype)
+            programs[role] = run(lowerers[role], plans[role].name, compiled.summary.cost)
+        return cls(mesh, checkpoint, lowerers, programs)
 
-    def run(self, role: str, inputs: dict[str, np.ndarray | Value]) -> dict[str, torch.Tensor]:
+    @cached_property
+    def weights(self) -> dict[str, dict[str, Value]]:
+        """As chips hold them, by role and name."""
+        return {role: self._weights(low) for role, low in self.programs.items()}
+
+    def in_float32(self) -> "LoweredModel":
+        """The same instructions on the same weights, where nothing is rounded to bfloat16 or bfloat8_b."""
+        programs = {role: replace(low, program=exact(low.program)) for role, low in self.programs.items()}
+        return replace(self, programs=programs, rounded=False)
+
+    def run(self, role: str, inputs: Mapping[str, np.ndarray | Value]) -> dict[str, torch.Tensor]:
         """Whole outputs by name."""
         return run_golden(self.programs[role].program, self.mesh, inputs, self.weights[role])
 
-    def on_chips(self, role: str, inputs: dict[str, Value]) -> dict[str, Value]:
-        """Outputs as the chips hold them."""
-        return run_on_chips(self.programs[role].program, self.mesh, inputs, self.weights[role])
+    def placed(self, role: str, inputs: Mapping[str, np.ndarray | Value]) -> dict[str, Value]:
+        """Inputs of a program as the chips hold them; `inputs` may hold more."""
+        sources = self.programs[role].program.inputs
+        return {source.name: place(inputs[source.name], source.spec, self.mesh) for source in sources}
+
+    def on_chips(self, role: str, inputs: Mapping[str, np.ndarray | Value]) -> dict[str, Value]:
+        """Outputs as the chips hold them; `inputs` may hold more than the program takes."""
+        return run_on_chips(self.programs[role].program, self.mesh, self.placed(role, inputs), self.weights[role])
+
+    def conditioning(
+        self, positive: Embedding, negative: Embedding, sigmas: np.ndarray, guidance_scale: float
+    ) -> dict[str, np.ndarray | Value]:
+        """All that denoising needs besides latents and step, and what it was made from."""
+        known: dict[str, np.ndarray | Value] = {
+            "prompt_embeds": positive.embeds,
+            "prompt_attention_mask": positive.mask,
+            "negative_prompt_embeds": negative.embeds,
+            "negative_prompt_attention_mask": negative.mask,
+        }
+        known |= self.on_chips("prepare_prompt", known)
+        (steps,) = step_chunks(sigmas, guidance_scale, STEP_CAPACITY)
+        known |= steps
+        return known | self.on_chips("prepare_steps", known)
+
+    def denoised(self, noise: np.ndarray, known: Mapping[str, np.ndarray | Value], steps: int) -> np.ndarray:
+        """Latents after all steps, as chip 0 holds them."""
+        values: dict[str, np.ndarray | Value] = {**known, "latents": noise}
+        for step in range(steps):
+            values |= self.on_chips("denoise", values | {"step": np.array([step], np.int32)})
+        latents = values["latents"]
+        assert isinstance(latents, list)
+        return np.asarray(latents[0].numpy())
+
+    def _weights(self, lowered: Lowered) -> dict[str, Value]:
+        held = {}
+        for weight in lowered.weights:
+            pieces = prepared_pieces(weight, self.checkpoint, self.mesh)
+            made = {id(piece): stored(piece, weight.dtype) if self.rounded else widened(piece) for piece in pieces}
+            held[weight.name] = [made[id(piece)] for piece in pieces]
+        return held
 
 
-def _weights(lowered: Lowered, checkpoint: Checkpoint, mesh: tuple[int, int]) -> dict[str, Value]:
-    held = {}
-    for weight in lowered.weights:
-        pieces = prepared_pieces(weight, checkpoint, mesh)
-        rounded = {id(piece): stored(piece, weight.dtype) for piece in pieces}
-        held[weight.name] = [rounded[id(piece)] for piece in pieces]
-    return held
+@cache
+def _built(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Program]:
+    return build_programs(checkpoint.config, geometry, "bfloat16", checkpoint)
+
+
+@dataclass
+class Models:
+    """All programs on a mesh with bfloat8_b weights, as a bundle has them and in float32.
+
+    The decoder is lowered for VIDEO, the others for GEOMETRY.
+    """
+
+    bundled: dict[str, LoweredModel]
+    exact: dict[str, LoweredModel]
+
+    @classmethod
+    def make(cls, checkpoint: Checkpoint, mesh: tuple[int, int]) -> "Models":
+        transformer = LoweredModel.make(checkpoint, mesh, "bfloat8_b", DIT_ROLES)
+        decoder = LoweredModel.make(checkpoint, mesh, "bfloat8_b", ["decode"], VIDEO, DECODE_FAMILIES)
+        bundled = {**dict.fromkeys(DIT_ROLES, transformer), "decode": decoder}
+        in_float32 = {id(model): model.in_float32() for model in (transformer, decoder)}
+        return cls(bundled, {role: in_float32[id(model)] for role, model in bundled.items()})
+
+    @cached_property
+    def inputs(self) -> dict[str, dict[str, Value]]:
+        """By role, in float32: of a prompt of one token and a negative one of eleven, at the second step of three."""
+        known = self.exact["denoise"].conditioning(prompt(1, 1), prompt(11, 2), linear_quadratic_sigmas(3), 4.5)
+        known |= {"latents": starting_noise(GEOMETRY), "step": np.array([1], np.int32)}
+        given = {**dict.fromkeys(DIT_ROLES, known), "encode_text": prompt_ids(9)}
+        given["decode"] = {"latents": starting_noise(VIDEO)}
+        return {role: self.exact[role].placed(role, arrays) for role, arrays in given.items()}
+
+
+def starting_noise(geometry: Geometry) -> np.ndarray:
+    """Seeded latents of the video."""
+    return seeded_latents(3, (1, 12, *geometry.latent_size(CONFIG)))
+
+
+def prompt(tokens: int, seed: int) -> Embedding:
+    """Random embeddings, of which the first `tokens` count."""
+    embeds = np.random.default_rng(seed).standard_normal((1, CONFIG.text_length, CONFIG.dit.caption_width))
+    return Embedding(embeds.astype(np.float32), np.arange(CONFIG.text_length)[None] < tokens)
+
+
+def prompt_ids(tokens: int) -> dict[str, np.ndarray]:
+    """The text encoder's inputs for a prompt of so many tokens."""
+    position = np.arange(CONFIG.text_length)[None]
+    ids = np.where(position < tokens, position % 400 + 3, 0)
+    return {"input_ids": ids.astype(np.int32), "attention_mask": position < tokens}

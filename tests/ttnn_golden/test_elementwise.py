@@ -45,6 +45,8 @@ def test_addcmul():
 
 def test_clamp():
     assert torch.equal(on_one("clamp", X, min=-0.5, max=0.25), X.clamp(-0.5, 0.25))
+    assert torch.equal(on_one("clamp", X, min=-0.5, max=None), X.clamp(min=-0.5))
+    assert torch.equal(on_one("clamp", X, min=None, max=0.25), X.clamp(max=0.25))
 
 
 def test_where_takes_any_nonzero_condition():

@@ -43,7 +43,7 @@ def test_a_folder_and_the_environment_that_points_at_it(tmp_path: Path) -> None:
         "TT_METAL_RUNTIME_ROOT": f"{tmp_path}/root",
         "TT_METAL_CACHE": f"{tmp_path}/kernels-stand-in",
         "TT_METAL_LOGS_PATH": f"{tmp_path}/logs",
-        "TT_METAL_LOGGER_LEVEL": "fatal",
+        "TT_METAL_LOGGER_LEVEL": "off",
         "LOGURU_LEVEL": "WARNING",
         "TT_METAL_SHM_TRACKING_DISABLED": "1",
         "OMPI_MCA_btl": "self",

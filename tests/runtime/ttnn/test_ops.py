@@ -32,6 +32,8 @@ CASES: list[Case] = [
     ("eq", [X], {"value": 0.0}, SAME),
     ("gelu", [X], {"fast_and_approximate_mode": True}, SAME),
     ("clamp", [X], {"min": -1.0, "max": 1.0}, SAME),
+    ("clamp", [X], {"min": -1.0, "max": None}, SAME),
+    ("clamp", [X], {"min": None, "max": 1.0}, SAME),
     ("addcmul", [X, X, ROW], {"value": 2.0}, SAME),
     ("typecast", [F], {"dtype": "uint8"}, "uint8[1, 64, 128] tile"),
     ("where", [X, X], {"value": -1e30}, SAME),

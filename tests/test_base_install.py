@@ -1,0 +1,148 @@
+"""An inference host for ttnn bundles: what `pip install 'mochi-aot[ttnn]'` gives, which has no torch.
+
+A process of its own stands for that host. Python starts without site-packages, and the one folder that it then sees
+holds this repository's packages and links to the top-level files of exactly the distributions that pip would install:
+those that pyproject.toml requires, and what their metadata requires, for this Python and platform. All else that is
+installed here, torch first, cannot be found; that is all that an environment of these alone would make of it.
+"""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from safetensors.numpy import load_file
+
+from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.ttnn_golden.lowered_model import CONFIG
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+BASE = PROJECT["dependencies"]
+TTNN = PROJECT["optional-dependencies"]["ttnn"]
+BUILD_HOST = ("torch", "transformers", "diffusers", "sentencepiece", "pytest")
+
+HOST = f"""
+import importlib, importlib.util, sys
+sys.path.append(sys.argv.pop(1))
+tool = sys.argv.pop(1)
+try:
+    importlib.import_module("mochi_aot.tools." + tool).main(prog_name="mochi-" + tool)
+finally:
+    print("found:", *filter(importlib.util.find_spec, {BUILD_HOST!r}), file=sys.stderr)
+"""
+
+
+def required(requirements: list[str]) -> set[str]:
+    """Names of the distributions that pip would install for these requirements."""
+    found: set[str] = set()
+    open_ = [(Requirement(text), frozenset[str]()) for text in requirements]
+    seen = set()
+    while open_:
+        requirement, parents = open_.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, *sorted(requirement.extras)) in seen or not _applies(requirement, parents):
+            continue
+        seen.add((name, *sorted(requirement.extras)))
+        found.add(name)
+        inner = distribution(name).requires or []
+        open_ += [(Requirement(text), frozenset(requirement.extras)) for text in inner]
+    return found
+
+
+def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
+    """Whether a requirement holds here, for a distribution that was asked for with `extras`."""
+    if requirement.marker is None:
+        return True
+    return any(requirement.marker.evaluate({"extra": extra}) for extra in (extras or {""}))
+
+
+def site_folder(folder: Path, distributions: set[str]) -> Path:
+    """A folder with these distributions and this repository's packages, as links."""
+    for name in distributions:
+        files = distribution(name).files or []
+        for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+            path = folder / top
+            if not path.exists():  # namespaces are shared
+                path.symlink_to(Path(str(distribution(name).locate_file(top))))
+    (folder / "mochi_aot").mkdir()
+    for package in ("artifacts", "compiler", "runtime", "tools"):
+        (folder / "mochi_aot" / package).symlink_to(ROOT / package)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return site_folder(tmp_path_factory.mktemp("site"), required([*BASE, *TTNN]))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """Compiled on the build host, this environment."""
+    folder = tmp_path_factory.mktemp("bundle")
+    write_checkpoint(folder / "checkpoint", CONFIG, "diffusers")
+    options = ["--mesh", "2x4", "--target", "ttnn", "--weights-dtype", "bfloat8_b", "--geometry", "64x128x13"]
+    command = [sys.executable, "-m", "mochi_aot.tools.compile", "--checkpoint", str(folder / "checkpoint"), *options]
+    subprocess.run([*command, "-o", str(folder / "bundle")], check=True, capture_output=True)
+    return folder / "bundle"
+
+
+def on_host(site: Path, tool: str, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """A command line there. The last line on stderr says which of BUILD_HOST's modules it could have imported."""
+    command = [sys.executable, "-I", "-S", "-c", HOST, str(site), tool, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_distributions_of_the_base_install() -> None:
+    base = required(BASE)
+    assert {"numpy", "msgpack", "tokenizers", "huggingface-hub"} <= base
+    assert not base & {"torch", "transformers", "diffusers", "ttnn", "pytest"}
+    assert required(TTNN) >= {"ttnn", "loguru", "pandas", "contourpy"}
+    assert "torch" in required(PROJECT["optional-dependencies"]["compile"])
+
+
+@pytest.mark.slow
+def test_a_bundle_runs_where_there_is_no_torch(site, bundle, tmp_path):
+    latents = tmp_path / "latents.safetensors"
+    options = ["--device", "mock", "--steps", "2", "--seed", "1", "--no-decode", "--save-latents", str(latents)]
+    done = on_host(site, "run", str(bundle), "--prompt", "a fox", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == ["encode the prompt", "prepare the steps", "denoise", "found:"]
+    assert done.stdout.startswith(f"{latents}: 128x64, 13 frames") and done.stdout.count("\n") == 1
+    assert load_file(latents)["latents"].shape == (1, 12, 3, 8, 16)
+
+
+@pytest.mark.slow
+def test_a_bundle_is_inspected_there(site, bundle, tmp_path):
+    done = on_host(site, "inspect", str(bundle), cwd=tmp_path)
+    assert done.returncode == 0 and "ttnn, mesh 2x4" in done.stdout
+    assert done.stderr == "found:\n"
+
+
+@pytest.mark.slow
+def test_nothing_is_compiled_there(site, bundle, tmp_path):
+    checkpoint = str(bundle.parent / "checkpoint")
+    done = on_host(site, "compile", "--checkpoint", checkpoint, "--mesh", "1x1", "-o", "made", cwd=tmp_path)
+    assert done.returncode == 1 and not list(tmp_path.iterdir())
+    advice = "this command is for the build host: pip install 'mochi-aot[compile]'"
+    assert done.stderr.splitlines() == [f"error: torch is not installed; {advice}", "found:"]
+
+
+@pytest.mark.slow
+def test_what_ttnn_rejects_is_told_on_stderr_alone(site, bundle, tmp_path):
+    """ttnn itself would tell it on stdout, which is for results."""
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    for path in (broken / "weights").iterdir():
+        with path.open("r+b") as file:
+            file.write(bytes(64))  # a wrong header, in a file of the right size
+    options = ["--device", "mock", "--steps", "1", "--no-decode", "--save-latents", "latents.safetensors"]
+    done = on_host(site, "run", str(broken), "--prompt", "a fox", *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert " cannot be loaded: Cannot validate tensor data" in done.stderr.splitlines()[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
