@@ -44,7 +44,7 @@ def open_backend(manifest: Manifest, device: str | None = None) -> Backend:
     except ModuleNotFoundError as error:
         if error.name != manifest.target:
             raise
-        package = f"'mochi-aot[{manifest.target}]'"
+        package = {"torch": "'mochi-aot[torch]'", "ttnn": "mochi-aot"}[manifest.target]
         problem = f"the bundle's target is {manifest.target}, which is not installed: pip install {package}"
         raise BackendError(problem) from None
 

@@ -68,4 +68,4 @@ def test_a_mock_mesh_is_opened_and_leaves_nothing_behind(tmp_path: Path) -> None
 
 def test_without_ttnn() -> None:
     done = run(WITHOUT_TTNN)
-    assert done.stdout == "the bundle's target is ttnn, which is not installed: pip install 'mochi-aot[ttnn]'\n"
+    assert done.stdout == "the bundle's target is ttnn, which is not installed: pip install mochi-aot\n"

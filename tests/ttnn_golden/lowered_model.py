@@ -14,7 +14,7 @@ from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowered, Lowerer, run
 from mochi_aot.compiler.lower.ttnn.target import prepared_pieces
 from mochi_aot.compiler.partition.choose import choose_plans
-from mochi_aot.compiler.partition.plans import DECODER_PLANS, TTNN_FAMILIES, Families
+from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
 from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.runtime.noise import seeded_latents
@@ -31,8 +31,6 @@ CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.tex
 GEOMETRY = Geometry(48, 80, 13)
 DIT_ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise"]
 VIDEO = Geometry(64, 64, 13)  # latents of 8 x 8, which meshes up to 4x8 cut into whole pixels
-# The target's own plans for the decoder, where it has some.
-DECODE_FAMILIES = {("decode",): {"h0w1": DECODER_PLANS["h0w1"]}, **TTNN_FAMILIES}
 
 
 @dataclass
@@ -52,12 +50,11 @@ class LoweredModel:
         mesh: tuple[int, int],
         weights_dtype: str,
         roles: list[str],
-        links_dtype: str = "bfloat16",
         geometry: Geometry = GEOMETRY,
-        families: Families = TTNN_FAMILIES,
+        links_dtype: str = "bfloat16",
     ) -> "LoweredModel":
         built = _built(checkpoint, geometry)
-        families = {names: plans for names, plans in families.items() if set(names) & set(roles)}
+        families = {names: plans for names, plans in TTNN_FAMILIES.items() if set(names) & set(roles)}
         plans = choose_plans([built], mesh, (), families)
         lowerers, programs = {}, {}
         for role in roles:
@@ -140,7 +137,7 @@ class Models:
     @classmethod
     def make(cls, checkpoint: Checkpoint, mesh: tuple[int, int]) -> "Models":
         transformer = LoweredModel.make(checkpoint, mesh, "bfloat8_b", DIT_ROLES)
-        decoder = LoweredModel.make(checkpoint, mesh, "bfloat8_b", ["decode"], VIDEO, DECODE_FAMILIES)
+        decoder = LoweredModel.make(checkpoint, mesh, "bfloat8_b", ["decode"], VIDEO)
         bundled = {**dict.fromkeys(DIT_ROLES, transformer), "decode": decoder}
         in_float32 = {id(model): model.in_float32() for model in (transformer, decoder)}
         return cls(bundled, {role: in_float32[id(model)] for role, model in bundled.items()})

@@ -58,7 +58,7 @@ def other_axis(op: str, count: int = 0) -> Fault:
 
     def fault(program: Program) -> tuple[Program, int]:
         axis = program.instructions[nth(program, op, count)].attrs["axis"]
-        return attribute(op, count, axis=[1, 0] if isinstance(axis, list) else 1 - axis)(program)
+        return attribute(op, count, axis=[1 - one for one in axis] if isinstance(axis, list) else 1 - axis)(program)
 
     return fault
 

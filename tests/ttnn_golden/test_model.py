@@ -57,14 +57,14 @@ def test_latents_after_guided_steps(model, reference, tokens):
 @pytest.mark.slow
 def test_what_is_sent_in_bfloat8_b_is_close_enough(checkpoint, reference):
     """Ring attention's operands and gathered sums; the correlation asked is that of bfloat16."""
-    lowered = LoweredModel.make(checkpoint, (2, 4), "bfloat16", ROLES, links_dtype="bfloat8_b")
+    lowered = LoweredModel.make(checkpoint, (2, 4), "bfloat16", DIT_ROLES, links_dtype="bfloat8_b")
     calls = lowered.programs["denoise"].program.instructions
     sends = [call for call in calls if call.op in ("all_gather", "all_reduce")]
     assert sum(call.op == "reduce_scatter" for call in calls) == len(sends) - 1  # of velocities there is no sum
     positive, negative = prompt(256, 1), prompt(11, 2)
     sigmas = linear_quadratic_sigmas(STEPS)
-    noise = seeded_latents(3, (1, 12, *GEOMETRY.latent_size(CONFIG)))
-    got = denoised(lowered, noise, positive, negative, sigmas)
+    noise = starting_noise(GEOMETRY)
+    got = lowered.denoised(noise, lowered.conditioning(positive, negative, sigmas, GUIDANCE), STEPS)
     expected = reference.denoise(noise, positive, negative, sigmas, GUIDANCE)
     assert pcc(got, expected) >= PCC["bfloat16"]
     assert pcc(got - noise, expected - noise) >= PCC["bfloat16"]

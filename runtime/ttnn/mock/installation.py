@@ -19,7 +19,7 @@ def ttnn_package() -> Path:
         raise MockPlatformError(f"ttnn runs on Linux x86_64 only, and this is {here}: use the torch target here")
     spec = importlib.util.find_spec("ttnn")
     if spec is None or not spec.submodule_search_locations:
-        raise TtnnMissingError("ttnn is not installed: pip install 'mochi-aot[ttnn]'")
+        raise TtnnMissingError("ttnn is not installed: pip install mochi-aot")
     return Path(spec.submodule_search_locations[0])
 
 
