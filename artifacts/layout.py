@@ -2,7 +2,7 @@
 
 import re
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_MAGIC = "mochi-aot bundle"
 PROGRAM_MAGIC = "mochi-aot program"
 
@@ -10,6 +10,7 @@ MANIFEST_PATH = "manifest.msgpack"
 TOKENIZER_PATH = "tokenizer/tokenizer.json"
 PROGRAM_FOLDER = "programs"
 WEIGHT_FOLDER = "weights"
+KERNEL_FOLDER = "kernels"
 
 # A page: shards start on one, so that they can be mapped, and read past the page cache.
 ALIGNMENT = 4096
@@ -19,6 +20,7 @@ WEIGHT_FILE_BYTES = 4 << 30
 MAX_METADATA_BYTES = 32 << 20
 
 LAYOUTS = ("row_major", "tile")
+FABRICS = ("none", "1d")
 RATES = ("geometry", "prompt", "step", "latent")
 ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode")
 
@@ -38,6 +40,11 @@ def weight_path(sha256: str) -> str:
 def tensor_path(sha256: str) -> str:
     """Path of a tensor file in the bundle, by the hash of its bytes."""
     return f"{WEIGHT_FOLDER}/{sha256}.tensorbin"
+
+
+def kernel_path(sha256: str) -> str:
+    """Path of an archive of kernels in the bundle, by the hash of its bytes."""
+    return f"{KERNEL_FOLDER}/{sha256}.tar"
 
 
 def align(offset: int) -> int:

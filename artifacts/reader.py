@@ -76,6 +76,14 @@ class Bundle:
         _check_size(self.path, file)
         return self.path / file.path
 
+    def kernel_archive(self) -> Path:
+        """The archive of kernels, checked against its hash. BundleError if the bundle was compiled without any."""
+        if self.manifest.kernels is None:
+            raise BundleError(f"{self.path}: holds no kernels")
+        file = self.manifest.files[self.manifest.kernels.file]
+        self._check_hash_of(file)
+        return self.path / file.path
+
     def verify(self) -> None:
         """Hash every shard, file and program. BundleError naming the first that is not what was written."""
         for index, shard in enumerate(self.manifest.shards):
@@ -84,9 +92,7 @@ class Bundle:
                 where = self.path / self.manifest.files[shard.file].path
                 raise BundleError(f"{where}: shard {index}, of {', '.join(names)}, does not match its hash{_REMEDY}")
         for file in self.manifest.files:
-            with os_errors(f"read {self.path / file.path}"):
-                seen = hash_file(self.path / file.path)
-            _check_hash(self.path / file.path, file, seen)
+            self._check_hash_of(file)
         for geometry in self.manifest.geometries:
             for role in geometry.programs:
                 self.program(role, geometry)
@@ -107,6 +113,12 @@ class Bundle:
             data = stream.read(file.nbytes + 1)
         _check_hash(place, file, hash_bytes(data))
         return data
+
+    def _check_hash_of(self, file: File) -> None:
+        place = self.path / file.path
+        with os_errors(f"read {place}"):
+            seen = hash_file(place)
+        _check_hash(place, file, seen)
 
     def _map(self, file: File) -> memoryview:
         place = self.path / file.path

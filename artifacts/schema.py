@@ -1,6 +1,6 @@
 """What a bundle holds, as plain data. The codec writes exactly these fields; docs/format.md says what they mean."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 type Attr = bool | int | float | str | list[Attr] | None
 type Plain = bool | int | float | str | list[Plain] | dict[str, Plain] | None
@@ -125,21 +125,61 @@ class Weight:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A video size in pixels and frames, and for each role its program, as an index into Manifest.files."""
+    """A video size in pixels and frames, and for each role its program, as an index into Manifest.files.
+
+    `dram_peaks` has for roles that were run dry the most bytes of a device's memory that were taken at a time.
+    """
 
     height: int
     width: int
     frames: int
     programs: dict[str, int]
+    dram_peaks: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """How the mesh is opened for the programs: the kind of fabric between devices, and bytes set apart on each.
+
+    `fabric` is none or 1d; `l1_small_bytes` are of a core's memory, for semaphores; `trace_bytes` of a device's, for
+    the commands of recorded programs.
+    """
+
+    fabric: str
+    l1_small_bytes: int
+    trace_bytes: int
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Kernels built ahead of time: `file` is an index into Manifest.files, of an archive with `count` of them.
+
+    The other fields are what they were built for and by, and where they are found again: whether a `stand_in` for the
+    compiler made them (then they do nothing, and are for mocked meshes only), the version of `ttnn`, what the
+    `compiler` says it is, the path of ttnn's runtime `root`, and `build_keys`, the names that ttnn has for the kind of
+    device and its settings.
+    """
+
+    file: int
+    count: int
+    stand_in: bool
+    ttnn: str
+    compiler: str
+    root: str
+    build_keys: list[str]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything in the bundle. `mesh` is [rows, columns]; `step_capacity` the rows of the step tables."""
+    """Everything in the bundle. `mesh` is [rows, columns]; `step_capacity` the rows of the step tables.
+
+    `mesh_settings` are for ttnn, nothing for torch; `kernels` is nothing where none were built ahead of time.
+    """
 
     format_version: int
     target: str
     mesh: list[int]
+    mesh_settings: MeshSettings | None
     dtype: str
     step_capacity: int
     text_length: int
@@ -150,4 +190,5 @@ class Manifest:
     weights: list[Weight]
     shards: list[Shard]
     files: list[File]
+    kernels: Kernels | None
     created_by: str

@@ -7,15 +7,27 @@ from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES, tensor_bytes
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.layout import (
     ALIGNMENT,
+    FABRICS,
     FORMAT_VERSION,
     ROLES,
     SHA256_HEX,
     TOKENIZER_PATH,
+    kernel_path,
     program_path,
     tensor_path,
     weight_path,
 )
-from mochi_aot.artifacts.schema import File, Geometry, Manifest, Program, Shard, TensorSpec, Weight
+from mochi_aot.artifacts.schema import (
+    File,
+    Geometry,
+    Kernels,
+    Manifest,
+    MeshSettings,
+    Program,
+    Shard,
+    TensorSpec,
+    Weight,
+)
 
 TARGET = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -65,6 +77,10 @@ def check_manifest(manifest: Manifest, where: str) -> None:
     require_unique(((g.height, g.width, g.frames) for g in manifest.geometries), where, "geometry")
     for geometry in manifest.geometries:
         _check_geometry(geometry, manifest, f"{where}: geometry {geometry}")
+    if manifest.mesh_settings is not None:
+        _check_mesh_settings(manifest.mesh_settings, f"{where}: mesh_settings")
+    if manifest.kernels is not None:
+        _check_kernels(manifest.kernels, manifest.files, f"{where}: kernels")
 
 
 def check_program_fits(program: Program, manifest: Manifest, where: str) -> None:
@@ -90,7 +106,8 @@ def _check_header(manifest: Manifest, where: str) -> None:
 def _check_file(file: File, where: str) -> None:
     require(SHA256_HEX.fullmatch(file.sha256) is not None, where, f"expected a SHA-256 in hex, seen {file.sha256!r}")
     # Only these, spelt exactly so: no path can lead out of the bundle.
-    paths = (program_path(file.sha256), weight_path(file.sha256), tensor_path(file.sha256), TOKENIZER_PATH)
+    named = (place(file.sha256) for place in (program_path, weight_path, tensor_path, kernel_path))
+    paths = (*named, TOKENIZER_PATH)
     require(file.path in paths, where, f"expected one of {', '.join(paths)}, seen {file.path!r}")
     require(file.nbytes >= 1, where, f"{file.path}: expected a positive size, seen {file.nbytes}")
 
@@ -143,6 +160,23 @@ def _check_geometry(geometry: Geometry, manifest: Manifest, where: str) -> None:
     for role, index in geometry.programs.items():
         require(role in ROLES, where, f"unknown role {role!r}, expected one of {', '.join(ROLES)}")
         _file_at(program_path, index, manifest.files, f"{where}: {role}")
+    for role, peak in geometry.dram_peaks.items():
+        require(role in geometry.programs, where, f"dram_peaks: {role!r} is none of its programs")
+        require(peak >= 0, where, f"dram_peaks: {role}: expected bytes, seen {peak}")
+
+
+def _check_mesh_settings(settings: MeshSettings, where: str) -> None:
+    known = ", ".join(FABRICS)
+    require(settings.fabric in FABRICS, where, f"unknown fabric {settings.fabric!r}, expected one of {known}")
+    for name in ("l1_small_bytes", "trace_bytes"):
+        value = getattr(settings, name)
+        require(value >= 0, where, f"{name}: expected at least 0, seen {value}")
+
+
+def _check_kernels(kernels: Kernels, files: list[File], where: str) -> None:
+    _file_at(kernel_path, kernels.file, files, where)
+    require(kernels.count >= 1, where, f"count: expected at least 1, seen {kernels.count}")
+    require(len(kernels.build_keys) > 0, where, "build_keys: expected at least one, seen none")
 
 
 def _file_at(place: Callable[[str], str], index: int, files: list[File], where: str) -> File:

@@ -16,10 +16,11 @@ from mochi_aot.artifacts.layout import (
     TOKENIZER_PATH,
     WEIGHT_FILE_BYTES,
     align,
+    kernel_path,
     program_path,
     tensor_path,
 )
-from mochi_aot.artifacts.schema import File, Geometry, Manifest, Plain, Program, Shard, Weight
+from mochi_aot.artifacts.schema import File, Geometry, Kernels, Manifest, MeshSettings, Plain, Program, Shard, Weight
 from mochi_aot.artifacts.staging import StagedFolder
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
 from mochi_aot.artifacts.validate_program import check_program
@@ -105,6 +106,17 @@ class BundleWriter:
         self._files.append(File(tensor_path(sha256), nbytes, sha256))
         return self._tensor_index[sha256]
 
+    def add_kernels(self, write: Callable[[Path], object]) -> int:
+        """Let `write` write an archive of kernels at a path that it is given; returns its index into Manifest.files."""
+        place = self._staged.folder / kernel_path("open")
+        with os_errors(f"write {self._staged.path}"):
+            place.parent.mkdir(exist_ok=True)
+            write(place)
+            sha256, nbytes = hash_file(place), place.stat().st_size
+            place.rename(self._staged.folder / kernel_path(sha256))
+        self._files.append(File(kernel_path(sha256), nbytes, sha256))
+        return len(self._files) - 1
+
     def add_weight(self, weight: Weight) -> None:
         """Record a weight whose shards, or whose tensor file, were added."""
         self._weights.append(weight)
@@ -122,6 +134,8 @@ class BundleWriter:
         versions: dict[str, str],
         geometries: list[Geometry],
         created_by: str,
+        mesh_settings: MeshSettings | None = None,
+        kernels: Kernels | None = None,
     ) -> str:
         """Validate the whole, write the manifest and move the bundle into place; returns the bundle's id."""
         self._finish_weight_file()
@@ -129,6 +143,7 @@ class BundleWriter:
             format_version=FORMAT_VERSION,
             target=target,
             mesh=mesh,
+            mesh_settings=mesh_settings,
             dtype=dtype,
             step_capacity=step_capacity,
             text_length=text_length,
@@ -139,6 +154,7 @@ class BundleWriter:
             weights=self._weights,
             shards=self._shards,
             files=[file for file in self._files if file is not None],
+            kernels=kernels,
             created_by=created_by,
         )
         data = pack(MANIFEST_MAGIC, manifest, "manifest")

@@ -15,6 +15,7 @@ from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.lower.target import Target
 from mochi_aot.compiler.lower.torch import TorchTarget
+from mochi_aot.compiler.lower.ttnn.dry_run import DryRun
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.cost import Cost, cost_of
@@ -26,9 +27,9 @@ from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
 
-TARGETS: dict[str, Callable[["Job"], Target]] = {
-    "torch": lambda job: TorchTarget(),
-    "ttnn": lambda job: TtnnTarget(job.weights_dtype, job.links_dtype),
+TARGETS: dict[str, Callable[["Job", DryRun | None], Target]] = {
+    "torch": lambda job, dry_run: TorchTarget(),
+    "ttnn": lambda job, dry_run: TtnnTarget(job.weights_dtype, job.links_dtype, dry_run),
 }
 
 
@@ -79,19 +80,29 @@ class Progress:
 
 
 def compile_bundle(
-    checkpoint: Checkpoint, job: Job, output: Path, force: bool = False, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    job: Job,
+    output: Path,
+    force: bool = False,
+    progress: Progress | None = None,
+    dry_run: DryRun | None = None,
 ) -> Summary:
     """Writes the bundle of `checkpoint` for `job` to the folder `output`.
 
-    It appears whole or not at all. Raises PlanError, GeometryError, CheckpointError and BundleError.
+    `dry_run`, for ttnn, runs the programs before weights are written, and adds the kernels that this builds.
+    The bundle appears whole or not at all. Raises PlanError, GeometryError, CheckpointError and BundleError, and what
+    the dry run raises.
     """
     progress = progress or Progress()
     started = time.monotonic()
     with BundleWriter(output, force) as writer:
         tokenizer = checkpoint.tokenizer_json()
-        target = TARGETS[job.target](job)
+        target = TARGETS[job.target](job, dry_run)
         compiled = _compile_programs(checkpoint, job, target, progress)
         geometries = [_add_programs(writer, target, geometry, programs) for geometry, programs in compiled.items()]
+        if dry_run is not None:
+            progress.phase("running the programs dry")
+        checked = target.check_programs(writer, geometries, job.mesh)
         progress.phase("writing weights")
         on_device = target.add_weights(writer, checkpoint, job.mesh, progress.weights)
         writer.add_tokenizer(tokenizer)
@@ -104,8 +115,10 @@ def compile_bundle(
             model=_plain(checkpoint.config),
             checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity},
             versions=_versions(),
-            geometries=geometries,
+            geometries=checked.geometries,
             created_by=f"mochi-compile {_version('mochi-aot')}",
+            mesh_settings=checked.mesh_settings,
+            kernels=checked.kernels,
         )
     return Summary(
         bundle_id=bundle_id,

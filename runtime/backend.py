@@ -1,6 +1,7 @@
 """What a backend must do. It knows devices and numbers; which programs run, and when, is the session's business."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,14 @@ from mochi_aot.artifacts.schema import Program, TensorSpec
 
 # A tensor on all devices of a mesh: opaque to the caller, and never changed once it is made.
 Value = Any
+
+
+@dataclass(frozen=True)
+class KernelUse:
+    """Kernels that were `found` where they had been built ahead of time, and those that had to be `built`."""
+
+    found: int
+    built: int
 
 
 class Executable(Protocol):
@@ -37,6 +46,9 @@ class Backend(Protocol):
 
     def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
         """The inverse of upload: a new array of spec.shape, without padding."""
+
+    def kernel_use(self) -> KernelUse | None:
+        """What became of kernels since the last call; None for a backend that does not know or has none."""
 
 
 def host_dtype(dtype: str) -> np.dtype:

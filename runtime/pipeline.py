@@ -71,7 +71,7 @@ class Pipeline:
         Raises BundleError for a bundle that is not whole, BackendError if the target cannot run here.
         """
         bundle = Bundle.open(path)
-        return cls(bundle, open_backend(bundle.manifest, device))
+        return cls(bundle, open_backend(bundle, device))
 
     def geometry(self, name: str | None = None) -> Geometry:
         """Returns the geometry HxWxF of the bundle, its first for None. Raises OptionError listing all."""

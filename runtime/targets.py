@@ -2,11 +2,8 @@
 
 import atexit
 import os
-import shutil
-import tempfile
-from pathlib import Path
 
-from mochi_aot.artifacts.schema import Manifest
+from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import Backend
 from mochi_aot.runtime.errors import BackendError
 
@@ -30,47 +27,41 @@ def choose_device(target: str, device: str | None) -> str:
     return device or devices[0]
 
 
-def open_backend(manifest: Manifest, device: str | None = None) -> Backend:
+def open_backend(bundle: Bundle, device: str | None = None) -> Backend:
     """Returns a backend for the bundle's target and mesh, with no weights on it yet.
 
     Raises BackendError for a target or device that `choose_device` refuses, a library that is not installed, or
-    hardware that is not there.
+    hardware that is not there; BundleError if the bundle's kernels are damaged.
     """
-    device = choose_device(manifest.target, device)
-    rows, columns = manifest.mesh
-    opener = _open_torch if manifest.target == "torch" else _open_ttnn
+    target = bundle.manifest.target
+    device = choose_device(target, device)
+    opener = _open_torch if target == "torch" else _open_ttnn
     try:
-        return opener(rows, columns, device)
+        return opener(bundle, device)
     except ModuleNotFoundError as error:
-        if error.name != manifest.target:
+        if error.name != target:
             raise
-        package = {"torch": "'mochi-aot[torch]'", "ttnn": "mochi-aot"}[manifest.target]
-        problem = f"the bundle's target is {manifest.target}, which is not installed: pip install {package}"
+        package = {"torch": "'mochi-aot[torch]'", "ttnn": "mochi-aot"}[target]
+        problem = f"the bundle's target is {target}, which is not installed: pip install {package}"
         raise BackendError(problem) from None
 
 
-def _open_torch(rows: int, columns: int, device: str) -> Backend:
+def _open_torch(bundle: Bundle, device: str) -> Backend:
     from mochi_aot.runtime.torch import TorchBackend
 
+    rows, columns = bundle.manifest.mesh
     return TorchBackend(rows, columns, device)
 
 
-def _open_ttnn(rows: int, columns: int, device: str) -> Backend:
+def _open_ttnn(bundle: Bundle, device: str) -> Backend:
     # ttnn tells of its configuration otherwise, and on stdout of each device; its errors become ours.
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")
     os.environ.setdefault("TT_METAL_LOGGER_LEVEL", "off")
-    if device == "mock":
-        _mock_mesh(rows, columns)
+    from mochi_aot.runtime.ttnn.environment import enter_chips, enter_mock_mesh
+
+    kernels = (enter_mock_mesh if device == "mock" else enter_chips)(bundle)
     from mochi_aot.runtime.ttnn.backend import TtnnBackend
 
-    backend = TtnnBackend.open(rows, columns)
+    backend = TtnnBackend.open(bundle.manifest.mesh, bundle.manifest.mesh_settings, kernels)
     atexit.register(backend.close)
     return backend
-
-
-def _mock_mesh(rows: int, columns: int) -> None:
-    from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
-
-    folder = tempfile.mkdtemp(prefix="mochi-mock-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    enter_mock(prepare_mock((rows, columns), Path(folder)))

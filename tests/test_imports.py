@@ -34,7 +34,7 @@ ALLOWED = {
 EXCEPTIONS = {
     ("runtime/targets.py", "runtime.torch"),
     ("runtime/targets.py", "runtime.ttnn.backend"),
-    ("runtime/targets.py", "runtime.ttnn.mock"),
+    ("runtime/targets.py", "runtime.ttnn.environment"),
 }
 FOLDERS = ("artifacts", "compiler", "runtime", "tools")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))

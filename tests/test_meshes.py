@@ -91,7 +91,7 @@ def frames() -> np.ndarray:
 def opened(path: Path, checkpoint: Checkpoint, mesh: tuple[int, int], plans: tuple[str, ...], dtype: str = "float32"):
     compile_bundle(checkpoint, Job(mesh, (GEOMETRY,), plans, dtype), path)
     bundle = Bundle.open(path)
-    return Pipeline(bundle, open_backend(bundle.manifest, "cpu"))
+    return Pipeline(bundle, open_backend(bundle, "cpu"))
 
 
 def cases(family):

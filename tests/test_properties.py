@@ -50,7 +50,7 @@ def test_bundle_equals_reference(tiny_checkpoint, mesh, geometry, names, tokens,
             return
         bundle = Bundle.open(path)
         assert bundle.program("encode", bundle.manifest.geometries[0]).plan in (encoder or ENCODER_PLANS)
-        pipeline = Pipeline(bundle, open_backend(bundle.manifest, "cpu"))
+        pipeline = Pipeline(bundle, open_backend(bundle, "cpu"))
         reference = Reference(tiny_checkpoint, geometry)
         shape = (1, 12, *geometry.latent_size(config))
         noise = seeded_latents(seed, shape)

@@ -92,8 +92,8 @@ def main(
 
     job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
-    with target_ready(job):
-        summary = compile_bundle(open_checkpoint(checkpoint, text_encoder), job, output, force, Terminal())
+    with target_ready(job) as dry_run:
+        summary = compile_bundle(open_checkpoint(checkpoint, text_encoder), job, output, force, Terminal(), dry_run)
     click.echo(report(summary, output))
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from mochi_aot.compiler.checkpoint import open_checkpoint
 from mochi_aot.compiler.compile import Job, Progress, Summary, compile_bundle
+from mochi_aot.compiler.lower.ttnn.dry_run import DryRun
 from mochi_aot.compiler.partition.choose import parse_plan
 from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry, GeometryError
@@ -35,16 +35,18 @@ def make_job(
 
 
 @contextmanager
-def target_ready(job: Job) -> Iterator[None]:
-    """For ttnn, points this process at a mocked mesh: ttnn lays out tiles for a mesh, which a build host has not."""
-    if job.target != "ttnn":
-        yield
-        return
-    from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
+def target_ready(job: Job) -> Iterator[DryRun | None]:
+    """For ttnn, points this process at a mocked mesh: ttnn lays out tiles for a mesh, which a build host has not.
 
-    with tempfile.TemporaryDirectory() as folder:
-        enter_mock(prepare_mock(job.mesh, Path(folder)))
-        yield
+    Gives the dry run that builds the bundle's kernels there.
+    """
+    if job.target != "ttnn":
+        yield None
+        return
+    from mochi_aot.tools.mocked import mocked_mesh
+
+    with mocked_mesh(job.mesh) as mocked:
+        yield mocked.check
 
 
 def parse_geometry(text: str) -> Geometry:

@@ -12,23 +12,14 @@ from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program as IRProgram
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Weight, run
-from mochi_aot.compiler.lower.ttnn.prepare import prepared
+from mochi_aot.compiler.lower.ttnn.dry_run import LocalWeight, local_weight
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, run
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
-
-
-@dataclass(frozen=True)
-class LocalWeight:
-    """What a chip holds of a weight."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str
 
 
 @dataclass(frozen=True)
@@ -83,12 +74,5 @@ def configure(
             else:
                 made.programs[role] = lowered.program
                 made.partitioned[role] = partitioned.program
-                made.weights.update((weight.name, _local(weight)) for weight in lowered.weights)
+                made.weights.update((weight.name, local_weight(weight)) for weight in lowered.weights)
     return made
-
-
-def _local(weight: Weight) -> LocalWeight:
-    """Prepares no numbers, only their shape."""
-    local = torch.empty(weight.param.value.type.local_shape, device="meta")
-    made = prepared(weight.preparation, local)
-    return LocalWeight(tuple(made.shape), weight.dtype, weight.layout)

@@ -5,12 +5,12 @@ Imports ttnn, and so must itself be imported after the mock mesh was entered.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import ttnn
 
 from mochi_aot.artifacts.schema import Program, TensorSpec
+from mochi_aot.runtime.backend import KernelUse
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.programs import HOST_INPUTS
 from mochi_aot.runtime.ttnn.backend import TtnnBackend
@@ -40,9 +40,9 @@ class DryRun:
     A phase frees the weights of others first. Executables stay, and values do that a later program reads.
     """
 
-    def __init__(self, backend: TtnnBackend, load: LoadWeights, kernels: Path, geometry: str) -> None:
-        """`backend` has a mock mesh open; `load` makes weights resident on it; `kernels` is the kernel cache."""
-        self._backend, self._load, self._kernels, self._geometry = backend, load, kernels, geometry
+    def __init__(self, backend: TtnnBackend, load: LoadWeights, geometry: str) -> None:
+        """`backend` has a mock mesh open and knows its kernels; `load` makes weights resident on it."""
+        self._backend, self._load, self._geometry = backend, load, geometry
         self._loaded: list[str] = []
         self._values: dict[str, ttnn.Tensor] = {}
         self._executables: list[TtnnExecutable] = []
@@ -60,13 +60,14 @@ class DryRun:
 
     def _run_one(self, role: str, program: Program) -> ProgramReport:
         watch = _Watch(self._backend.mesh)
-        before, started = _kernels(self._kernels), time.monotonic()
+        started = time.monotonic()
         weight_bytes, refusal = 0, None
         try:
             weight_bytes = self._enter(program)
             self._execute(role, program, watch)
         except (BackendError, RuntimeError) as error:
             refusal = _refusal(program, watch.accepted, error)
+        kernels = self._backend.kernel_use() or KernelUse(0, 0)
         return ProgramReport(
             geometry=self._geometry,
             role=role,
@@ -77,8 +78,8 @@ class DryRun:
             peak_bytes=watch.peak,
             after_bytes=_allocated(self._backend.mesh, ttnn.BufferType.DRAM),
             l1_peak_bytes=watch.l1_peak,
-            kernels_built=len(_kernels(self._kernels) - before),
-            kernels_cached=len(before),
+            kernels_built=kernels.built,
+            kernels_found=kernels.found,
             seconds=time.monotonic() - started,
             refusal=refusal,
         )
@@ -147,8 +148,3 @@ def _allocated(mesh: ttnn.MeshDevice, kind: ttnn.BufferType) -> int:
     """Bytes of one chip that are taken."""
     view = ttnn.get_memory_view(mesh, kind)
     return int(view.total_bytes_allocated_per_bank * view.num_banks)
-
-
-def _kernels(cache: Path) -> set[Path]:
-    """The built kernels: ttnn gives each a folder <build key>/kernels/<name>/<hash>."""
-    return set(cache.glob("*/kernels/*/*"))

@@ -8,7 +8,7 @@ import click
 
 from mochi_aot.artifacts.layout import ROLES
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Plain
+from mochi_aot.artifacts.schema import Kernels, MeshSettings, Plain
 from mochi_aot.runtime.geometry import find_geometry
 from mochi_aot.tools.cli import MochiCommand
 from mochi_aot.tools.listing import listing
@@ -28,7 +28,7 @@ MAX_LISTED = 4  # numbers of a list in the model's sizes; longer ones are only c
 def main(bundle: Path, role: str | None, geometry: str | None, weights: bool, as_json: bool, verify: bool) -> None:
     """Show what BUNDLE holds: its target, its programs and what they cost, and its weights.
 
-    FLOPs, bytes sent and collectives are of one run of a program on one device.
+    FLOPs, bytes sent and collectives are of one run of a program on one device; peak is the most memory taken then.
     """
     if (role is not None) + weights + as_json > 1:
         raise click.UsageError("--program, --weights and --json each print something else: give one of them")
@@ -57,6 +57,7 @@ def report(summary: BundleSummary) -> str:
     lines = {
         "bundle": summary.id,
         "target": f"{summary.target}, mesh {rows}x{columns}, {summary.dtype}",
+        **_ttnn_lines(summary.mesh_settings, summary.kernels),
         "limits": f"{summary.text_length} text tokens, {summary.step_capacity} steps a table",
         "made by": f"{summary.created_by}, format {summary.format_version}, with {_pairs(summary.versions)}",
         "made from": _pairs(summary.checkpoint),
@@ -66,6 +67,19 @@ def report(summary: BundleSummary) -> str:
     width = max(map(len, lines))
     header = "\n".join(f"{name:{width}}  {value}" for name, value in lines.items())
     return "\n\n".join([header, *map(_programs, summary.geometries)])
+
+
+def _ttnn_lines(settings: MeshSettings | None, kernels: Kernels | None) -> dict[str, str]:
+    """What only bundles for ttnn have."""
+    lines = {}
+    if settings is not None:
+        reserved = f"{settings.l1_small_bytes} B of L1 small a core, {human_bytes(settings.trace_bytes)} for traces"
+        lines["mesh"] = f"fabric {settings.fabric}, {reserved}"
+    if kernels is not None:
+        maker = "the stand-in compiler (for mocked meshes only)" if kernels.stand_in else kernels.compiler
+        keys = ", ".join(kernels.build_keys)
+        lines["kernels"] = f"{kernels.count} by {maker}, for ttnn {kernels.ttnn} at {kernels.root}, {keys}"
+    return lines
 
 
 def weight_table(weights: list[WeightSummary]) -> str:
@@ -84,6 +98,8 @@ def weight_table(weights: list[WeightSummary]) -> str:
 
 
 def _programs(geometry: GeometrySummary) -> str:
+    """With a column for the peak of memory only where it is known."""
+    measured = any(program.dram_peak is not None for program in geometry.programs)
     rows = [
         [
             program.role,
@@ -91,12 +107,22 @@ def _programs(geometry: GeometrySummary) -> str:
             str(program.instructions),
             human_count(program.flops, "FLOP"),
             human_bytes(program.weight_bytes),
+            *([human_bytes(program.dram_peak or 0)] if measured else []),
             human_bytes(program.collective_bytes),
             _counts(program.collectives),
         ]
         for program in geometry.programs
     ]
-    header = ["program", "plan", "instructions", "compute", "weights", "sent", "collectives"]
+    header = [
+        "program",
+        "plan",
+        "instructions",
+        "compute",
+        "weights",
+        *(["peak"] if measured else []),
+        "sent",
+        "collectives",
+    ]
     return f"geometry {geometry.height}x{geometry.width}x{geometry.frames}\n{table(header, rows)}"
 
 

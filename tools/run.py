@@ -143,7 +143,8 @@ def _run(path: Path, device: str | None, jobs: list[LabelledJob], force: bool, c
     taken: set[Path] = set()
     checked = [(label, _check(label, job, bundle, taken, force)) for label, job in jobs]
     check_tokenizer((item.job for _, item in checked), bundle)
-    pipeline = Pipeline(bundle, open_backend(bundle.manifest, device))
+    backend = open_backend(bundle, device)
+    pipeline = Pipeline(bundle, backend)
     for label, item in checked:
         start = time.perf_counter()
         with _labelled(label):
@@ -153,6 +154,9 @@ def _run(path: Path, device: str | None, jobs: list[LabelledJob], force: bool, c
         write_record(item.job, bundle, device, timings)
         console.done += 1
         click.echo(_summary(item, timings["total"]))
+    use = backend.kernel_use()
+    if use is not None:
+        click.echo(f"kernels: {use.found} found, {use.built} built", err=True)
 
 
 def _check(label: str, job: Job, bundle: Bundle, taken: set[Path], force: bool) -> CheckedJob:

@@ -6,12 +6,15 @@ from math import prod
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, tensor_bytes
 from mochi_aot.artifacts.layout import ROLES, WEIGHT_FOLDER
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Geometry, Plain, Weight
+from mochi_aot.artifacts.schema import Geometry, Kernels, MeshSettings, Plain, Weight
 
 
 @dataclass(frozen=True)
 class ProgramSummary:
-    """One program of one geometry. FLOPs, bytes and counts of collectives are of one run on one device."""
+    """One program of one geometry. FLOPs, bytes and counts of collectives are of one run on one device.
+
+    `dram_peak`: the most bytes of its memory that are taken then, with all that is resident; None if it is not known.
+    """
 
     role: str
     plan: str
@@ -20,6 +23,7 @@ class ProgramSummary:
     weight_bytes: int
     collective_bytes: int
     collectives: dict[str, int]
+    dram_peak: int | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class BundleSummary:
     format_version: int
     target: str
     mesh: list[int]
+    mesh_settings: MeshSettings | None
     dtype: str
     step_capacity: int
     text_length: int
@@ -70,6 +75,7 @@ class BundleSummary:
     versions: dict[str, str]
     checkpoint: dict[str, str]
     model: dict[str, Plain]
+    kernels: Kernels | None
     geometries: list[GeometrySummary]
     totals: WeightTotals
     weights: list[WeightSummary]
@@ -83,6 +89,7 @@ def summarise(bundle: Bundle) -> BundleSummary:
         format_version=manifest.format_version,
         target=manifest.target,
         mesh=manifest.mesh,
+        mesh_settings=manifest.mesh_settings,
         dtype=manifest.dtype,
         step_capacity=manifest.step_capacity,
         text_length=manifest.text_length,
@@ -90,6 +97,7 @@ def summarise(bundle: Bundle) -> BundleSummary:
         versions=manifest.versions,
         checkpoint=manifest.checkpoint,
         model=manifest.model,
+        kernels=manifest.kernels,
         geometries=[_geometry(bundle, geometry) for geometry in manifest.geometries],
         totals=_totals(bundle),
         weights=[_weight(weight) for weight in manifest.weights],
@@ -116,6 +124,7 @@ def _program(bundle: Bundle, geometry: Geometry, role: str) -> ProgramSummary:
         weight_bytes=program.stats.weight_bytes,
         collective_bytes=program.stats.collective_bytes,
         collectives=program.stats.collectives,
+        dram_peak=geometry.dram_peaks.get(role),
     )
 
 

@@ -1,14 +1,9 @@
 """`mochi-verify`: whether a bundle is whole, and whether ttnn accepts its programs, without any hardware."""
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,9 +13,6 @@ from mochi_aot.runtime.geometry import geometry_name
 from mochi_aot.tools.cli import FAULT, MochiCommand
 from mochi_aot.tools.dry_run_report import ProgramReport, Refusal, text
 from mochi_aot.tools.text import human_bytes
-
-if TYPE_CHECKING:
-    from mochi_aot.tools.dry_run import EmptyWeightsBackend
 
 DEFAULT_GEOMETRY = "480x848x163"
 DEFAULT_WEIGHTS_DTYPE = "bfloat16"
@@ -85,68 +77,33 @@ def _verify_bundle(path: Path) -> list[ProgramReport]:
     click.echo(f"verified: {len(files)} files, {human_bytes(sum(file.nbytes for file in files))}", err=True)
     if bundle.manifest.target != "ttnn":
         return []
+    from mochi_aot.runtime.ttnn.environment import enter_mock_mesh
+    from mochi_aot.tools.mocked import opened, run_dry
+
     rows, columns = bundle.manifest.mesh
     reports = []
-    with _mocked_backend((rows, columns)) as (backend, kernels):
-        from mochi_aot.tools.dry_run import DryRun
-
+    with opened((rows, columns), bundle.manifest.mesh_settings, enter_mock_mesh(bundle)) as backend:
         for geometry in bundle.manifest.geometries:
             programs = {role: bundle.program(role, geometry) for role in ROLES if role in geometry.programs}
-            dry_run = DryRun(
-                backend, lambda names: backend.load_weights(bundle, names), kernels, geometry_name(geometry)
+            reports += run_dry(
+                backend, lambda names: backend.load_weights(bundle, names), programs, geometry_name(geometry)
             )
-            reports += dry_run.run(programs)
     return reports
 
 
 def _verify_config(config: str, mesh: str, geometry: str, weights_dtype: str, links_dtype: str) -> list[ProgramReport]:
+    from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
     from mochi_aot.compiler.partition.mesh import parse_mesh
     from mochi_aot.tools.compiling import parse_geometry
     from mochi_aot.tools.configured import configure, model_config
+    from mochi_aot.tools.mocked import mocked_mesh
 
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
     made = configure(model_config(config), size, shape, weights_dtype, links_dtype)
-    with _mocked_backend(shape) as (backend, kernels):
-        from mochi_aot.tools.dry_run import DryRun
-
-        def load(names: list[str]) -> None:
-            for name in names:
-                weight = made.weights[name]
-                backend.allocate_weight(name, weight.shape, weight.dtype, weight.layout)
-
-        reports = DryRun(backend, load, kernels, geometry).run(made.programs)
+    with mocked_mesh(shape) as mocked:
+        reports = mocked.run(made.programs, made.weights, mesh_settings(shape), geometry)
     failed = [ProgramReport(geometry, role, refusal=Refusal(reason)) for role, reason in made.failures.items()]
     return sorted(reports + failed, key=lambda report: ROLES.index(report.role))
-
-
-@contextmanager
-def _mocked_backend(mesh: tuple[int, int]) -> Iterator[tuple["EmptyWeightsBackend", Path]]:
-    """A backend on a mock mesh, and the folder that the kernels are built into, which goes away at the end."""
-    from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
-
-    with TemporaryDirectory(prefix="mochi-verify-", ignore_cleanup_errors=True) as folder, _stdout_on_stderr():
-        environment = prepare_mock(mesh, Path(folder))
-        enter_mock(environment)
-        from mochi_aot.tools.dry_run import EmptyWeightsBackend
-
-        backend = EmptyWeightsBackend.open(*mesh)
-        try:
-            yield backend, Path(environment.variables["TT_METAL_CACHE"])
-        finally:
-            backend.close()
-
-
-@contextmanager
-def _stdout_on_stderr() -> Iterator[None]:
-    """ttnn logs what it rejects on the process's stdout, whatever the log level; that is for the result alone."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
-from mochi_aot.compiler.lower.target import WeightProgress, roles
+from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
 from mochi_aot.compiler.lower.weights import Source, WeightWriter, weight_name
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
@@ -29,6 +29,10 @@ class TorchTarget:
         """See Target."""
         self._params[program.name].update((weight_name(param), param) for param in params_in_use_order(program))
         return writer.add_program(lower(program, plan, cost))
+
+    def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
+        """See Target. There is nothing to build ahead of time."""
+        return Checked(geometries)
 
     def add_weights(self, writer: BundleWriter, source: Source, mesh: Mesh, progress: WeightProgress) -> int:
         """See Target."""

@@ -62,6 +62,9 @@ class TorchBackend:
         whole = assemble(value, spec, self.mesh).cpu()
         return np.array(whole.float() if whole.dtype is torch.bfloat16 else whole)
 
+    def kernel_use(self) -> None:
+        """torch builds none."""
+
     def _load(self, bundle: Bundle, weight: Weight) -> Value:
         """Devices with the same shard share its tensor."""
         tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(weight.shards)}

@@ -1,6 +1,6 @@
 """TtnnBackend: weights, values and programs on a mesh of Tenstorrent chips, real or mocked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 from weakref import WeakSet
 
@@ -8,10 +8,11 @@ import numpy as np
 import ttnn
 
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Program, TensorSpec
-from mochi_aot.runtime.backend import Executable
+from mochi_aot.artifacts.schema import MeshSettings, Program, TensorSpec
+from mochi_aot.runtime.backend import Executable, KernelUse
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
+from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
 from mochi_aot.runtime.ttnn.mesh import close_mesh, open_mesh, reason
 from mochi_aot.runtime.ttnn.placement import assemble, describe, split
 from mochi_aot.runtime.ttnn.trace import TracedExecutable, can_trace, feeds_itself
@@ -20,18 +21,21 @@ from mochi_aot.runtime.ttnn.trace import TracedExecutable, can_trace, feeds_itse
 class TtnnBackend:
     """A Value is a ttnn tensor on all chips of the mesh."""
 
-    def __init__(self, mesh: ttnn.MeshDevice) -> None:
-        """`mesh` is open, and stays the caller's unless `close` is called."""
-        self.mesh = mesh
+    def __init__(self, mesh: ttnn.MeshDevice, kernels: KernelCache | None = None) -> None:
+        """`mesh` is open, and stays the caller's unless `close` is called; `kernels` is where ttnn keeps them."""
+        self.mesh, self._kernels = mesh, kernels
         rows, columns = mesh.shape
         self._shape = (rows, columns)
         self._weights: dict[str, ttnn.Tensor] = {}
         self._executables: WeakSet[TtnnExecutable | TracedExecutable] = WeakSet()
 
     @classmethod
-    def open(cls, rows: int, columns: int) -> Self:
-        """Opens a mesh of rows x columns chips. BackendError if there is none."""
-        return cls(open_mesh(rows, columns))
+    def open(cls, mesh: Sequence[int], settings: MeshSettings | None, kernels: KernelCache | None = None) -> Self:
+        """Opens a mesh of [rows, columns] chips. BackendError if there is none, or a bundle does not say how."""
+        if settings is None:
+            raise BackendError("the bundle does not say how to open the mesh: compile it for ttnn")
+        rows, columns = mesh
+        return cls(open_mesh(rows, columns, settings), kernels)
 
     def close(self) -> None:
         """Closes the mesh; the backend and its values are of no use any more."""
@@ -67,6 +71,10 @@ class TtnnBackend:
     def fetch(self, value: ttnn.Tensor, spec: TensorSpec) -> np.ndarray:
         """A new array [*spec.shape]; bfloat16 widens to float32. BackendError if the value does not fit the spec."""
         return assemble(value, spec, self._shape)
+
+    def kernel_use(self) -> KernelUse | None:
+        """What became of kernels since the last call, or since before the mesh was opened."""
+        return None if self._kernels is None else self._kernels.use()
 
     def _load(self, bundle: Bundle, name: str) -> ttnn.Tensor:
         weight, path = bundle.weights[name], bundle.tensor_file(name)

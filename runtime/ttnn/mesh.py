@@ -2,21 +2,24 @@
 
 import ttnn
 
+from mochi_aot.artifacts.schema import MeshSettings
 from mochi_aot.runtime.errors import BackendError
 
-# Bytes of a core's L1 set apart for the semaphores of collectives, as ttnn's own models do.
-_L1_SMALL_BYTES = 32768
-# Bytes of DRAM a chip set apart for the commands of a traced denoising step.
-_TRACE_BYTES = 64 << 20
+_FABRICS = {"none": ttnn.FabricConfig.DISABLED, "1d": ttnn.FabricConfig.FABRIC_1D}
 
 
-def open_mesh(rows: int, columns: int) -> ttnn.MeshDevice:
-    """Opens rows x columns chips, with the fabric between them that collectives need. BackendError if that fails."""
+def open_mesh(rows: int, columns: int, settings: MeshSettings) -> ttnn.MeshDevice:
+    """Opens rows x columns chips, with the fabric between them and the memory set apart that the bundle wants.
+
+    BackendError if that fails.
+    """
     try:
-        if rows * columns > 1:
-            ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
-        shape = ttnn.MeshShape(rows, columns)
-        return ttnn.open_mesh_device(shape, l1_small_size=_L1_SMALL_BYTES, trace_region_size=_TRACE_BYTES)
+        ttnn.set_fabric_config(_FABRICS[settings.fabric])
+        return ttnn.open_mesh_device(
+            ttnn.MeshShape(rows, columns),
+            l1_small_size=settings.l1_small_bytes,
+            trace_region_size=settings.trace_bytes,
+        )
     except RuntimeError as error:
         raise BackendError(f"cannot open a mesh of {rows}x{columns} chips: {reason(error)}") from error
 

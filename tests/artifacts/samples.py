@@ -1,13 +1,17 @@
 """The smallest program and bundle that use every part of the format."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mochi_aot.artifacts import BundleWriter
+from mochi_aot.artifacts.kernel_archive import pack_kernels
 from mochi_aot.artifacts.schema import (
     Geometry,
     Instruction,
+    Kernels,
+    MeshSettings,
     Placement,
     Program,
     ProgramInput,
@@ -33,6 +37,7 @@ PROGRAM = Program(
     ],
     stats=ProgramStats(12, 48, 96, {"all_gather": 1}),
 )
+KERNELS = Kernels(0, 1, True, "0.1", "g++ 1", "/root", ["key1"])
 TOKENIZER = b'{"version": "1.0"}'
 LEFT = np.arange(12, dtype=np.float32).reshape(4, 3)
 RIGHT = LEFT + 100
@@ -76,6 +81,41 @@ def write_tensor_bundle(path: Path) -> Path:
             versions={},
             geometries=[Geometry(16, 16, 7, {})],
             created_by="test",
+        )
+    return path
+
+
+def write_cache(cache: Path) -> list[str]:
+    """Files as ttnn leaves them in its kernel cache, of one kernel; returns the paths of those that it needs again."""
+    kernel = cache / "key1/kernels/reader/123"
+    (kernel / "brisc").mkdir(parents=True)
+    (cache / "key1/pch").mkdir()
+    (cache / "key1/pch/pch.h.gch").write_bytes(b"header")
+    (kernel / "kernel_includes.hpp").write_bytes(b"source")
+    notes = f'"/root/a.h"\t1\n"{cache}/key1/kernels/reader/123/brisc/../kernel_includes.hpp"\t2\n'
+    kept = {".build_state": b"77", "brisc.elf": b"elf", "brisck.o": b"", "brisck.o.dephash": notes.encode()}
+    for name, data in {**kept, "brisc.elf.log": b"log", "brisc.elf.xip.elf": b"moved"}.items():
+        (kernel / "brisc" / name).write_bytes(data)
+    return [f"key1/kernels/reader/123/brisc/{name}" for name in kept]
+
+
+def write_kernel_bundle(path: Path, cache: Path, kernels: Kernels) -> Path:
+    """A bundle for a 1x2 mesh with nothing but the kernels of a cache, and what is to be said about them."""
+    with BundleWriter(path) as writer:
+        file = writer.add_kernels(lambda place: pack_kernels(cache, place))
+        writer.finish(
+            target="ttnn",
+            mesh=[1, 2],
+            dtype="bfloat16",
+            step_capacity=1,
+            text_length=1,
+            model={},
+            checkpoint={},
+            versions={},
+            geometries=[Geometry(16, 16, 7, {})],
+            created_by="test",
+            mesh_settings=MeshSettings("1d", 32768, 0),
+            kernels=replace(kernels, file=file),
         )
     return path
 

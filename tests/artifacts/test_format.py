@@ -8,8 +8,8 @@ import msgpack
 
 from mochi_aot.artifacts import Bundle, schema
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES
-from mochi_aot.artifacts.layout import FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES, RATES, ROLES
-from tests.artifacts.samples import LEFT, RIGHT, TOKENIZER
+from mochi_aot.artifacts.layout import FABRICS, FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES, RATES, ROLES
+from tests.artifacts.samples import KERNELS, LEFT, RIGHT, TOKENIZER, write_cache, write_kernel_bundle
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "format.md").read_text()
 
@@ -26,7 +26,7 @@ SPEC = (
     b"\xa6layout\xa9row_major"
 )
 PROGRAM = (
-    b"\x93\xb1mochi-aot program\x01"
+    b"\x93\xb1mochi-aot program\x02"
     b"\x87\xa4name\xa6decode\xa4plan\xa4none"
     b"\xa6inputs\x91\x84\xa4name\xa7latents\xa5value\x00\xa4spec" + SPEC + b"\xa4rate\xa6latent"
     b"\xa7weights\x91\x82\xa4name\xa1w\xa5value\x01"
@@ -37,16 +37,17 @@ PROGRAM = (
 ONE_AND_TWO = b"\x80\x3f\x00\x40"  # bfloat16 1.0 (0x3F80) and 2.0 (0x4000), low byte first
 PROGRAM_HASH, WEIGHT_HASH = sha256(PROGRAM).hexdigest(), sha256(ONE_AND_TWO).hexdigest()
 MANIFEST = (
-    b"\x93\xb0mochi-aot bundle\x01"
-    b"\x8e\xaeformat_version\x01\xa6target\xa5torch\xa4mesh\x92\x01\x01\xa5dtype\xa8bfloat16"
+    b"\x93\xb0mochi-aot bundle\x02"
+    b"\xde\x00\x10\xaeformat_version\x02\xa6target\xa5torch\xa4mesh\x92\x01\x01\xadmesh_settings\xc0\xa5dtype\xa8bfloat16"
     b"\xadstep_capacity\x40\xabtext_length\xcd\x01\x00\xa5model\x80\xaacheckpoint\x80\xa8versions\x80"
-    b"\xaageometries\x91\x84\xa6height\x10\xa5width\x20\xa6frames\x07\xa8programs\x81\xa6decode\x00"
+    b"\xaageometries\x91\x85\xa6height\x10\xa5width\x20\xa6frames\x07\xa8programs\x81\xa6decode\x00"
+    b"\xaadram_peaks\x80"
     b"\xa7weights\x91\x85\xa4name\xa1w\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02\xa6shards\x91\x00\xa4file\xc0"
     b"\xa6shards\x91\x84\xa4file\x01\xa6offset\x00\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xa5files\x92"
     b"\x83\xa4path" + text(f"programs/{PROGRAM_HASH}.msgpack") + b"\xa6nbytes"
     b"\xcd" + len(PROGRAM).to_bytes(2, "big") + b"\xa6sha256" + text(PROGRAM_HASH) + b"\x83"
-    b"\xa4path" + text(f"weights/{WEIGHT_HASH}.bin") + b"\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xaa"
-    b"created_by\xa4hand"
+    b"\xa4path" + text(f"weights/{WEIGHT_HASH}.bin") + b"\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xa7"
+    b"kernels\xc0\xaacreated_by\xa4hand"
 )
 
 
@@ -69,14 +70,16 @@ def test_a_bundle_written_by_hand_is_read(tmp_path: Path) -> None:
 def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
     data = (bundle_path / "manifest.msgpack").read_bytes()
     magic, version, manifest = msgpack.unpackb(data)
-    assert (magic, version) == ("mochi-aot bundle", 1)
-    assert data.startswith(b"\x93\xb0mochi-aot bundle\x01\x8e\xaeformat_version\x01")
+    assert (magic, version) == ("mochi-aot bundle", 2)
+    assert data.startswith(b"\x93\xb0mochi-aot bundle\x02\xde\x00\x10\xaeformat_version\x02")
     assert list(manifest) == [field.name for field in fields(schema.Manifest)]
     for file in manifest["files"]:
         content = (bundle_path / file["path"]).read_bytes()
         assert (file["nbytes"], file["sha256"]) == (len(content), sha256(content).hexdigest())
         assert file["sha256"] in file["path"] or file["path"] == "tokenizer/tokenizer.json"
-    assert manifest["geometries"] == [{"height": 16, "width": 32, "frames": 7, "programs": {"denoise": 0}}]
+    assert manifest["geometries"] == [
+        {"height": 16, "width": 32, "frames": 7, "programs": {"denoise": 0}, "dram_peaks": {}}
+    ]
     assert manifest["weights"][0] == {
         "name": "scale",
         "dtype": "float32",
@@ -105,7 +108,7 @@ def test_the_written_weights_taken_apart(bundle_path: Path) -> None:
 def test_the_written_program_taken_apart(bundle_path: Path) -> None:
     (path,) = (bundle_path / "programs").iterdir()
     magic, version, program = msgpack.unpackb(path.read_bytes())
-    assert (magic, version) == ("mochi-aot program", 1)
+    assert (magic, version) == ("mochi-aot program", 2)
     assert list(program) == [field.name for field in fields(schema.Program)]
     assert program["instructions"][1] == {
         "op": "all_gather",
@@ -122,12 +125,35 @@ def test_the_tokenizer_is_copied(bundle_path: Path) -> None:
     assert (bundle_path / "tokenizer" / "tokenizer.json").read_bytes() == TOKENIZER
 
 
+def test_the_kernels_taken_apart(tmp_path: Path) -> None:
+    needed = write_cache(tmp_path / "cache")
+    path = write_kernel_bundle(tmp_path / "b", tmp_path / "cache", KERNELS)
+    manifest = msgpack.unpackb((path / "manifest.msgpack").read_bytes())[2]
+    assert manifest["mesh_settings"] == {"fabric": "1d", "l1_small_bytes": 32768, "trace_bytes": 0}
+    assert manifest["kernels"] == {
+        "file": 0,
+        "count": 1,
+        "stand_in": True,
+        "ttnn": "0.1",
+        "compiler": "g++ 1",
+        "root": "/root",
+        "build_keys": ["key1"],
+    }
+    data = (path / manifest["files"][0]["path"]).read_bytes()
+    assert manifest["files"][0]["path"] == f"kernels/{sha256(data).hexdigest()}.tar"
+    # POSIX's header of a member: name, mode, owner, group, size and time in octal; contents are filled up to 512 bytes.
+    assert data[: len(needed[0]) + 1] == needed[0].encode() + b"\0"
+    assert data[108:156] == b"0000000\0" * 2 + b"00000000002\0" + b"00000000000\0" + data[148:156]
+    assert data[257:263] == b"ustar\0"
+    assert data[512:1024] == b"77" + bytes(510)
+
+
 def test_the_page_names_every_field_role_rate_layout_and_dtype() -> None:
     for kind in vars(schema).values():
         if isinstance(kind, type) and kind.__module__ == schema.__name__:
             for field in fields(kind):
                 assert f"`{field.name}`" in PAGE, f"{kind.__name__}.{field.name}"
-    for name in (*ROLES, *RATES, *LAYOUTS, *BLOCK_DTYPES):
+    for name in (*ROLES, *RATES, *LAYOUTS, *FABRICS, *BLOCK_DTYPES):
         assert f"`{name}`" in PAGE, name
     for dtype in DTYPES.values():
         assert f"| `{dtype.name}` | {dtype.itemsize} |" in PAGE

@@ -90,7 +90,7 @@ def test_a_truncated_manifest(bundle_path: Path) -> None:
 def test_another_version_is_named_before_anything_else(bundle_path: Path) -> None:
     (bundle_path / MANIFEST_PATH).write_bytes(msgpack.packb(["mochi-aot bundle", 7, {"all": "different"}]))
     shutil.rmtree(bundle_path / "weights")
-    with pytest.raises(BundleError, match=r"format version 7, this mochi-aot reads version 1; compile the checkpoint"):
+    with pytest.raises(BundleError, match=r"format version 7, this mochi-aot reads version 2; compile the checkpoint"):
         Bundle.open(bundle_path)
 
 

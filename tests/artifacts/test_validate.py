@@ -8,9 +8,9 @@ import pytest
 from mochi_aot.artifacts import Bundle
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.layout import tensor_path
-from mochi_aot.artifacts.schema import Geometry, Manifest, Placement, ProgramInput, ProgramWeight, Weight
+from mochi_aot.artifacts.schema import Geometry, Manifest, MeshSettings, Placement, ProgramInput, ProgramWeight, Weight
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
-from tests.artifacts.samples import PROGRAM, SPLIT
+from tests.artifacts.samples import KERNELS, PROGRAM, SPLIT
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_sample_passes(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "m: format_version differs from 1"),
+        ({"format_version": 1}, "m: format_version differs from 2"),
         ({"target": ""}, "m: expected a target, seen ''"),
         ({"target": "os.path"}, "m: expected a target, seen 'os.path'"),
         ({"mesh": [2]}, "m: mesh: expected [rows, columns], seen [2]"),
@@ -54,6 +54,19 @@ def test_the_sample_passes(manifest: Manifest) -> None:
         ({"geometries": [Geometry(16, 32, 7, {"decode": 9})]}, "decode: file 9 of 3"),
         ({"geometries": [Geometry(16, 32, 7, {"decode": -1})]}, "decode: file -1 of 3"),
         ({"geometries": [Geometry(16, 32, 7, {"decode": 1})]}, "decode: expected programs/<sha256>.msgpack, seen"),
+        ({"geometries": [Geometry(16, 32, 7, {}, {"decode": 1})]}, "dram_peaks: 'decode' is none of its programs"),
+        ({"geometries": [Geometry(16, 32, 7, {"denoise": 0}, {"denoise": -1})]}, "denoise: expected bytes, seen -1"),
+        (
+            {"mesh_settings": MeshSettings("2d", 0, 0)},
+            "mesh_settings: unknown fabric '2d', expected one of none, 1d",
+        ),
+        (
+            {"mesh_settings": MeshSettings("1d", -1, 0)},
+            "mesh_settings: l1_small_bytes: expected at least 0, seen -1",
+        ),
+        ({"mesh_settings": MeshSettings("1d", 0, -1)}, "m: mesh_settings: trace_bytes: expected at least 0, seen -1"),
+        ({"kernels": replace(KERNELS, file=9)}, "m: kernels: file 9 of 3"),
+        ({"kernels": replace(KERNELS, file=0)}, "m: kernels: expected kernels/<sha256>.tar, seen programs/"),
     ],
 )
 def test_header_and_geometries(manifest: Manifest, changes: dict[str, Any], message: str) -> None:

@@ -1,7 +1,9 @@
 """The choice of a backend and a device by a bundle's target."""
 
+import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,13 @@ from mochi_aot.runtime.targets import DEVICES, choose_device
 
 # A process of its own: it can open one mesh, and does not get rid of ttnn again.
 ON_A_MOCK_MESH = """
-import sys, tempfile
+import sys
 from types import SimpleNamespace
 import numpy as np
-from mochi_aot.artifacts.schema import Placement, TensorSpec
+from mochi_aot.artifacts.schema import MeshSettings, Placement, TensorSpec
 from mochi_aot.runtime.targets import open_backend
-tempfile.tempdir = sys.argv[1]
-backend = open_backend(SimpleNamespace(target="ttnn", mesh=[1, 2]), "mock")
+manifest = SimpleNamespace(target="ttnn", mesh=[1, 2], mesh_settings=MeshSettings("1d", 32768, 0), kernels=None)
+backend = open_backend(SimpleNamespace(manifest=manifest), "mock")
 spec = TensorSpec("bfloat16", [64, 64], [64, 32], [None, Placement(1, 32)], "tile")
 value = backend.upload(np.ones((64, 64), np.float32), spec)
 print(backend.fetch(value, spec).shape)
@@ -29,14 +31,15 @@ sys.modules["ttnn"] = None  # as if it were not installed
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.targets import open_backend
 try:
-    open_backend(SimpleNamespace(target="ttnn", mesh=[1, 2]))
+    open_backend(SimpleNamespace(manifest=SimpleNamespace(target="ttnn", mesh=[1, 2], kernels=None)))
 except BackendError as error:
     print(error)
 """
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **variables}
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -60,10 +63,13 @@ def test_a_target_of_another_version() -> None:
         choose_device("abacus", None)
 
 
-def test_a_mock_mesh_is_opened_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    done = run(ON_A_MOCK_MESH, str(tmp_path))
+def test_a_mock_mesh_is_opened_and_its_files_are_kept_in_the_users_cache(tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    done = run(ON_A_MOCK_MESH, XDG_CACHE_HOME=str(tmp_path / "cache"), TMPDIR=str(tmp_path / "temporary"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "(64, 64)\n", "")
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "temporary").glob("*mochi*")) == []
+    [kept] = (tmp_path / "cache/mochi-aot").iterdir()
+    assert kept.name == f"ttnn-{version('ttnn')}"
 
 
 def test_without_ttnn() -> None:

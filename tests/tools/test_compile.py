@@ -267,13 +267,3 @@ def test_dtypes_that_a_target_does_not_have(diffusers: Path, tmp_path: Path, opt
     result = compile_("--checkpoint", diffusers, "--mesh", "1x1", *options, "-o", tmp_path / "out")
     assert result.exit_code == 2 and message in result.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_bundles_are_for_ttnn_unless_told_otherwise(diffusers: Path, tmp_path: Path) -> None:
-    """In a process of its own, which a mocked mesh needs."""
-    command = [sys.executable, "-m", "mochi_aot.tools.compile", "--checkpoint", str(diffusers), "--mesh", "1x2"]
-    done = subprocess.run(
-        [*command, "--geometry", SIZE, "-o", str(tmp_path / "out")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert Bundle.open(tmp_path / "out").manifest.target == "ttnn"

@@ -45,7 +45,7 @@ def test_the_summary(sample: Path) -> None:
         f"bundle     {Bundle.open(sample).id}\n"
         "target     torch, mesh 1x2, float32\n"
         "limits     256 text tokens, 8 steps a table\n"
-        "made by    test, format 1, with torch 2\n"
+        "made by    test, format 2, with torch 2\n"
         "made from  dit 0123\n"
         "model dit  layers 2, widths 1x2.5xNonexTrue\n"
         "weights    3, 100 B a device, 8.2 kB on disk; 3 shards stored once serve 6 places\n"
@@ -54,6 +54,18 @@ def test_the_summary(sample: Path) -> None:
         "program  plan    instructions  compute  weights  sent  collectives\n"
         "denoise  sp1tp0             2  12 FLOP     48 B  96 B  all_gather 1\n"
     )
+
+
+def test_what_a_ttnn_bundle_says_of_its_mesh_and_kernels(tmp_path: Path) -> None:
+    samples.write_cache(tmp_path / "cache")
+    path = samples.write_kernel_bundle(tmp_path / "b", tmp_path / "cache", samples.KERNELS)
+    assert [" ".join(line.split()) for line in output(path).splitlines()[2:4]] == [
+        "mesh fabric 1d, 32768 B of L1 small a core, 0 B for traces",
+        "kernels 1 by the stand-in compiler (for mocked meshes only), for ttnn 0.1 at /root, key1",
+    ]
+    summary = json.loads(output(path, "--json"))
+    assert summary["mesh_settings"] == {"fabric": "1d", "l1_small_bytes": 32768, "trace_bytes": 0}
+    assert summary["kernels"]["stand_in"] is True and summary["kernels"]["build_keys"] == ["key1"]
 
 
 def test_programs_stand_in_the_order_in_which_they_run(tmp_path: Path) -> None:
@@ -82,6 +94,7 @@ def test_json_says_the_same(sample: Path) -> None:
             "weight_bytes": 48,
             "collective_bytes": 96,
             "collectives": {"all_gather": 1},
+            "dram_peak": None,
         }
     ]
     # `scale` has two pieces of 48 bytes, of which `copy` reuses one; `half` has one of 4.

@@ -1,6 +1,7 @@
 """A ttnn bundle through the command lines, on a mocked mesh: its numbers are zeros, its path is the chips'."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mochi_aot.compiler.checkpoint.presets import BENCH
+from mochi_aot.artifacts import Bundle
+from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 
 GEOMETRY = "64x128x13"
+TO_VIDEO = ["--device", "mock", "--prompt", "a fox", "--steps", "2", "--seed", "1"]
+ON_MOCK = [*TO_VIDEO, "--no-decode"]
+
+
+def command(tool: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"mochi_aot.tools.{tool}", *arguments]
 
 
 def run(tool: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A command line in a process of its own: ttnn knows one mesh a process."""
-    command = [sys.executable, "-m", f"mochi_aot.tools.{tool}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command(tool, *arguments), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +42,7 @@ def bundle(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_it_runs_on_a_mocked_mesh(bundle: Path, tmp_path: Path) -> None:
     latents, video = tmp_path / "latents.safetensors", tmp_path / "video.mp4"
-    options = ["--device", "mock", "--steps", "2", "--seed", "1", "--save-latents", str(latents), "-o", str(video)]
-    done = run("run", str(bundle), "--prompt", "a fox", *options)
+    done = run("run", str(bundle), *TO_VIDEO, "--save-latents", str(latents), "-o", str(video))
     assert done.returncode == 0, done.stderr
     assert imageio_ffmpeg.count_frames_and_secs(video)[0] == 13
     assert load_file(latents)["latents"].shape == (1, 12, 3, 8, 16)
@@ -51,6 +57,53 @@ def test_every_op_is_accepted(bundle: Path) -> None:
     roles = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
     assert [report["role"] for report in reports] == roles
     assert all(report["accepted"] == report["ops"] > 0 for report in reports)
+    manifest = Bundle.open(bundle).manifest
+    assert {report["role"]: report["peak_bytes"] for report in reports} == manifest.geometries[0].dram_peaks
+    assert manifest.kernels is not None and manifest.kernels.count > 100
+    assert sum(report["kernels_found"] for report in reports) == manifest.kernels.count
+    assert sum(report["kernels_built"] for report in reports) == 0
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_find_all_kernels_where_nothing_was_unpacked(bundle: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    started = [
+        subprocess.Popen(
+            command("run", str(bundle), *TO_VIDEO, "-o", str(tmp_path / f"{name}.mp4")),
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("a", "b")
+    ]
+    kernels = Bundle.open(bundle).manifest.kernels
+    assert kernels is not None
+    for process in started:
+        assert f"kernels: {kernels.count} found, 0 built" in process.communicate()[1]
+        assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_compiling_again_gives_the_same_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere, and without what was built the first time."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = ["--mesh", "2x4", "--target", "ttnn", "--weights-dtype", "bfloat8_b", "--geometry", GEOMETRY]
+    done = run("compile", "--checkpoint", str(bundle.parent / "checkpoint"), *options, "-o", str(tmp_path / "bundle"))
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(tmp_path / "bundle").id == Bundle.open(bundle).id
+
+
+@pytest.mark.slow
+def test_a_program_that_ttnn_refuses_is_not_compiled(tmp_path: Path) -> None:
+    """The tiny preset's heads are narrower than a tile."""
+    write_checkpoint(tmp_path / "checkpoint", TINY, "diffusers")
+    options = ["--mesh", "1x2", "--target", "ttnn", "--geometry", "64x64x7", "-o", str(tmp_path / "bundle")]
+    done = run("compile", "--checkpoint", str(tmp_path / "checkpoint"), *options)
+    assert done.returncode == 1 and done.stdout == ""
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: geometry 64x64x7: refused: encode_text, instruction 5, transformer.split_query")
+    assert "Invalid head size: 8" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 @pytest.mark.slow
@@ -58,5 +111,7 @@ def test_without_chips_it_says_so(bundle: Path, tmp_path: Path) -> None:
     options = ["--steps", "2", "--seed", "1", "--no-decode", "--save-latents", str(tmp_path / "latents.safetensors")]
     done = run("run", str(bundle), "--prompt", "a fox", *options)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: cannot open a mesh of 2x4 chips")
+    ignored, error = done.stderr.splitlines()
+    assert ignored.startswith("the bundle's kernels are not used: they were made by the stand-in compiler")
+    assert error.startswith("error: cannot open a mesh of 2x4 chips")
     assert not list(tmp_path.iterdir())

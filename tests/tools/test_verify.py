@@ -40,6 +40,7 @@ with BundleWriter(folder / "b") as writer:
     writer.finish(
         target="ttnn", mesh=[1, 2], dtype="bfloat16", step_capacity=8, text_length=8, model={},
         checkpoint={}, versions={}, geometries=[geometry], created_by="test",
+        mesh_settings=schema.MeshSettings("1d", 32768, 0),
     )
 """
 ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]

@@ -7,9 +7,11 @@ import torch
 
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Program
-from mochi_aot.compiler.lower.target import WeightProgress, roles
+from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
+from mochi_aot.compiler.lower.ttnn.dry_run import DryRun, local_weight
 from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight, run
+from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
 from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.weights import Source, cut_axes, local_tensor
 from mochi_aot.compiler.partition.cost import Cost
@@ -23,12 +25,16 @@ class TtnnTarget:
 
     families = TTNN_FAMILIES
 
-    def __init__(self, weights_dtype: str = "bfloat16", links_dtype: str = "bfloat16") -> None:
+    def __init__(
+        self, weights_dtype: str = "bfloat16", links_dtype: str = "bfloat16", dry_run: DryRun | None = None
+    ) -> None:
         """`weights_dtype` is bfloat16 or bfloat8_b, of the matrices; all other weights are bfloat16 or float32.
 
-        `links_dtype` is one of them too, of what chips send each other in a denoising step.
+        `links_dtype` is one of them too, of what chips send each other in a denoising step. Without a dry run the
+        bundle holds no kernels.
         """
-        self._weights_dtype, self._links_dtype = weights_dtype, links_dtype
+        self._weights_dtype, self._links_dtype, self._dry_run = weights_dtype, links_dtype, dry_run
+        self._programs: dict[int, schema.Program] = {}
         self._weights: dict[str, dict[str, Weight]] = {role: {} for role in roles(self.families)}
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
@@ -40,17 +46,32 @@ class TtnnTarget:
         assert program.mesh is not None
         lowered = run(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
         self._weights[program.name].update((weight.name, weight) for weight in lowered.weights)
-        return writer.add_program(lowered.program)
+        file = writer.add_program(lowered.program)
+        self._programs[file] = lowered.program
+        return file
+
+    def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
+        """See Target."""
+        settings = mesh_settings(mesh)
+        if self._dry_run is None:
+            return Checked(geometries, settings)
+        weights = {name: local_weight(weight) for name, weight in self._all_weights().items()}
+        geometries, kernels = self._dry_run(writer, geometries, self._programs, weights, settings)
+        return Checked(geometries, settings, kernels)
 
     def add_weights(self, writer: BundleWriter, source: Source, mesh: Mesh, progress: WeightProgress) -> int:
         """See Target. Bytes are counted before tiles pad them, in the checkpoint's order of magnitude."""
-        weights = {name: weight for by_name in self._weights.values() for name, weight in by_name.items()}
+        weights = self._all_weights()
         total, done = sum(weight.param.value.type.local_nbytes for weight in weights.values()), 0
         for weight in weights.values():
             self._add(writer, weight, source, mesh)
             done += weight.param.value.type.local_nbytes
             progress(done, total)
         return total
+
+    def _all_weights(self) -> dict[str, Weight]:
+        """In the order of first use."""
+        return {name: weight for by_name in self._weights.values() for name, weight in by_name.items()}
 
     def _add(self, writer: BundleWriter, weight: Weight, source: Source, mesh: Mesh) -> None:
         import ttnn

@@ -2,18 +2,17 @@
 
 import os
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from mochi_aot.runtime.ttnn.mock.cluster import cluster_descriptor, mesh_graph
-from mochi_aot.runtime.ttnn.mock.compiler import expected_version, stand_in_script
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError, TtnnAlreadyImportedError
-from mochi_aot.runtime.ttnn.mock.files import link, write
-from mochi_aot.runtime.ttnn.mock.installation import COMPILER, has_real_compiler, ttnn_package
+from mochi_aot.runtime.ttnn.mock.files import write
+from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package
 from mochi_aot.runtime.ttnn.mock.kernels import claim_cache
 from mochi_aot.runtime.ttnn.mock.machine import machine_for
+from mochi_aot.runtime.ttnn.mock.root import runtime_root
 
 
 @dataclass(frozen=True)
@@ -28,19 +27,18 @@ def prepare_mock(mesh: tuple[int, int], folder: Path, cache: Path | None = None)
     """Write what ttnn needs to open a mock mesh of (rows, columns) chips.
 
     Meshes and processes may share `folder`. Built kernels go to `cache` (default: `folder`/kernels, with the stand-in
-    compiler `folder`/kernels-stand-in). ttnn finds a kernel again only under the same path of its runtime root, which
-    is its own package with a real compiler, and `folder`/root with the stand-in.
+    compiler `folder`/kernels-stand-in). Links into the installed package are made where `runtime_root` says.
     Raises MockPlatformError and TtnnMissingError; MockMeshError if the mesh cannot be mocked, or a file not be written.
     """
     machine = machine_for(mesh)
     package = ttnn_package()
-    real = has_real_compiler(package)
-    folder = _plain(folder)
-    cache = _plain(cache or folder / ("kernels" if real else "kernels-stand-in"))
+    real = real_sfpi(package) is not None
+    folder = plain(folder)
+    cache = plain(cache or folder / ("kernels" if real else "kernels-stand-in"))
     try:
         cluster = write(folder / f"{machine.name}.yaml", cluster_descriptor(machine))
         graph = write(folder / f"{machine.name}.textproto", mesh_graph(machine))
-        root = package if real else _stand_in_root(folder / "root", package)
+        root = plain(runtime_root())
         claim_cache(cache, real)
     except OSError as error:
         raise MockMeshError(f"cannot prepare a mock mesh in {folder}: {error}") from error
@@ -49,7 +47,7 @@ def prepare_mock(mesh: tuple[int, int], folder: Path, cache: Path | None = None)
         "TT_MESH_GRAPH_DESC_PATH": str(graph),
         "TT_METAL_RUNTIME_ROOT": str(root),
         "TT_METAL_CACHE": str(cache),
-        "TT_METAL_LOGS_PATH": str(folder / "logs"),
+        "TT_METAL_LOGS_PATH": str(folder / "logs" / f"{mesh[0]}x{mesh[1]}"),
         "TT_METAL_LOGGER_LEVEL": "off",  # what it rejects it would tell on stdout too
         "LOGURU_LEVEL": "WARNING",
         # Mock chips need no accounts in shared memory, and one process no network.
@@ -66,21 +64,12 @@ def enter_mock(environment: MockEnvironment) -> None:
     os.environ.update(environment.variables)
 
 
-def _plain(path: Path) -> Path:
+def plain(path: Path) -> Path:
     """The absolute path, which ttnn puts into shell commands as it is. Raises MockMeshError if that cannot work."""
     path = path.absolute()
     if shlex.quote(str(path)) != str(path):
         raise MockMeshError(
             f"ttnn cannot build kernels under '{path}': give a path without spaces or special characters"
+            " (caches of this user are under $XDG_CACHE_HOME)"
         )
     return path
-
-
-def _stand_in_root(root: Path, package: Path) -> Path:
-    """A runtime root: the installed package, but for the compiler. Raises OSError, also where that cannot be run."""
-    for part in ("tt_metal", "ttnn", "runtime/hw"):
-        link(root / part, package / part)
-    version = expected_version(package)
-    compiler = write(root / "runtime/sfpi" / COMPILER, stand_in_script(version), mode=0o755)
-    subprocess.run([compiler, "--version"], check=True, capture_output=True)
-    return root

@@ -2,6 +2,7 @@
 
 import importlib.util
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mochi_aot.runtime.ttnn.mock.errors import MockPlatformError, TtnnMissingError
@@ -23,6 +24,15 @@ def ttnn_package() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def has_real_compiler(package: Path) -> bool:
-    """Whether ttnn would find a real SFPI: in its own package, or where the system's packages put it."""
-    return any((sfpi / COMPILER).is_file() for sfpi in (package / "runtime/sfpi", _SYSTEM_SFPI))
+def ttnn_version() -> str:
+    """The version of the installed ttnn. Raises TtnnMissingError."""
+    try:
+        return version("ttnn")
+    except PackageNotFoundError:
+        raise TtnnMissingError("ttnn is not installed: pip install 'mochi-aot[ttnn]'") from None
+
+
+def real_sfpi(package: Path) -> Path | None:
+    """Where ttnn would find a real SFPI: in its own package, or where the system's packages put it."""
+    places = (package / "runtime/sfpi", _SYSTEM_SFPI)
+    return next((sfpi for sfpi in places if (sfpi / COMPILER).is_file()), None)

@@ -1,6 +1,7 @@
 """The folder of built kernels: real ones and a stand-in's never share one."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mochi_aot.runtime.ttnn.mock.compiler import MARK
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError
@@ -16,12 +17,28 @@ def holds_stand_ins(cache: Path) -> bool:
 
 
 def claim_cache(cache: Path, real: bool) -> None:
-    """Make the folder, and mark it if the stand-in will fill it. Raises MockMeshError if it holds the other kind."""
-    cache.mkdir(parents=True, exist_ok=True)
-    if holds_stand_ins(cache):
-        if real:
+    """Make the folder, and mark it if the stand-in will fill it. Raises MockMeshError if it holds the other kind.
+
+    Processes may claim the same folder at the same time.
+    """
+    if real:
+        cache.mkdir(parents=True, exist_ok=True)
+        if holds_stand_ins(cache):
             raise MockMeshError(f"{cache} holds a stand-in's kernels, not a real compiler's: give another folder")
-    elif not real:
-        if any(cache.iterdir()):
+    elif not holds_stand_ins(cache):
+        _make_marked(cache)
+        if not holds_stand_ins(cache):
             raise MockMeshError(f"{cache} holds files that the stand-in compiler did not make: give an empty folder")
-        write(cache / MARK_FILE, f"{MARK}\n")
+
+
+def _make_marked(cache: Path) -> None:
+    """The folder appears with its mark, unless it is there and not empty."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache.parent) as folder:
+        new = Path(folder, "new")
+        write(new / MARK_FILE, f"{MARK}\n")
+        try:
+            new.rename(cache)
+        except OSError:
+            if not cache.is_dir():
+                raise

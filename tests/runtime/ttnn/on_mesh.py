@@ -21,6 +21,7 @@ from mochi_aot.artifacts.schema import (
     ProgramWeight,
     TensorSpec,
 )
+from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
 from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
 
 ROWS, COLUMNS = 4, 8
@@ -33,7 +34,7 @@ def open_mock_mesh(folder: Path) -> None:
     enter_mock(prepare_mock((ROWS, COLUMNS), folder))
     from mochi_aot.runtime.ttnn.backend import TtnnBackend
 
-    _opened.append(TtnnBackend.open(ROWS, COLUMNS))
+    _opened.append(TtnnBackend.open((ROWS, COLUMNS), mesh_settings((ROWS, COLUMNS))))
     atexit.register(_opened[0].close)
 
 

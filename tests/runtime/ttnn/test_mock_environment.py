@@ -4,6 +4,8 @@ import importlib.util
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -19,11 +21,19 @@ from mochi_aot.runtime.ttnn.mock import (
     enter_mock,
     installation,
     prepare_mock,
+    root,
 )
 from mochi_aot.runtime.ttnn.mock.installation import ttnn_package
 from mochi_aot.runtime.ttnn.mock.kernels import claim_cache, holds_stand_ins
 
-STAND_IN = Path("root/runtime/sfpi/compiler/bin/riscv-tt-elf-g++")
+ROOT = f"shared/ttnn-{version('ttnn')}-stand-in"
+STAND_IN = Path(ROOT, "runtime/sfpi/compiler/bin/riscv-tt-elf-g++")
+
+
+@pytest.fixture(autouse=True)
+def private_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all users share lies in a folder of the test."""
+    monkeypatch.setattr(root, "_SHARED", tmp_path / "shared")
 
 
 @pytest.fixture
@@ -40,19 +50,19 @@ def test_a_folder_and_the_environment_that_points_at_it(tmp_path: Path) -> None:
     assert environment.variables == {
         "TT_METAL_MOCK_CLUSTER_DESC_PATH": f"{tmp_path}/loudbox.yaml",
         "TT_MESH_GRAPH_DESC_PATH": f"{tmp_path}/loudbox.textproto",
-        "TT_METAL_RUNTIME_ROOT": f"{tmp_path}/root",
+        "TT_METAL_RUNTIME_ROOT": f"{tmp_path}/{ROOT}",
         "TT_METAL_CACHE": f"{tmp_path}/kernels-stand-in",
-        "TT_METAL_LOGS_PATH": f"{tmp_path}/logs",
+        "TT_METAL_LOGS_PATH": f"{tmp_path}/logs/2x4",
         "TT_METAL_LOGGER_LEVEL": "off",
         "LOGURU_LEVEL": "WARNING",
         "TT_METAL_SHM_TRACKING_DISABLED": "1",
         "OMPI_MCA_btl": "self",
     }
     files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_symlink() or path.is_file()}
-    links = {Path("root/tt_metal"), Path("root/ttnn"), Path("root/runtime/hw")}
+    links = {Path(ROOT, part) for part in ("tt_metal", "ttnn", "runtime/hw")}
     written = {Path("loudbox.yaml"), Path("loudbox.textproto"), STAND_IN, Path("kernels-stand-in/STAND-IN")}
     assert files == links | written
-    assert all((tmp_path / path).readlink() == package / path.relative_to("root") for path in links)
+    assert all((tmp_path / path).readlink() == package / path.relative_to(ROOT) for path in links)
     assert "stand-in" in (tmp_path / STAND_IN).read_text()
     assert "stand-in" in (tmp_path / "kernels-stand-in/STAND-IN").read_text()
 
@@ -63,12 +73,12 @@ def test_preparing_again_changes_nothing_and_repairs_what_was_changed(tmp_path: 
     cluster, compiler = tmp_path / "galaxy.yaml", tmp_path / STAND_IN
     text, before = cluster.read_text(), cluster.stat()
     compiler.write_text("broken")
-    (tmp_path / "root/ttnn").unlink()
-    (tmp_path / "root/ttnn").symlink_to("/nonexistent/of/another/environment")
+    (tmp_path / ROOT / "ttnn").unlink()
+    (tmp_path / ROOT / "ttnn").symlink_to("/nonexistent/of/another/environment")
     assert prepare_mock((4, 8), tmp_path) == environment
     assert (cluster.read_text(), cluster.stat().st_ino) == (text, before.st_ino)
     assert os.access(compiler, os.X_OK) and "stand-in" in compiler.read_text()
-    assert (tmp_path / "root/ttnn").readlink() == ttnn_package() / "ttnn"
+    assert (tmp_path / ROOT / "ttnn").readlink() == ttnn_package() / "ttnn"
 
 
 def test_a_real_compiler_is_taken_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +88,11 @@ def test_a_real_compiler_is_taken_where_there_is_one(tmp_path: Path, monkeypatch
     monkeypatch.setattr(installation, "_SYSTEM_SFPI", tmp_path / "sfpi")
     environment = prepare_mock((1, 2), tmp_path / "mock")
     assert environment.real_compiler
-    assert environment.variables["TT_METAL_RUNTIME_ROOT"] == str(ttnn_package())
+    links = tmp_path / f"shared/ttnn-{version('ttnn')}"
+    assert environment.variables["TT_METAL_RUNTIME_ROOT"] == str(links)
+    assert (links / "runtime/sfpi").readlink() == tmp_path / "sfpi"
+    assert (links / "tt_metal").readlink() == ttnn_package() / "tt_metal"
     assert environment.variables["TT_METAL_CACHE"] == f"{tmp_path}/mock/kernels"
-    assert not (tmp_path / "mock/root").exists()
     assert not holds_stand_ins(tmp_path / "mock/kernels")
 
 
@@ -97,6 +109,14 @@ def test_kernels_of_the_two_compilers_never_share_a_folder(tmp_path: Path) -> No
         MockMeshError, match="holds files that the stand-in compiler did not make: give an empty folder"
     ):
         claim_cache(tmp_path / "b", real=False)
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_many_processes_may_claim_a_folder_at_once(attempt: int, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: claim_cache(tmp_path / "cache", real=False), range(16)))
+    assert holds_stand_ins(tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
 
 
 def test_a_path_that_ttnn_cannot_put_into_a_command(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""Prepares this process for a bundle, before ttnn is imported: a mocked mesh or chips, and kernels built ahead of time.
+
+Kernels are found again by their key, schema.Kernels: those under another key are left alone, and built when they are
+needed.
+"""
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mochi_aot.artifacts.kernel_archive import unpack_kernels
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Kernels
+from mochi_aot.runtime.cache import cache_folder
+from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
+from mochi_aot.runtime.ttnn.mock import MockMeshError, enter_mock, prepare_mock
+from mochi_aot.runtime.ttnn.mock.environment import plain
+from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package, ttnn_version
+from mochi_aot.runtime.ttnn.mock.kernels import claim_cache
+from mochi_aot.runtime.ttnn.mock.root import runtime_root
+
+_CHOSEN_BY_USER = ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT")
+
+
+def mock_folder() -> Path:
+    """Where the files of mock meshes are kept for this user and the installed ttnn, and what no bundle is for."""
+    return cache_folder() / f"ttnn-{ttnn_version()}"
+
+
+def enter_mock_mesh(bundle: Bundle) -> KernelCache:
+    """Point this process at a mock of the bundle's mesh. Kernels that are not in the bundle are kept for this user.
+
+    Raises BackendError if the mesh cannot be mocked, BundleError if the bundle's kernels are damaged.
+    """
+    rows, columns = bundle.manifest.mesh
+    stand_in = real_sfpi(ttnn_package()) is None
+    environment = prepare_mock((rows, columns), mock_folder(), _unpacked(bundle, stand_in))
+    enter_mock(environment)
+    return KernelCache(Path(environment.variables["TT_METAL_CACHE"]))
+
+
+def enter_chips(bundle: Bundle) -> KernelCache | None:
+    """Point this process at the bundle's kernels, if they may run on chips; None if ttnn is to do as it is used to.
+
+    Raises BundleError if the bundle's kernels are damaged.
+    """
+    chosen = [name for name in _CHOSEN_BY_USER if name in os.environ]
+    if bundle.manifest.kernels is None:
+        return None
+    if chosen:
+        _tell(f"{' and '.join(chosen)} set in the environment")
+        return None
+    cache = _unpacked(bundle, stand_in=False)
+    if cache is None:
+        return None
+    os.environ.update(TT_METAL_CACHE=str(cache), TT_METAL_RUNTIME_ROOT=str(runtime_root()))
+    return KernelCache(cache)
+
+
+def _unpacked(bundle: Bundle, stand_in: bool) -> Path | None:
+    """A writable copy of the bundle's kernels for this user; None, and a line on stderr, if they are of no use here."""
+    kernels = bundle.manifest.kernels
+    if kernels is None:
+        return None
+    try:
+        reason = _mismatch(kernels, stand_in)
+        if reason is None:
+            return _copy(bundle, kernels)
+    except (OSError, MockMeshError) as error:
+        reason = str(error)
+    _tell(reason)
+    return None
+
+
+def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
+    """Why kernels cannot be used where those of a stand-in, or real ones, are wanted; None if they can."""
+    if kernels.stand_in != stand_in:
+        made = ("a real compiler", "the stand-in compiler, and do nothing")[kernels.stand_in]
+        return f"they were made by {made}"
+    if kernels.ttnn != ttnn_version():
+        return f"they are for ttnn {kernels.ttnn}, and this is {ttnn_version()}"
+    root = str(runtime_root())
+    if kernels.root != root:
+        return f"they were built with ttnn at {kernels.root}, and here it is at {root}"
+    return None
+
+
+def _copy(bundle: Bundle, kernels: Kernels) -> Path:
+    """Unpacks the kernels once for each user; processes may do so at the same time. Raises OSError, MockMeshError."""
+    place = plain(cache_folder() / "kernels" / bundle.manifest.files[kernels.file].sha256)
+    if place.is_dir():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=place.parent) as folder:
+        new = Path(folder, "new")
+        claim_cache(new, real=not kernels.stand_in)
+        unpack_kernels(bundle.kernel_archive(), new)
+        try:
+            new.rename(place)
+        except OSError:
+            if not place.is_dir():  # no other process was first
+                raise
+    return place
+
+
+def _tell(reason: str) -> None:
+    sys.stderr.write(f"the bundle's kernels are not used: {reason}; ttnn builds them as needed\n")
