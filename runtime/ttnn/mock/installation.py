@@ -29,7 +29,7 @@ def ttnn_version() -> str:
     try:
         return version("ttnn")
     except PackageNotFoundError:
-        raise TtnnMissingError("ttnn is not installed: pip install 'mochi-aot[ttnn]'") from None
+        raise TtnnMissingError("ttnn is not installed: pip install mochi-aot") from None
 
 
 def real_sfpi(package: Path) -> Path | None:
