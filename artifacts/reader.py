@@ -6,13 +6,14 @@ from pathlib import Path
 
 from mochi_aot.artifacts.envelope import unpack
 from mochi_aot.artifacts.errors import BundleError, os_errors
-from mochi_aot.artifacts.integrity import hash_bytes, hash_file
+from mochi_aot.artifacts.integrity import hash_bytes, hash_file, hash_shards
 from mochi_aot.artifacts.layout import (
     MANIFEST_MAGIC,
     MANIFEST_PATH,
     MAX_METADATA_BYTES,
     PROGRAM_MAGIC,
     TOKENIZER_PATH,
+    weight_path,
 )
 from mochi_aot.artifacts.schema import File, Geometry, Manifest, Program, Weight
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
@@ -91,11 +92,26 @@ class Bundle:
                 names = [weight.name for weight in self.manifest.weights if index in weight.shards]
                 where = self.path / self.manifest.files[shard.file].path
                 raise BundleError(f"{where}: shard {index}, of {', '.join(names)}, does not match its hash{_REMEDY}")
-        for file in self.manifest.files:
-            self._check_hash_of(file)
+        for index, file in enumerate(self.manifest.files):
+            if file.path == weight_path(file.sha256):
+                _check_hash(self.path / file.path, file, self._hash_weight_file(index))
+            else:
+                self._check_hash_of(file)
         for geometry in self.manifest.geometries:
             for role in geometry.programs:
                 self.program(role, geometry)
+
+    def _hash_weight_file(self, index: int) -> str:
+        """The hash of a file whose shards were seen to be whole. BundleError if there is more than zeros between."""
+        shards = [shard for shard in self.manifest.shards if shard.file == index]
+        shards.sort(key=lambda shard: shard.offset)
+        ends = [0, *(shard.offset + shard.nbytes for shard in shards)]
+        starts = [*(shard.offset for shard in shards), self.manifest.files[index].nbytes]
+        for end, start in zip(ends, starts, strict=True):
+            if start > end and any(self._maps[index][end:start]):
+                place = self.path / self.manifest.files[index].path
+                raise BundleError(f"{place}: expected zeros from byte {end} to {start}{_REMEDY}")
+        return hash_shards(shards)
 
     def _load_program(self, file: File) -> Program:
         where = str(self.path / file.path)

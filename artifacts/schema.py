@@ -92,7 +92,10 @@ class Program:
 
 @dataclass(frozen=True)
 class File:
-    """A file of the bundle: its path with forward slashes, its size and the hash of its bytes."""
+    """A file of the bundle: its path with forward slashes, its size and the hash of its bytes.
+
+    A weight file's hash is that of the list of its shards.
+    """
 
     path: str
     nbytes: int
@@ -114,6 +117,7 @@ class Weight:
     """A tensor on the mesh: device d = row * columns + column holds Manifest.shards[shards[d]], of `local_shape`.
 
     Or `file` is an index into Manifest.files, of a tensor file with the pieces of all devices; then it has no shards.
+    `source` is a hash of what it was made of and how, or empty: equal sources give equal bytes.
     """
 
     name: str
@@ -121,6 +125,7 @@ class Weight:
     local_shape: list[int]
     shards: list[int]
     file: int | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,53 +1,104 @@
 """A folder that appears at its place whole or not at all: built beside it, synced, then renamed."""
 
+import itertools
 import os
 import shutil
 from pathlib import Path
 
 from mochi_aot.artifacts.envelope import has_magic
 from mochi_aot.artifacts.errors import BundleError, os_errors
+from mochi_aot.artifacts.journal import Journal, is_alive
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
 
 
 class StagedFolder:
-    """`folder` is where to write; `publish` moves it to `path`; `discard` undoes what `publish` has not finished."""
+    """`folder` is where to write; `publish` moves it to `path`; `discard` undoes what `publish` has not finished.
 
-    def __init__(self, path: Path, force: bool) -> None:
-        self.path, self.force = path, force
+    What processes that were killed have left beside `path` is removed when the folder is made. With `keep` it stays
+    until `publish`, in `remains`, and so does what this one leaves if it does not come to its end.
+    """
+
+    def __init__(self, path: Path, force: bool, keep: bool = False) -> None:
+        self.path, self.force, self.keep = path, force, keep
         self.folder = path.parent / f".{path.name}.partial-{os.getpid()}"
         self.replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+        self.remains: list[Path] = []
+        self.journal: Journal | None = None
 
     def create(self) -> None:
         """Make the folder. BundleError if `path` is taken and may not be replaced, or nothing can be written there."""
         with os_errors(f"write {self.path}"):
+            self._clear()
             _check_destination(self.path, self.force)
-        for leftover in (self.folder, self.replaced):
-            if os.path.lexists(leftover):
-                raise BundleError(f"{leftover} is in the way, left by a run that was killed; remove it")
         with os_errors(f"write in {self.path.parent}"):
-            self.folder.mkdir()
+            self._make()
+            self.journal = Journal(self.folder)
 
     def publish(self) -> None:
         """Sync to disk and rename into place; an old bundle stays until the new one is complete."""
+        assert self.journal is not None
         with os_errors(f"write {self.path}"):
             for folder, _, names in os.walk(self.folder):
                 for name in names:
                     _sync(Path(folder, name))
                 _sync(Path(folder))
-            if self.force and os.path.lexists(self.path):
+            if not self.force and os.path.lexists(self.path):
+                raise BundleError(f"{self.path} has appeared meanwhile; choose another path")
+            self.journal.remove()
+            if os.path.lexists(self.path):
                 _check_destination(self.path, self.force)
                 self.path.rename(self.replaced)
-            elif os.path.lexists(self.path):
-                raise BundleError(f"{self.path} has appeared meanwhile; choose another path")
             self.folder.rename(self.path)
             _sync(self.path.parent)
+        for leftover in self.remains:
+            shutil.rmtree(leftover, ignore_errors=True)
 
-    def discard(self) -> None:
-        """Safe at any time, after success as well: leaves `path` as it was, or new, and nothing beside it."""
+    def discard(self) -> bool:
+        """Safe at any time, after success as well: leaves `path` as it was, or new, and nothing beside it that is not
+        to be kept. Whether something was kept."""
         if os.path.lexists(self.replaced) and not os.path.lexists(self.path):
             self.replaced.rename(self.path)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        kept = self.keep and self.journal is not None and not self.journal.empty and self.folder.is_dir()
+        if self.journal is not None:
+            self.journal.close()
+        if not kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.replaced, ignore_errors=True)
+        return kept
+
+    def _clear(self) -> None:
+        """Deal with what killed processes have left: an old bundle that was moved away comes back."""
+        partial = [path for path in _beside(self.path, "partial") if not is_alive(path)]
+        if not self.path.parent.is_dir() or any(is_alive(path) for path in _beside(self.path, "partial")):
+            replaced = []  # perhaps of the one that lives
+        else:
+            replaced = _beside(self.path, "replaced")
+        for path in replaced:
+            if os.path.lexists(self.path):
+                shutil.rmtree(path)
+            else:
+                path.rename(self.path)
+        if self.keep:
+            self.remains = partial
+            return
+        for path in partial:
+            shutil.rmtree(path)
+
+    def _make(self) -> None:
+        for number in itertools.count(1):
+            try:
+                self.folder.mkdir()
+                break
+            except FileExistsError:
+                self.folder = self.path.parent / f".{self.path.name}.partial-{os.getpid()}-{number}"
+
+
+def _beside(path: Path, kind: str) -> list[Path]:
+    return sorted(found for found in path.parent.glob(f".{_escaped(path.name)}.{kind}-*") if found.is_dir())
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _check_destination(path: Path, force: bool) -> None:

@@ -1,13 +1,17 @@
 """Writes a bundle, streaming: shards go to disk as they are added, so memory does not grow with the model."""
 
+import os
 from collections.abc import Buffer, Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mochi_aot.artifacts.earlier import Earlier, Made, Piece, made_in_bundle
 from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.errors import os_errors
-from mochi_aot.artifacts.integrity import hash_bytes, hash_file
+from mochi_aot.artifacts.integrity import hash_bytes, hash_file, hash_shards
+from mochi_aot.artifacts.journal import read_journal
 from mochi_aot.artifacts.layout import (
     FORMAT_VERSION,
     MANIFEST_MAGIC,
@@ -15,16 +19,19 @@ from mochi_aot.artifacts.layout import (
     PROGRAM_MAGIC,
     TOKENIZER_PATH,
     WEIGHT_FILE_BYTES,
+    WEIGHT_FOLDER,
     align,
     kernel_path,
     program_path,
     tensor_path,
+    weight_path,
 )
+from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import File, Geometry, Kernels, Manifest, MeshSettings, Plain, Program, Shard, Weight
 from mochi_aot.artifacts.staging import StagedFolder
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
 from mochi_aot.artifacts.validate_program import check_program
-from mochi_aot.artifacts.weight_file import WeightFile
+from mochi_aot.artifacts.weight_file import WeightFile, link_or_copy
 
 
 class BundleWriter:
@@ -33,10 +40,24 @@ class BundleWriter:
     The bundle appears at `path` when `finish` returns, and not otherwise: any exception leaves the disk as it was.
     `force` replaces an older bundle at `path`. Methods raise BundleError for bad data, and when the disk is full or
     cannot be written. A weight file is closed when the next shard would take it past `file_bytes`.
+
+    `earlier` finds the weights of `reuse`, another bundle, which share its files where they can; with `resume` also
+    those that a compile to `path` had finished before it was stopped, and then an exception leaves what is finished.
     """
 
-    def __init__(self, path: str | Path, force: bool = False, file_bytes: int = WEIGHT_FILE_BYTES) -> None:
-        self._staged = StagedFolder(Path(path).absolute(), force)
+    def __init__(
+        self,
+        path: str | Path,
+        force: bool = False,
+        file_bytes: int = WEIGHT_FILE_BYTES,
+        resume: bool = False,
+        reuse: Bundle | None = None,
+    ) -> None:
+        self._staged = StagedFolder(Path(path).absolute(), force, keep=resume)
+        self._reuse = reuse
+        self.earlier = Earlier()
+        self.reused_bytes = 0
+        self.kept = False  # after an exception: whether `resume` will find something
         self._file_bytes = file_bytes
         self._files: list[File | None] = []
         self._weights: list[Weight] = []
@@ -45,19 +66,24 @@ class BundleWriter:
         self._program_index: dict[str, int] = {}
         self._tensor_index: dict[str, int] = {}
         self._programs: list[Program] = []
-        self._open: WeightFile | None = None
-        self._open_index = 0
+        self._weight_files: dict[int, WeightFile] = {}  # by their index among the files
+        self._open: dict[bool, int] = {}  # of these, the one for constants and the one for all else
+        self._tensors = 0
 
     def __enter__(self) -> Self:
         self._staged.create()
+        made = [*(made_in_bundle(self._reuse) if self._reuse else ())]
+        for folder in self._staged.remains:
+            made += read_journal(folder)
+        self.earlier = Earlier(made)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open is not None:
-            self._open.close()
-        self._staged.discard()
+        for file in self._weight_files.values():
+            file.close()
+        self.kept = self._staged.discard()
 
     def add_program(self, program: Program) -> int:
         """Validate and write a program; returns its index into Manifest.files, the same for equal programs."""
@@ -74,37 +100,45 @@ class BundleWriter:
         """Write the tokenizer.json of the `tokenizers` library."""
         self._add_file(TOKENIZER_PATH, data)
 
-    def add_shard(self, data: Buffer) -> int:
+    def add_shard(self, data: Buffer, sha256: str | None = None, constant: bool = False) -> int:
         """Write one device's piece of a weight, unless the same bytes were written before; returns its index.
 
-        `data` is any C-contiguous buffer, such as a numpy array, in the storage dtype of dtypes.DTYPES.
+        `data` is any C-contiguous buffer, such as a numpy array, in the storage dtype of dtypes.DTYPES; `sha256` is its
+        hash, if that is known. Pieces that are `constant`, not from a checkpoint, have files of their own.
         """
         view = memoryview(data).cast("B")
-        sha256 = hash_bytes(view)
-        if sha256 not in self._shard_index:
-            with os_errors(f"write {self._staged.path}"):
-                offset = self._weight_file(len(view)).append(view)
-            self._shard_index[sha256] = len(self._shards)
-            self._shards.append(Shard(self._open_index, offset, len(view), sha256))
-        return self._shard_index[sha256]
+        known = sha256 or hash_bytes(view)
+        return self._place_shard(known, len(view), constant, lambda file: file.append(view))
 
-    def add_tensor_file(self, write: Callable[[Path], object]) -> int:
-        """Let `write` write a tensor file at a path that it is given; returns its index into Manifest.files.
-
-        Of files with the same bytes one is kept.
-        """
-        place = self._staged.folder / tensor_path("open")
+    def tensor_place(self) -> Path:
+        """A path for the next tensor file."""
+        self._tensors += 1
+        folder = self._staged.folder / WEIGHT_FOLDER
         with os_errors(f"write {self._staged.path}"):
-            place.parent.mkdir(exist_ok=True)
-            write(place)
-            sha256, nbytes = hash_file(place), place.stat().st_size
+            folder.mkdir(exist_ok=True)
+        return folder / f"open-{self._tensors}.tensorbin"
+
+    def add_tensor(self, place: Path, sha256: str) -> int:
+        """Take the tensor file with this hash that was written at a `tensor_place`; returns its index into
+        Manifest.files. Of files with the same bytes one is kept."""
+        with os_errors(f"write {self._staged.path}"):
             if sha256 in self._tensor_index:
                 place.unlink()
                 return self._tensor_index[sha256]
-            place.rename(self._staged.folder / tensor_path(sha256))
-        self._tensor_index[sha256] = len(self._files)
-        self._files.append(File(tensor_path(sha256), nbytes, sha256))
+            _sync_data(place)
+            final = self._staged.folder / tensor_path(sha256)
+            place.rename(final)
+            self._tensor_index[sha256] = len(self._files)
+            self._files.append(File(tensor_path(sha256), final.stat().st_size, sha256))
         return self._tensor_index[sha256]
+
+    def add_tensor_file(self, write: Callable[[Path], object]) -> int:
+        """Let `write` write a tensor file at a path that it is given; returns its index into Manifest.files."""
+        place = self.tensor_place()
+        with os_errors(f"write {self._staged.path}"):
+            write(place)
+            sha256 = hash_file(place)
+        return self.add_tensor(place, sha256)
 
     def add_kernels(self, write: Callable[[Path], object]) -> int:
         """Let `write` write an archive of kernels at a path that it is given; returns its index into Manifest.files."""
@@ -117,9 +151,29 @@ class BundleWriter:
         self._files.append(File(kernel_path(sha256), nbytes, sha256))
         return len(self._files) - 1
 
-    def add_weight(self, weight: Weight) -> None:
-        """Record a weight whose shards, or whose tensor file, were added."""
+    def add_weight(self, weight: Weight, stamp: str | None = None) -> None:
+        """Record a weight whose shards, or whose tensor file, were added. With a `stamp` of its checkpoint's files, a
+        later compile that resumes this one may find it."""
         self._weights.append(weight)
+        if weight.source and stamp is not None and self._staged.journal is not None:
+            with os_errors(f"write {self._staged.path}"):
+                self._staged.journal.add(self._made(weight, stamp))
+
+    def add_earlier(self, made: Made, constant: bool = False, stamp: str | None = None) -> None:
+        """Record a weight that `earlier` has found, with its bytes."""
+        shards, file = [], None
+        if made.devices:
+            indices = [
+                self._place_shard(piece.sha256, piece.nbytes, constant, partial(_adopt, piece)) for piece in made.pieces
+            ]
+            shards = [indices[device] for device in made.devices]
+        else:
+            place = self.tensor_place()
+            with os_errors(f"write {self._staged.path}"):
+                link_or_copy(made.pieces[0].place, place)
+            file = self.add_tensor(place, made.pieces[0].sha256)
+        self.reused_bytes += sum(piece.nbytes for piece in made.pieces)
+        self.add_weight(Weight(made.name, made.dtype, made.local_shape, shards, file, made.source), stamp)
 
     def finish(
         self,
@@ -138,7 +192,9 @@ class BundleWriter:
         kernels: Kernels | None = None,
     ) -> str:
         """Validate the whole, write the manifest and move the bundle into place; returns the bundle's id."""
-        self._finish_weight_file()
+        for index in list(self._open.values()):
+            self._close_weight_file(index)
+        self._name_weight_files()
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             target=target,
@@ -176,18 +232,62 @@ class BundleWriter:
             place.parent.mkdir(exist_ok=True)
             place.write_bytes(data)
 
-    def _weight_file(self, nbytes: int) -> WeightFile:
-        """The open weight file, or a new one if `nbytes` more would take it past the limit."""
-        if self._open is not None and align(self._open.nbytes) + nbytes > self._file_bytes:
-            self._finish_weight_file()
-        if self._open is None:
-            self._open = WeightFile(self._staged.folder)
-            self._open_index = len(self._files)
-            self._files.append(None)  # its place; its name is known when it is complete
-        return self._open
+    def _made(self, weight: Weight, stamp: str) -> Made:
+        """A weight that was added, as another compile would find it."""
+        distinct = list(dict.fromkeys(weight.shards))
+        shards = [self._shards[index] for index in distinct]
+        pieces = [Piece(self._weight_files[s.file].path, s.offset, s.nbytes, s.sha256) for s in shards]
+        if weight.file is not None:
+            file = self._files[weight.file]
+            assert file is not None
+            pieces = [Piece(self._staged.folder / file.path, 0, file.nbytes, file.sha256)]
+        devices = [distinct.index(shard) for shard in weight.shards]
+        return Made(weight.source, weight.name, weight.dtype, weight.local_shape, pieces, devices, stamp)
 
-    def _finish_weight_file(self) -> None:
-        if self._open is not None:
+    def _place_shard(self, sha256: str, nbytes: int, constant: bool, place: Callable[[WeightFile], int]) -> int:
+        if sha256 not in self._shard_index:
             with os_errors(f"write {self._staged.path}"):
-                self._files[self._open_index] = self._open.finish()
-            self._open = None
+                index = self._weight_file(nbytes, constant)
+                offset = place(self._weight_files[index])
+            self._shard_index[sha256] = len(self._shards)
+            self._shards.append(Shard(index, offset, nbytes, sha256))
+        return self._shard_index[sha256]
+
+    def _weight_file(self, nbytes: int, constant: bool) -> int:
+        """The open weight file, or a new one if `nbytes` more would take it past the limit."""
+        index = self._open.get(constant)
+        if index is not None and align(self._weight_files[index].nbytes) + nbytes <= self._file_bytes:
+            return index
+        if index is not None:
+            self._close_weight_file(index)
+        self._open[constant] = index = len(self._files)
+        self._files.append(None)  # its place; its name is known when it is complete
+        path = self._staged.folder / WEIGHT_FOLDER / f"open-{index}.bin"
+        path.parent.mkdir(exist_ok=True)
+        self._weight_files[index] = WeightFile(path)
+        return index
+
+    def _close_weight_file(self, index: int) -> None:
+        with os_errors(f"write {self._staged.path}"):
+            self._weight_files[index].finish()
+
+    def _name_weight_files(self) -> None:
+        """Names come last: until then the journal says where a shard is."""
+        for index, file in self._weight_files.items():
+            sha256 = hash_shards(shard for shard in self._shards if shard.file == index)
+            with os_errors(f"write {self._staged.path}"):
+                file.path.rename(self._staged.folder / weight_path(sha256))
+            self._files[index] = File(weight_path(sha256), file.nbytes, sha256)
+
+
+def _adopt(piece: Piece, file: WeightFile) -> int:
+    return file.adopt(piece.place, piece.offset, piece.nbytes)
+
+
+def _sync_data(path: Path) -> None:
+    """To the disk now, while others work, rather than all at the end."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)

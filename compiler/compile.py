@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.artifacts import Bundle, BundleWriter, schema
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir.verify import verify
@@ -65,6 +65,7 @@ class Summary:
     programs: list[ProgramSummary]
     weight_bytes_per_device: int
     weight_bytes_on_disk: int
+    weight_bytes_reused: int
     seconds: float
     peak_rss: int
 
@@ -86,16 +87,41 @@ def compile_bundle(
     force: bool = False,
     progress: Progress | None = None,
     dry_run: DryRun | None = None,
+    resume: bool = False,
+    reuse: Path | None = None,
 ) -> Summary:
     """Writes the bundle of `checkpoint` for `job` to the folder `output`.
 
     `dry_run`, for ttnn, runs the programs before weights are written, and adds the kernels that this builds.
-    The bundle appears whole or not at all. Raises PlanError, GeometryError, CheckpointError and BundleError, and what
-    the dry run raises.
+    The bundle appears whole or not at all; with `resume`, what is finished of it stays beside its place, and what an
+    earlier compile has left there is used. Weights that the bundle `reuse` holds are not made again. Raises PlanError,
+    GeometryError, CheckpointError and BundleError, and what the dry run raises.
     """
     progress = progress or Progress()
     started = time.monotonic()
-    with BundleWriter(output, force) as writer:
+    writer = BundleWriter(output, force, resume=resume, reuse=Bundle.open(reuse) if reuse else None)
+    try:
+        summary = _write_bundle(writer, checkpoint, job, progress, dry_run)
+    except BaseException:
+        if writer.kept:
+            progress.phase(
+                "what was finished is kept beside the output: --resume uses it, a compile without removes it"
+            )
+        raise
+    return Summary(
+        *summary,
+        weight_bytes_on_disk=sum(file.stat().st_size for file in (output / "weights").iterdir()),
+        weight_bytes_reused=writer.reused_bytes,
+        seconds=time.monotonic() - started,
+        peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def _write_bundle(
+    writer: BundleWriter, checkpoint: Checkpoint, job: Job, progress: Progress, dry_run: DryRun | None
+) -> tuple[str, list[ProgramSummary], int]:
+    """Returns the bundle's id, its programs, and the bytes of weights that a device holds."""
+    with writer:
         tokenizer = checkpoint.tokenizer_json()
         target = TARGETS[job.target](job, dry_run)
         compiled = _compile_programs(checkpoint, job, target, progress)
@@ -120,14 +146,7 @@ def compile_bundle(
             mesh_settings=checked.mesh_settings,
             kernels=checked.kernels,
         )
-    return Summary(
-        bundle_id=bundle_id,
-        programs=[p.summary for programs in compiled.values() for p in programs.values()],
-        weight_bytes_per_device=on_device,
-        weight_bytes_on_disk=sum(file.stat().st_size for file in (output / "weights").iterdir()),
-        seconds=time.monotonic() - started,
-        peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    )
+    return bundle_id, [p.summary for programs in compiled.values() for p in programs.values()], on_device
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import click
 
 from mochi_aot.tools.cli import MochiCommand
 
-PRESET_NAMES = ("tiny", "bench", "mochi-1")
+PRESET_NAMES = ("tiny", "bench", "middle", "mochi-1")
 LAYOUTS = ("diffusers", "genmo")
 DTYPES = ("float32", "bfloat16")
 

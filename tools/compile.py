@@ -74,6 +74,21 @@ DEFAULT_GEOMETRY = "480x848x163"
     help="Folder of the bundle.  [default: the checkpoint's, with .bundle appended]",
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Use the weights that a compile to the same place finished before it was stopped, if neither they nor the "
+    "checkpoint have changed, and keep what this one finishes if it is stopped too. Without this option both are "
+    "removed.",
+)
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Share the weights of a bundle of the same checkpoint, mesh and plan instead of making them again, as for "
+    "another geometry: files are linked, or copied where the file system has no links. May be the one that --force "
+    "replaces. A checkpoint is told from another by its headers and samples of each tensor.",
+)
 def main(
     checkpoint: Path,
     text_encoder: Path | None,
@@ -86,14 +101,25 @@ def main(
     links_dtype: str,
     output: Path | None,
     force: bool,
+    resume: bool,
+    reuse: Path | None,
 ) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
-    from mochi_aot.tools.compiling import Terminal, compile_bundle, make_job, open_checkpoint, report, target_ready
+    from mochi_aot.tools.compiling import (
+        Terminal,
+        compile_bundle,
+        make_job,
+        open_checkpoint,
+        report,
+        stopped_cleanly,
+        target_ready,
+    )
 
     job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
-    with target_ready(job) as dry_run:
-        summary = compile_bundle(open_checkpoint(checkpoint, text_encoder), job, output, force, Terminal(), dry_run)
+    with stopped_cleanly(), target_ready(job) as dry_run:
+        source = open_checkpoint(checkpoint, text_encoder)
+        summary = compile_bundle(source, job, output, force, Terminal(), dry_run, resume, reuse)
     click.echo(report(summary, output))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry, GeometryError
 from mochi_aot.tools.text import human_bytes, human_count, table
 
-__all__ = ["Terminal", "compile_bundle", "make_job", "open_checkpoint", "report", "target_ready"]
+__all__ = ["Terminal", "compile_bundle", "make_job", "open_checkpoint", "report", "stopped_cleanly", "target_ready"]
 
 
 def make_job(
@@ -32,6 +33,20 @@ def make_job(
         if target == "torch" and value != "bfloat16":
             raise click.UsageError(f"{option} {value} is for --target ttnn; torch has --dtype alone")
     return Job(parse_mesh(mesh), sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype)
+
+
+@contextmanager
+def stopped_cleanly() -> Iterator[None]:
+    """SIGTERM, too, ends the process after every cleanup on the way out."""
+
+    def stop(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -96,7 +111,8 @@ def report(summary: Summary, output: Path) -> str:
             table(header, rows),
             "compute, weights and sent are of one run on one device",
             f"weights: {human_bytes(summary.weight_bytes_per_device)} a device, "
-            f"{human_bytes(summary.weight_bytes_on_disk)} on disk",
+            f"{human_bytes(summary.weight_bytes_on_disk)} on disk, "
+            f"{human_bytes(summary.weight_bytes_reused)} of it made before",
             f"took {summary.seconds:.1f} s, peak memory {human_bytes(summary.peak_rss)}",
             f"bundle {summary.bundle_id[:16]} in {output}",
         ]

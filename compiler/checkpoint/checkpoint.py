@@ -10,12 +10,12 @@ from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo, ge
 from mochi_aot.compiler.checkpoint.component import Component, find_weights
 from mochi_aot.compiler.checkpoint.consistency import check_sizes
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
-from mochi_aot.compiler.checkpoint.identity import identity
+from mochi_aot.compiler.checkpoint.identity import identity, tensor_identity
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig, read_json
 from mochi_aot.compiler.checkpoint.layouts import DIFFUSERS, GENMO, layout_sources
 from mochi_aot.compiler.checkpoint.naming import Shape, parameter_shapes
 from mochi_aot.compiler.checkpoint.table import Entry, Source, entries
-from mochi_aot.compiler.checkpoint.tensor_file import DTYPE_NAMES, DTYPES
+from mochi_aot.compiler.checkpoint.tensor_file import DTYPE_NAMES, DTYPES, TensorFile
 from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT
 from mochi_aot.compiler.checkpoint.text_encoder import read_text_config
 from mochi_aot.compiler.checkpoint.tokenizer import find_tokenizer, load_tokenizer_json
@@ -73,13 +73,26 @@ class Checkpoint:
         tensor = self._read_rows(entry, start, count).reshape(count, *entry.shape[1:])
         return tensor[:, *rest].clone() if rest else tensor
 
+    def fingerprint(self, name: str) -> str:
+        """A hash of where parameter `name` is in its tensor, and of the tensor's name, kind and a few pieces of it."""
+        entry = self._entries[name]
+        place = f"{entry.start} {entry.stop} {entry.shape}"
+        return f"{place} {tensor_identity(self._file(entry), self._keys[entry.source])}"
+
+    def stamp(self, name: str) -> str:
+        """When the file that holds parameter `name` was last changed, and its size."""
+        return self._file(self._entries[name]).stamp()
+
     def tokenizer_json(self) -> bytes:
         """The tokenizer as `tokenizers` loads it. Raises CheckpointError if it is not the text encoder's."""
         return load_tokenizer_json(self.tokenizer, self.config.text.vocab_size)
 
     def _read_rows(self, entry: Entry, start: int, count: int) -> torch.Tensor:
         key, first = self._keys[entry.source], entry.start + start
-        return self._components[entry.source.component].file(key).read_rows(key, first, first + count)
+        return self._file(entry).read_rows(key, first, first + count)
+
+    def _file(self, entry: Entry) -> TensorFile:
+        return self._components[entry.source.component].file(self._keys[entry.source])
 
 
 @dataclass(frozen=True)

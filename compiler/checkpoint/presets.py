@@ -29,4 +29,7 @@ BENCH = MochiConfig(
     text=TextConfig(vocab_size=512, d_model=512, d_kv=64, num_heads=8, num_layers=4, d_ff=1024),
 )
 
-PRESETS = {"tiny": TINY, "bench": BENCH, "mochi-1": MochiConfig()}
+# Every tensor as large as in Mochi 1, but a few of the layers: 4 GB in bfloat16.
+MIDDLE = MochiConfig(dit=DiTConfig(layers=4), text=TextConfig(num_layers=3))
+
+PRESETS = {"tiny": TINY, "bench": BENCH, "middle": MIDDLE, "mochi-1": MochiConfig()}

@@ -59,12 +59,17 @@ class TensorFile:
         self._read_into(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()), info.offset + start * row)
         return tensor
 
-    def sample(self, count: int, nbytes: int) -> Iterator[bytes]:
-        """`count` pieces of at most `nbytes`, evenly spread from the start of the file to its end."""
-        last = max(self.nbytes - nbytes, 0)
-        for number in range(count):
+    def sample(self, key: str, count: int, nbytes: int) -> Iterator[bytes]:
+        """`count` pieces of at most `nbytes` of tensor `key`, evenly spread from its start to its end."""
+        info = self.tensors[key]
+        last = max(info.nbytes - nbytes, 0)
+        for number in range(count if last else 1):
             offset = last * number // (count - 1)
-            yield self._pread(offset, min(nbytes, self.nbytes - offset))
+            yield self._pread(info.offset + offset, min(nbytes, info.nbytes - offset))
+
+    def stamp(self) -> str:
+        """Size, and when the file was last changed."""
+        return f"{self.nbytes}@{os.fstat(self._file.fileno()).st_mtime_ns}"
 
     def _pread(self, offset: int, nbytes: int) -> bytes:
         buffer = bytearray(nbytes)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Program
-from mochi_aot.compiler.lower.weights import Source
+from mochi_aot.compiler.lower.weights import KnownSource
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
@@ -38,7 +38,7 @@ class Target(Protocol):
     def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
         """Called once, when all programs were added and no weight yet: may run them dry, and adds what that builds."""
 
-    def add_weights(self, writer: BundleWriter, source: Source, mesh: Mesh, progress: WeightProgress) -> int:
+    def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
         """Writes the weights of all programs added, in the order of `roles`; returns the bytes that a device holds of
         them all."""
 

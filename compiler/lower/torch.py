@@ -1,12 +1,15 @@
 """The torch target: instructions are the IR's ops with the same names and attributes."""
 
+import itertools
 from collections.abc import Iterator
+from functools import partial
 
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
+from mochi_aot.compiler.lower.shards import WeightWriter
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
-from mochi_aot.compiler.lower.weights import Source, WeightWriter, weight_name
+from mochi_aot.compiler.lower.weights import KnownSource, weight_name
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
@@ -34,16 +37,14 @@ class TorchTarget:
         """See Target. There is nothing to build ahead of time."""
         return Checked(geometries)
 
-    def add_weights(self, writer: BundleWriter, source: Source, mesh: Mesh, progress: WeightProgress) -> int:
+    def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
         """See Target."""
         params = {name: param for by_name in self._params.values() for name, param in by_name.items()}
-        total, done = sum(param.value.type.local_nbytes for param in params.values()), 0
-        weights = WeightWriter(writer, source, mesh)
-        for param in params.values():
-            weights.add(param)
-            done += param.value.type.local_nbytes
-            progress(done, total)
-        return total
+        sizes = [param.value.type.local_nbytes for param in params.values()]
+        with WeightWriter(writer, source, mesh) as weights:
+            for param, done in zip(params.values(), itertools.accumulate(sizes), strict=True):
+                weights.add(param, partial(progress, done, sum(sizes)))
+        return sum(sizes)
 
 
 def params_in_use_order(program: Program) -> Iterator[Param]:

@@ -1,14 +1,16 @@
-"""Makes parameters' bytes from their recipes, one device's piece at a time, and names them."""
+"""Makes parameters' bytes from their recipes, for one device or several at once, and names them."""
 
 import hashlib
 import itertools
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from math import prod
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from mochi_aot.artifacts import schema
-from mochi_aot.artifacts.writer import BundleWriter
 from mochi_aot.compiler.ir.program import Checkpoint, Concat, Constant, Param, Recipe
 from mochi_aot.compiler.ir.text import constant_key
 from mochi_aot.compiler.ir.types import Shard, TensorType
@@ -21,12 +23,24 @@ DTYPES = {
     "bool": torch.bool,
     "uint8": torch.uint8,
 }
+BLOCK_BYTES = 4 << 20  # of the checkpoint that are read at a time: they stay in the processor's cache until copied
+
+Coordinates = tuple[int, ...]
 
 
 class Source(Protocol):
     """Where checkpoint tensors come from: part of one, by canonical name."""
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> torch.Tensor: ...
+
+
+class KnownSource(Source, Protocol):
+    """A Source that says which tensor a name stands for: a hash of its kind and of samples of its data, and when the
+    file that holds it was changed."""
+
+    def fingerprint(self, name: str) -> str: ...
+
+    def stamp(self, name: str) -> str: ...
 
 
 def weight_name(param: Param) -> str:
@@ -50,32 +64,35 @@ def _origin(recipe: Recipe) -> str:
     return recipe.name
 
 
-class WeightWriter:
-    """Writes parameters into a bundle; asked for the same weight again, it does nothing."""
+def weight_source(name: str, recipe: Recipe, mesh: Mesh, source: KnownSource, *tools: str) -> tuple[str, str]:
+    """What the weight `name` is made of and how, as a hash: equal ones have equal bytes. With it, when the checkpoint's
+    files were last changed. `tools` are the packages that made it, besides this one."""
+    tensors = checkpoint_names(recipe)
+    made_by = [f"{tool} {_version(tool)}" for tool in ("mochi-aot", *tools)]
+    lines = [*made_by, str(mesh), name, *map(source.fingerprint, tensors)]
+    stamps = sorted({source.stamp(tensor) for tensor in tensors})
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest(), " ".join(stamps)
 
-    def __init__(self, writer: BundleWriter, source: Source, mesh: Mesh) -> None:
-        self._writer, self._source, self._mesh = writer, source, mesh
-        self._written: set[str] = set()
 
-    def add(self, param: Param) -> None:
-        """Writes the parameter's distinct shards, one at a time."""
-        name, type = weight_name(param), param.value.type
-        if name not in self._written:
-            self._written.add(name)
-            self._writer.add_weight(schema.Weight(name, type.dtype, list(type.local_shape), self._add_shards(param)))
+_version = cache(version)
 
-    def _add_shards(self, param: Param) -> list[int]:
-        axes = cut_axes(param.recipe, param.value.type)
-        made: dict[tuple[int, ...], int] = {}
-        shards = []
-        for device in itertools.product(*map(range, self._mesh)):
-            coordinates = tuple(c if axis in axes else 0 for axis, c in enumerate(device))
-            if coordinates not in made:
-                piece = local_tensor(param.recipe, param.value.type, coordinates, self._source)
-                data = piece.contiguous().reshape(-1).view(torch.uint8)
-                made[coordinates] = self._writer.add_shard(data.numpy())
-            shards.append(made[coordinates])
-        return shards
+
+def checkpoint_names(recipe: Recipe) -> list[str]:
+    """The checkpoint's tensors that a recipe reads, in order."""
+    if isinstance(recipe, Concat):
+        return [name for part, _ in recipe.parts for name in checkpoint_names(part)]
+    return [recipe.name] if isinstance(recipe, Checkpoint) else []
+
+
+def distinct_coordinates(recipe: Recipe, type: TensorType, mesh: Mesh) -> tuple[list[Coordinates], list[int]]:
+    """The devices that hold different pieces of a parameter, and for each device of the mesh which of them it is as."""
+    axes = cut_axes(recipe, type)
+    found: dict[Coordinates, int] = {}
+    indices = []
+    for device in itertools.product(*map(range, mesh)):
+        coordinates = tuple(c if axis in axes else 0 for axis, c in enumerate(device))
+        indices.append(found.setdefault(coordinates, len(found)))
+    return list(found), indices
 
 
 def cut_axes(recipe: Recipe, type: TensorType) -> set[int]:
@@ -86,20 +103,59 @@ def cut_axes(recipe: Recipe, type: TensorType) -> set[int]:
     return axes
 
 
-def local_tensor(recipe: Recipe, type: TensorType, coordinates: tuple[int, ...], source: Source) -> torch.Tensor:
+def local_tensor(recipe: Recipe, type: TensorType, coordinates: Coordinates, source: Source) -> torch.Tensor:
     """What the device at `coordinates` holds of a parameter: local shape, the type's dtype, zeros in the padding."""
+    out = torch.empty(type.local_shape, dtype=DTYPES[type.dtype])
+    fill(recipe, type, [coordinates], [out], source)
+    return out
+
+
+def fill(
+    recipe: Recipe, type: TensorType, devices: Sequence[Coordinates], outs: Sequence[torch.Tensor], source: Source
+) -> None:
+    """Make what several devices hold of a parameter, each in its tensor of `outs`, reading the checkpoint once."""
     if isinstance(recipe, Concat):
-        return torch.cat([local_tensor(part, t, coordinates, source) for part, t in recipe.parts], dim=recipe.dim)
-    index = local_index(type, coordinates)
+        start = 0
+        for part, part_type in recipe.parts:
+            size = part_type.local_shape[recipe.dim]
+            fill(part, part_type, devices, [out.narrow(recipe.dim, start, size) for out in outs], source)
+            start += size
+        return
+    indices = [local_index(type, coordinates) for coordinates in devices]
+    for index, out in zip(indices, outs, strict=True):
+        if any(s.stop - s.start != n for s, n in zip(index, type.local_shape, strict=True)):
+            out.zero_()
     if isinstance(recipe, Constant):
-        tensor = torch.from_numpy(np.array(recipe.array[index], order="C"))
-    else:
-        assert isinstance(recipe, Checkpoint)
-        tensor = source.read(recipe.name, index)
-    return _padded(tensor.to(DTYPES[type.dtype]), type.local_shape)
+        for index, out in zip(indices, outs, strict=True):
+            tensor = torch.from_numpy(np.array(recipe.array[index], order="C"))
+            out[tuple(slice(n) for n in tensor.shape)].copy_(tensor)
+        return
+    assert isinstance(recipe, Checkpoint)
+    if not type.shape:
+        for out in outs:
+            out.copy_(source.read(recipe.name))
+        return
+    _fill_rows(recipe.name, type, indices, outs, source)
 
 
-def local_index(type: TensorType, coordinates: tuple[int, ...]) -> tuple[slice, ...]:
+def _fill_rows(
+    name: str, type: TensorType, indices: list[tuple[slice, ...]], outs: Sequence[torch.Tensor], source: Source
+) -> None:
+    """Each run of rows that some device holds is read once, a block at a time, and dealt out."""
+    by_rows: dict[tuple[int, int], list[tuple[tuple[slice, ...], torch.Tensor]]] = {}
+    for index, out in zip(indices, outs, strict=True):
+        by_rows.setdefault((index[0].start, index[0].stop), []).append((index[1:], out))
+    count = max(BLOCK_BYTES // (4 * max(prod(type.shape[1:]), 1)), 1)
+    for (first, last), takers in by_rows.items():
+        for start in range(first, last, count):
+            stop = min(start + count, last)
+            block = source.read(name, (slice(start, stop),))
+            for rest, out in takers:
+                kept = tuple(slice(s.stop - s.start) for s in rest)
+                out[(slice(start - first, stop - first), *kept)].copy_(block[(slice(None), *rest)])
+
+
+def local_index(type: TensorType, coordinates: Coordinates) -> tuple[slice, ...]:
     """The part of the global tensor that a device holds, clipped to the logical size."""
     parts = [slice(0, size) for size in type.shape]
     for coordinate, placement in zip(coordinates, type.placements, strict=True):
@@ -108,11 +164,3 @@ def local_index(type: TensorType, coordinates: tuple[int, ...]) -> tuple[slice, 
             start = min(outer.start + coordinate * placement.chunk, outer.stop)
             parts[placement.dim] = slice(start, min(start + placement.chunk, outer.stop))
     return tuple(parts)
-
-
-def _padded(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    if tuple(tensor.shape) == shape:
-        return tensor
-    padded = torch.zeros(shape, dtype=tensor.dtype)
-    padded[tuple(slice(n) for n in tensor.shape)] = tensor
-    return padded

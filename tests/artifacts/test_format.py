@@ -35,15 +35,16 @@ PROGRAM = (
     b"\xa5stats\x84\xa5flops\x02\xacweight_bytes\x04\xb0collective_bytes\x00\xabcollectives\x80"
 )
 ONE_AND_TWO = b"\x80\x3f\x00\x40"  # bfloat16 1.0 (0x3F80) and 2.0 (0x4000), low byte first
-PROGRAM_HASH, WEIGHT_HASH = sha256(PROGRAM).hexdigest(), sha256(ONE_AND_TWO).hexdigest()
+PROGRAM_HASH, SHARD_HASH = sha256(PROGRAM).hexdigest(), sha256(ONE_AND_TWO).hexdigest()
+WEIGHT_HASH = sha256(f"0 4 {SHARD_HASH}\n".encode()).hexdigest()  # of the list of shards
 MANIFEST = (
     b"\x93\xb0mochi-aot bundle\x02"
     b"\xde\x00\x10\xaeformat_version\x02\xa6target\xa5torch\xa4mesh\x92\x01\x01\xadmesh_settings\xc0\xa5dtype\xa8bfloat16"
     b"\xadstep_capacity\x40\xabtext_length\xcd\x01\x00\xa5model\x80\xaacheckpoint\x80\xa8versions\x80"
     b"\xaageometries\x91\x85\xa6height\x10\xa5width\x20\xa6frames\x07\xa8programs\x81\xa6decode\x00"
     b"\xaadram_peaks\x80"
-    b"\xa7weights\x91\x85\xa4name\xa1w\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02\xa6shards\x91\x00\xa4file\xc0"
-    b"\xa6shards\x91\x84\xa4file\x01\xa6offset\x00\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xa5files\x92"
+    b"\xa7weights\x91\x86\xa4name\xa1w\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02\xa6shards\x91\x00\xa4file\xc0\xa6source\xa0"
+    b"\xa6shards\x91\x84\xa4file\x01\xa6offset\x00\xa6nbytes\x04\xa6sha256" + text(SHARD_HASH) + b"\xa5files\x92"
     b"\x83\xa4path" + text(f"programs/{PROGRAM_HASH}.msgpack") + b"\xa6nbytes"
     b"\xcd" + len(PROGRAM).to_bytes(2, "big") + b"\xa6sha256" + text(PROGRAM_HASH) + b"\x83"
     b"\xa4path" + text(f"weights/{WEIGHT_HASH}.bin") + b"\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xa7"
@@ -75,7 +76,12 @@ def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
     assert list(manifest) == [field.name for field in fields(schema.Manifest)]
     for file in manifest["files"]:
         content = (bundle_path / file["path"]).read_bytes()
-        assert (file["nbytes"], file["sha256"]) == (len(content), sha256(content).hexdigest())
+        if file["path"].startswith("weights/"):
+            listed = [(s["offset"], s["nbytes"], s["sha256"]) for s in manifest["shards"]]
+            content_hash = sha256("".join(f"{o} {n} {h}\n" for o, n, h in listed).encode()).hexdigest()
+        else:
+            content_hash = sha256(content).hexdigest()
+        assert (file["nbytes"], file["sha256"]) == (len(content), content_hash)
         assert file["sha256"] in file["path"] or file["path"] == "tokenizer/tokenizer.json"
     assert manifest["geometries"] == [
         {"height": 16, "width": 32, "frames": 7, "programs": {"denoise": 0}, "dram_peaks": {}}
@@ -86,6 +92,7 @@ def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
         "local_shape": [4, 3],
         "shards": [0, 1],
         "file": None,
+        "source": "",
     }
 
 

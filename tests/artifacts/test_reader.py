@@ -139,10 +139,14 @@ def test_verify_names_the_weights_of_a_changed_shard(bundle_path: Path, position
 
 
 def test_verify_finds_a_change_between_shards_and_in_small_files(bundle_path: Path) -> None:
-    for folder, position in (("weights", 4095), ("programs", 40), ("tokenizer", 3)):
+    for folder, position, expected in (
+        ("weights", 4095, "zeros from byte 48 to 4096"),
+        ("programs", 40, "SHA-256"),
+        ("tokenizer", 3, "SHA-256"),
+    ):
         path = only(bundle_path / folder)
         flip(path, position)
-        with pytest.raises(BundleError, match=rf"{path.name}: expected SHA-256"):
+        with pytest.raises(BundleError, match=rf"{path.name}: expected {expected}"):
             Bundle.open(bundle_path).verify()
         flip(path, position)
     Bundle.open(bundle_path).verify()

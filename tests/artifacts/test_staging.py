@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts import Bundle, BundleError
 from mochi_aot.artifacts.layout import MANIFEST_PATH
 from mochi_aot.artifacts.staging import StagedFolder
 from tests.artifacts.samples import write_bundle
@@ -102,12 +102,54 @@ def test_a_path_taken_while_writing_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*")) == [tmp_path / "b"]
 
 
-def test_the_remains_of_a_killed_run_are_named(tmp_path: Path) -> None:
-    remains = tmp_path / f".b.partial-{os.getpid()}"
+def remains_of(path: Path, pid: int = 1) -> Path:
+    """What a process that was killed has left: nothing holds its journal's lock."""
+    remains = path.parent / f".{path.name}.partial-{pid}"
     remains.mkdir()
-    with pytest.raises(BundleError, match=rf"{remains.name} is in the way, left by a run that was killed; remove it"):
-        StagedFolder(tmp_path / "b", False).create()
-    assert remains.is_dir()
+    (remains / "journal").touch()
+    return remains
+
+
+@pytest.mark.parametrize("pid", [1, os.getpid()])
+def test_the_remains_of_a_killed_run_are_removed(tmp_path: Path, pid: int) -> None:
+    """Whoever has its process id now."""
+    remains_of(tmp_path / "b", pid)
+    staged(tmp_path / "b").discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_to_resume_they_stay_until_the_end(tmp_path: Path) -> None:
+    remains = remains_of(tmp_path / "b")
+    folder = StagedFolder(tmp_path / "b", False, keep=True)
+    folder.create()
+    assert folder.remains == [remains]
+    assert not folder.discard()  # it has finished nothing
+    assert list(tmp_path.iterdir()) == [remains]
+    folder = StagedFolder(tmp_path / "b", False, keep=True)
+    folder.create()
+    folder.publish()
+    assert not folder.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
+    folder = staged(tmp_path / "b")
+    for keep in (False, True):
+        other = StagedFolder(tmp_path / "b", False, keep)
+        other.create()
+        assert other.remains == [] and other.folder != folder.folder
+        other.discard()
+    assert (folder.folder / "content").read_text() == "new"
+
+
+def test_a_bundle_that_a_killed_run_moved_away_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    old = write_bundle(path)
+    path.rename(tmp_path / ".b.replaced-1")
+    with pytest.raises(BundleError, match="b exists; choose another path"):
+        StagedFolder(path, False).create()
+    assert Bundle.open(path).id == old
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_folder_around_it_must_be_there(tmp_path: Path) -> None:

@@ -195,11 +195,11 @@ LIMITED = """
 import resource, signal, sys
 from mochi_aot.artifacts import BundleError, BundleWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
 try:
     with BundleWriter(sys.argv[1]) as writer:
         for value in range(20):
-            writer.add_shard(bytes([value]) * 10_000)
+            writer.add_shard(bytes([value]) * 1_000_000)
 except BundleError as error:
     print(error)
 """

@@ -9,9 +9,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from mochi_aot.artifacts import MochiError
 from mochi_aot.artifacts.validate_program import check_program
 from mochi_aot.runtime.torch import TorchBackend
-from mochi_aot.tools import bench, machine, step_benchmark, timing
+from mochi_aot.tools import bench, compile_benchmark, machine, step_benchmark, timing
 from mochi_aot.tools.bench import main
 from mochi_aot.tools.overhead import SPEC, additions, instruction_overhead
 from mochi_aot.tools.step_benchmark import ResultsDifferError, check_equal
@@ -73,7 +74,33 @@ def test_the_report() -> None:
 
 def test_sizes_are_those_that_can_be_measured() -> None:
     assert list(bench.SIZES) == list(step_benchmark.SIZES)
+    assert list(bench.COMPILE_SIZES) == list(compile_benchmark.SIZES)
     assert set(bench.DTYPES) == set(step_benchmark.TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both arms ran as often, every phase took time, and nothing is left of what they wrote."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    options = ["--size", "tiny", "--mesh", "1x2", "--repetitions", "2", "--json", str(tmp_path / "o.json")]
+    result = CliRunner().invoke(main, ["compile", *options])
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "scratch").iterdir()) == []
+    numbers = json.loads((tmp_path / "o.json").read_text())
+    assert numbers["benchmark"] == "compile" and (numbers["size"], numbers["mesh"]) == ("tiny", "1x2")
+    assert 1e6 < numbers["checkpoint_bytes"] < 1e8 and 1e6 < numbers["bundle_bytes"] < 1e8
+    assert 1e8 < numbers["peak_anonymous_bytes"] < 4e9
+    for phases, seconds in zip(numbers["phases"], numbers["compile"]["all"], strict=True):
+        assert list(phases) == ["start", "tracing", "partitioning", "writing"]
+        assert min(phases.values()) > 0 and sum(phases.values()) == pytest.approx(seconds)
+    assert np.allclose(np.divide(numbers["compile"]["all"], numbers["copy"]["all"]), numbers["ratio"]["all"])
+    assert "compile / cp" in result.output and "no conversion" in result.output
+
+
+def test_a_compile_that_fails_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MochiError, match=r"^mochi-compile ended with 1: error: .*none"):
+        compile_benchmark.compile_once(tmp_path / "none", ["--mesh", "1x2"], tmp_path / "out")
 
 
 def test_without_diffusers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

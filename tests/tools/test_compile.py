@@ -78,7 +78,7 @@ def test_the_report(compiled: tuple[Bundle, Result]) -> None:
     for row, geometry in zip(cells[3::6], bundle.manifest.geometries, strict=True):
         denoise = bundle.program("denoise", geometry)
         assert row[2] == denoise.plan and int(row[4]) == sum(denoise.stats.collectives.values()) > 0
-    assert lines[14].startswith("weights: ") and lines[14].endswith(" on disk")
+    assert lines[14].startswith("weights: ") and lines[14].endswith(" on disk, 0 B of it made before")
     assert lines[15].startswith("took ") and ", peak memory " in lines[15]
     assert lines[16] == f"bundle {bundle.id[:16]} in {bundle.path}"
     assert result.stderr.splitlines() == [

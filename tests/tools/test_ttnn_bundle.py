@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,68 @@ def bundle(tmp_path_factory) -> Path:
     done = run("compile", "--checkpoint", str(folder / "checkpoint"), *options, "-o", str(folder / "bundle"))
     assert done.returncode == 0, done.stderr
     return folder / "bundle"
+
+
+def compile_words(folder: Path, output: Path, geometry: str, *options: str) -> list[str]:
+    words = ["--checkpoint", str(folder / "checkpoint"), "--mesh", "2x4", "--target", "ttnn", "--geometry", geometry]
+    return [*words, "--weights-dtype", "bfloat8_b", "-o", str(output), *options]
+
+
+@pytest.mark.slow
+def test_another_geometry_shares_the_files(bundle: Path, tmp_path: Path) -> None:
+    """Of all weights that are made in the same way for it, and then it is the same bundle as without."""
+    other, fresh = tmp_path / "other", tmp_path / "fresh"
+    for output, options in ((fresh, []), (other, ["--reuse", str(bundle)])):
+        done = run("compile", *compile_words(bundle.parent, output, "64x64x13", *options))
+        assert done.returncode == 0, done.stderr
+    assert Bundle.open(other).id == Bundle.open(fresh).id
+    old, new = (tensor_files(folder) for folder in (bundle, other))
+    assert all(new[source].samefile(old[source]) for source in old.keys() & new.keys())
+    assert len(new) / 2 < len(old.keys() & new.keys()) < len(new)
+    Bundle.open(other).verify()
+
+
+def tensor_files(path: Path) -> dict[str, Path]:
+    """The file of each weight, by what the weight was made of."""
+    opened = Bundle.open(path)
+    return {weight.source: opened.tensor_file(weight.name) or path for weight in opened.manifest.weights}
+
+
+KILLED = """
+import os, signal, sys
+from mochi_aot.tools.compile import main
+from mochi_aot.tools.compiling import Terminal
+Terminal.weights = lambda self, done, total: os.kill(os.getpid(), signal.SIGKILL) if 2 * done > total else None
+main(sys.argv[1:])
+"""
+FULL = """
+import resource, signal, sys
+from mochi_aot.tools.compile import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_is_the_same_bundle(bundle: Path, tmp_path: Path) -> None:
+    words = compile_words(bundle.parent, tmp_path / "out", GEOMETRY)
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    done = run("compile", *words, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert ", 0 B of it made before" not in done.stdout
+    assert Bundle.open(tmp_path / "out").id == Bundle.open(bundle).id
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line(bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, *compile_words(bundle.parent, tmp_path / "out", GEOMETRY)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1 and done.stderr.rstrip().endswith(": File too large")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

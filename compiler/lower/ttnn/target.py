@@ -1,23 +1,42 @@
 """Writes a bundle's programs and tensor files for ttnn, which needs a mesh, perhaps a mocked one, to lay out tiles."""
 
 import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.artifacts import BundleError, BundleWriter, schema
+from mochi_aot.artifacts.errors import os_errors
+from mochi_aot.artifacts.integrity import hash_file
 from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.lower.conveyor import Conveyor
+from mochi_aot.compiler.lower.shards import GROUP_BYTES, nothing, single_thread
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
 from mochi_aot.compiler.lower.ttnn.dry_run import DryRun, local_weight
 from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight, run
 from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
 from mochi_aot.compiler.lower.ttnn.prepare import prepared
-from mochi_aot.compiler.lower.weights import Source, cut_axes, local_tensor
+from mochi_aot.compiler.lower.weights import (
+    DTYPES,
+    KnownSource,
+    Source,
+    distinct_coordinates,
+    fill,
+    local_tensor,
+    weight_source,
+)
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+
+WINDOW_BYTES = 1 << 30  # of pieces that were made and not yet written
 
 
 class TtnnTarget:
@@ -59,43 +78,100 @@ class TtnnTarget:
         geometries, kernels = self._dry_run(writer, geometries, self._programs, weights, settings)
         return Checked(geometries, settings, kernels)
 
-    def add_weights(self, writer: BundleWriter, source: Source, mesh: Mesh, progress: WeightProgress) -> int:
+    def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
         """See Target. Bytes are counted before tiles pad them, in the checkpoint's order of magnitude."""
         weights = self._all_weights()
-        total, done = sum(weight.param.value.type.local_nbytes for weight in weights.values()), 0
-        for weight in weights.values():
-            self._add(writer, weight, source, mesh)
-            done += weight.param.value.type.local_nbytes
-            progress(done, total)
-        return total
+        sizes = [weight.param.value.type.local_nbytes for weight in weights.values()]
+        with Conveyor(WINDOW_BYTES, start=single_thread) as conveyor:
+            for weight, done in zip(weights.values(), itertools.accumulate(sizes), strict=True):
+                _put(conveyor, writer, weight, source, mesh, partial(progress, done, sum(sizes)))
+        return sum(sizes)
 
     def _all_weights(self) -> dict[str, Weight]:
         """In the order of first use."""
         return {name: weight for by_name in self._weights.values() for name, weight in by_name.items()}
 
-    def _add(self, writer: BundleWriter, weight: Weight, source: Source, mesh: Mesh) -> None:
-        import ttnn
 
-        pieces = prepared_pieces(weight, source, mesh)
-        made: dict[int, Any] = {}
-        for piece in pieces:
-            if id(piece) not in made:
-                dtype, layout = getattr(ttnn, weight.dtype), getattr(ttnn, f"{weight.layout.upper()}_LAYOUT")
-                made[id(piece)] = ttnn.from_torch(piece, dtype=dtype, layout=layout)
-        tensor = ttnn.from_host_shards([made[id(piece)] for piece in pieces], ttnn.MeshShape(*mesh))
-        file = writer.add_tensor_file(lambda path: ttnn.dump_tensor(path, tensor))
-        writer.add_weight(schema.Weight(weight.name, weight.dtype, list(pieces[0].shape), [], file))
+def _put(
+    conveyor: Conveyor,
+    writer: BundleWriter,
+    weight: Weight,
+    source: KnownSource,
+    mesh: Mesh,
+    done: Callable[[], None],
+) -> None:
+    key, stamp = weight_source(weight.name, weight.param.recipe, mesh, source, "ttnn")
+    earlier = writer.earlier.find(key, stamp)
+
+    def take_earlier(_: None) -> None:
+        assert earlier is not None
+        writer.add_earlier(earlier, stamp=stamp)
+        done()
+
+    def take(made: TensorFile) -> None:
+        file = writer.add_tensor(made.place, made.sha256)
+        writer.add_weight(schema.Weight(weight.name, weight.dtype, made.shape, [], file, key), stamp)
+        done()
+
+    if earlier is None:
+        make = partial(tensor_file, weight, source, mesh, writer.tensor_place())
+        conveyor.put(held_bytes(weight, mesh), make, take)
+    else:
+        conveyor.put(0, nothing, take_earlier)
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A tensor file that was written; `shape` is that of one chip's piece."""
+
+    place: Path
+    shape: list[int]
+    sha256: str
+
+
+def tensor_file(weight: Weight, source: Source, mesh: Mesh, place: Path) -> TensorFile:
+    """Write what all chips hold of a weight to `place`. BundleError if that fails, as it does when the disk is full."""
+    import ttnn
+
+    type = weight.param.value.type
+    distinct, devices = distinct_coordinates(weight.param.recipe, type, mesh)
+    dtype, layout = getattr(ttnn, weight.dtype), getattr(ttnn, f"{weight.layout.upper()}_LAYOUT")
+    made: list[Any] = []
+    shape: list[int] = []
+    count = max(GROUP_BYTES // max(type.local_nbytes, 1), 1)
+    for start in range(0, len(distinct), count):
+        group = distinct[start : start + count]
+        locals = [torch.empty(type.local_shape, dtype=DTYPES[type.dtype]) for _ in group]
+        fill(weight.param.recipe, type, group, locals, source)
+        for index in range(len(group)):
+            piece = prepared(weight.preparation, locals[index])
+            locals[index] = torch.empty(0)
+            made.append(ttnn.from_torch(piece, dtype=dtype, layout=layout))
+            shape = list(piece.shape)
+    tensor = ttnn.from_host_shards([made[index] for index in devices], ttnn.MeshShape(*mesh))
+    try:
+        ttnn.dump_tensor(place, tensor)
+    except RuntimeError as error:
+        raise BundleError(f"cannot write {place}: {_reason(str(error))}") from error
+    with os_errors(f"read {place}"):
+        return TensorFile(place, shape, hash_file(place))
+
+
+def _reason(message: str) -> str:
+    """What a failed assertion of ttnn says: the system's own words if it has them, or else its `info:`."""
+    system = re.search(r'errno=\d+ "([^"]+)"', message)
+    return system[1] if system else message.partition("info:\n")[2].partition("\n")[0] or message.partition("\n")[0]
+
+
+def held_bytes(weight: Weight, mesh: Mesh) -> int:
+    """Memory for the pieces of a weight while its file is written: the distinct ones, and one as it is prepared."""
+    distinct, _ = distinct_coordinates(weight.param.recipe, weight.param.value.type, mesh)
+    return weight.param.value.type.local_nbytes * (len(distinct) + 2)
 
 
 def prepared_pieces(weight: Weight, source: Source, mesh: Mesh) -> list[torch.Tensor]:
     """What each chip holds of a weight, in the form its op wants; chips that hold the same share a tensor."""
-    axes = cut_axes(weight.param.recipe, weight.param.value.type)
-    made: dict[tuple[int, ...], torch.Tensor] = {}
-    pieces = []
-    for device in itertools.product(*map(range, mesh)):
-        coordinates = tuple(c if axis in axes else 0 for axis, c in enumerate(device))
-        if coordinates not in made:
-            local = local_tensor(weight.param.recipe, weight.param.value.type, coordinates, source)
-            made[coordinates] = prepared(weight.preparation, local)
-        pieces.append(made[coordinates])
-    return pieces
+    recipe, type = weight.param.recipe, weight.param.value.type
+    distinct, devices = distinct_coordinates(recipe, type, mesh)
+    made = [prepared(weight.preparation, local_tensor(recipe, type, place, source)) for place in distinct]
+    return [made[index] for index in devices]

@@ -1,0 +1,90 @@
+"""Weights that an earlier compile has made: of a bundle, or of a compile that did not come to its end."""
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mochi_aot.artifacts.reader import Bundle
+
+BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A shard, or a whole tensor file, and where it lies."""
+
+    place: Path
+    offset: int
+    nbytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """A weight that was made: its distinct pieces, and for each device which one it holds (none: a tensor file).
+
+    `source` says what it was made of and how. `stamp` says when the checkpoint's files were last changed; then the
+    pieces may not have reached the disk, and count only if their hashes hold.
+    """
+
+    source: str
+    name: str
+    dtype: str
+    local_shape: list[int]
+    pieces: list[Piece]
+    devices: list[int]
+    stamp: str | None = None
+
+
+class Earlier:
+    """Finds weights by what they were made of."""
+
+    def __init__(self, made: Iterable[Made] = ()) -> None:
+        self._made: dict[str, list[Made]] = {}
+        for weight in made:
+            self._made.setdefault(weight.source, []).append(weight)
+
+    def find(self, source: str, stamp: str) -> Made | None:
+        """A weight with this source whose bytes are there; those of a broken-off compile are hashed again."""
+        for made in self._made.get(source, ()):
+            if made.stamp is None or (made.stamp == stamp and all(map(_is_whole, made.pieces))):
+                return made
+        return None
+
+
+def made_in_bundle(bundle: Bundle) -> Iterator[Made]:
+    """The weights of a bundle that say what they were made of."""
+    files, shards = bundle.manifest.files, bundle.manifest.shards
+    for weight in bundle.manifest.weights:
+        if not weight.source:
+            continue
+        if weight.file is not None:
+            file = files[weight.file]
+            pieces = [Piece(bundle.path.absolute() / file.path, 0, file.nbytes, file.sha256)]
+            devices = []
+        else:
+            distinct = list(dict.fromkeys(weight.shards))
+            places = [(shards[index], files[shards[index].file]) for index in distinct]
+            pieces = [Piece(bundle.path.absolute() / f.path, s.offset, s.nbytes, s.sha256) for s, f in places]
+            devices = [distinct.index(shard) for shard in weight.shards]
+        yield Made(weight.source, weight.name, weight.dtype, weight.local_shape, pieces, devices)
+
+
+def _is_whole(piece: Piece) -> bool:
+    digest, done = hashlib.sha256(), 0
+    buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES))
+    try:
+        with piece.place.open("rb", buffering=0) as file:
+            while done < piece.nbytes:
+                block = buffer[: min(BLOCK_BYTES, piece.nbytes - done)]
+                count = os.preadv(file.fileno(), [block], piece.offset + done)
+                if count == 0:
+                    return False
+                digest.update(block[:count])
+                done += count
+    except OSError:
+        return False
+    return digest.hexdigest() == piece.sha256

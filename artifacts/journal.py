@@ -1,0 +1,75 @@
+"""What a compile has finished so far, one line a weight, in the folder that it writes; locked while it lives."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mochi_aot.artifacts.earlier import Made, Piece
+from mochi_aot.artifacts.errors import BundleError
+
+NAME = "journal"
+
+
+class Journal:
+    """Appends lines. The lock goes when the process does, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = (folder / NAME).open("ab", buffering=0)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.empty = True
+
+    def add(self, made: Made) -> None:
+        """Note a weight whose pieces lie in the folder."""
+        pieces = [
+            [str(piece.place.relative_to(self._folder)), piece.offset, piece.nbytes, piece.sha256]
+            for piece in made.pieces
+        ]
+        fields = [made.source, made.stamp, made.name, made.dtype, made.local_shape, pieces, made.devices]
+        self._file.write(json.dumps(fields).encode() + b"\n")
+        self.empty = False
+
+    def remove(self) -> None:
+        """The folder becomes a bundle, which holds no journal."""
+        (self._folder / NAME).unlink()
+        self.empty = True
+        self.close()
+
+    def close(self) -> None:
+        """Leave the journal to another process; safe to call twice."""
+        self._file.close()
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a process is writing in this folder now."""
+    try:
+        with (folder / NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def read_journal(folder: Path) -> Iterator[Made]:
+    """The weights that a process has finished in `folder` before it died. Lines that were cut short are left out."""
+    try:
+        lines = (folder / NAME).read_text().splitlines()
+    except (OSError, ValueError):
+        return
+    for line in lines:
+        try:
+            source, stamp, name, dtype, local_shape, pieces, devices = json.loads(line)
+            places = [Piece(_inside(folder, path), int(offset), int(size), hash) for path, offset, size, hash in pieces]
+        except (ValueError, TypeError, BundleError):
+            continue
+        yield Made(source, name, dtype, local_shape, places, devices, stamp)
+
+
+def _inside(folder: Path, path: str) -> Path:
+    if os.path.isabs(path) or ".." in Path(path).parts:
+        raise BundleError(f"{path} leads out of {folder}")
+    return folder / path
