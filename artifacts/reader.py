@@ -64,9 +64,13 @@ class Bundle:
     def shard_bytes(self, index: int) -> memoryview:
         """The bytes of a shard, read-only, mapped from the file: a page is read when it is touched."""
         shard = self.manifest.shards[index]
-        if shard.file not in self._maps:
-            self._maps[shard.file] = self._map(self.manifest.files[shard.file])
-        return self._maps[shard.file][shard.offset : shard.offset + shard.nbytes]
+        return self.file_bytes(shard.file)[shard.offset : shard.offset + shard.nbytes]
+
+    def file_bytes(self, index: int) -> memoryview:
+        """The bytes of a file of weights, mapped in the same way, and once."""
+        if index not in self._maps:
+            self._maps[index] = self._map(self.manifest.files[index])
+        return self._maps[index]
 
     def tensor_file(self, name: str) -> Path | None:
         """The tensor file of a weight, its size checked again; None if the weight has shards."""

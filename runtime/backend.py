@@ -1,6 +1,6 @@
 """What a backend must do. It knows devices and numbers; which programs run, and when, is the session's business."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,13 @@ from mochi_aot.artifacts.schema import Program, TensorSpec
 
 # A tensor on all devices of a mesh: opaque to the caller, and never changed once it is made.
 Value = Any
+
+# Called with the name of a weight before its bytes are touched; returns when they are there.
+Wait = Callable[[str], None]
+
+
+def no_wait(name: str) -> None:
+    """Weights are read when they are touched."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,8 @@ class Executable(Protocol):
 class Backend(Protocol):
     """A mesh of devices that hold weights and values. All errors are BackendError, but for those of the bundle."""
 
-    def load_weights(self, bundle: Bundle, names: Iterable[str]) -> None:
-        """Put these weights of the bundle on the devices."""
+    def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
+        """Put these weights of the bundle on the devices, each after `wait(name)`; it may be as late as at its use."""
 
     def free_weights(self, names: Iterable[str]) -> None:
         """Forget these weights; names that are not loaded are ignored."""

@@ -1,7 +1,7 @@
 """One checked job from start to end: phases in order, files written, time taken."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from mochi_aot.runtime.checks import CheckedJob
+from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
@@ -35,13 +36,25 @@ class Watcher(Protocol):
         """A moment at which the job can stop."""
 
 
+def roles(checked: CheckedJob, remembers: Callable[[str], bool] = lambda prompt: False) -> list[str]:
+    """The programs that a job runs, in this order; `remembers` says which prompts need no text encoder."""
+    job, file = checked.job, checked.prompt_file
+    prompts = [] if file is not None else [job.prompt or ""]
+    if file is None or file.negative is None:
+        prompts.append(job.negative_prompt or "")
+    encoder = [] if all(map(remembers, prompts)) else ["encode_text"]
+    decoder = [] if job.output is None else ["decode"]
+    return [*encoder, "prepare_prompt", "prepare_steps", "denoise", *decoder]
+
+
 def generate(pipeline: Pipeline, checked: CheckedJob, watcher: Watcher) -> dict[str, float]:
     """Runs the job, writes its files except the record, and returns the seconds of each phase.
 
     Files appear whole or not at all; what was written before a stop stays.
     """
-    clock = _Clock(watcher)
+    clock = _Clock(watcher, pipeline.ledger)
     job = checked.job
+    pipeline.read_ahead(roles(checked, pipeline.remembers), checked.geometry)
     with clock.phase("encode the prompt"):
         positive, negative = _embeddings(pipeline, checked)
         if job.save_prompt_embeds is not None:
@@ -63,16 +76,17 @@ def generate(pipeline: Pipeline, checked: CheckedJob, watcher: Watcher) -> dict[
 
 
 class _Clock:
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, ledger: Ledger) -> None:
         self.seconds: dict[str, float] = {}
-        self._watcher = watcher
+        self._watcher, self._ledger = watcher, ledger
 
     @contextmanager
     def phase(self, name: str, steps: int = 0) -> Iterator[None]:
         self._watcher.check()
         self._watcher.phase(name, steps)
         start = time.perf_counter()
-        yield
+        with self._ledger.span(name):
+            yield
         self.seconds[name] = time.perf_counter() - start
 
 

@@ -1,6 +1,6 @@
 """A prompt to frames: runs a bundle's programs one after the other on a backend."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,12 @@ from mochi_aot.artifacts.schema import Geometry, Program
 from mochi_aot.runtime.backend import Backend, Executable, Value
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
+from mochi_aot.runtime.ledger import STEP, Ledger
 from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.targets import COUNTING_TARGETS, open_backend
 from mochi_aot.runtime.tensor_files import Embedding, require_first
 from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
+from mochi_aot.runtime.weight_reader import WeightReader
 
 _KEPT_EMBEDDINGS = 32  # prompts; 4 MiB each at full size
 
@@ -49,16 +51,27 @@ def step_chunks(sigmas: np.ndarray, guidance_scale: float, capacity: int) -> lis
     return chunks
 
 
+def read_ahead(reader: WeightReader, bundle: Bundle, roles: Iterable[str], geometry: Geometry) -> None:
+    """Plans the weights of these programs in this order."""
+    for role in roles:
+        reader.plan(weight.name for weight in bundle.program(role, geometry).weights)
+
+
 class Pipeline:
     """The phases of generation. Arrays come in and go out as numpy; between programs values stay on the devices.
 
     Only the weights of the running phase are loaded: a phase frees those of others first, so the peak of memory is
-    that of the largest phase, not their sum.
+    that of the largest phase, not their sum. Weights of later phases are read ahead, as far as `read_ahead` names them.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(
+        self, bundle: Bundle, backend: Backend, reader: WeightReader | None = None, ledger: Ledger | None = None
+    ) -> None:
+        """`reader` may be reading already; `ledger` is told what takes how long."""
         self.bundle = bundle
+        self.ledger = ledger or Ledger()
         self._backend = backend
+        self._reader = reader or WeightReader(bundle, self.ledger)
         self._wired: set[str] = set()
         self._executables: dict[int, Executable] = {}
         self._loaded: set[str] = set()
@@ -77,9 +90,17 @@ class Pipeline:
         """Returns the geometry HxWxF of the bundle, its first for None. Raises OptionError listing all."""
         return find_geometry(self.bundle, name)
 
+    def read_ahead(self, roles: Iterable[str], geometry: Geometry) -> None:
+        """Has the weights of these programs read in this order, before and while others run."""
+        read_ahead(self._reader, self.bundle, roles, geometry)
+
     def latent_shape(self, geometry: Geometry) -> tuple[int, ...]:
         """Returns [1, 12, T, H/8, W/8]."""
         return input_shape(self._program("denoise", geometry), "latents")
+
+    def remembers(self, prompt: str) -> bool:
+        """Whether the prompt was encoded lately."""
+        return prompt in self._embeddings
 
     def encode_prompt(self, prompt: str) -> Embedding:
         """Runs the text encoder, or remembers what it made of the same prompt lately."""
@@ -128,7 +149,8 @@ class Pipeline:
         for step in range(conditioning.steps):
             chunk, row = divmod(step, conditioning.capacity)
             known = {**conditioning.prompt, **conditioning.tables[chunk], **values}
-            values = self._run("denoise", geometry, {"step": np.array([row], np.int32)}, known)
+            with self.ledger.span(STEP):
+                values = self._run("denoise", geometry, {"step": np.array([row], np.int32)}, known)
             if after_step is not None:
                 after_step(step + 1, conditioning.steps)
         return self._fetch("denoise", geometry, values, "latents")
@@ -166,6 +188,7 @@ class Pipeline:
         known = {**(values or {}), **self._upload(role, geometry, arrays)}
         executable = self._enter(role, geometry)
         program = self._program(role, geometry)
+        self.ledger.mark("first program")
         return executable.run({item.name: known[item.name] for item in program.inputs})
 
     def _enter(self, role: str, geometry: Geometry) -> Executable:
@@ -176,14 +199,20 @@ class Pipeline:
         missing = [name for name in wanted if name not in self._loaded]
         if surplus:
             self._backend.free_weights(sorted(surplus))
+            self._reader.release(surplus)
             self._loaded -= surplus
         if missing:
-            self._backend.load_weights(self.bundle, missing)
+            self._reader.plan(missing, at_once=True)
+            self._backend.load_weights(self.bundle, missing, self._wait)
             self._loaded.update(missing)
         file = geometry.programs[role]
         if file not in self._executables:
             self._executables[file] = self._backend.load_program(program)
         return self._executables[file]
+
+    def _wait(self, name: str) -> None:
+        self._reader.wait(name)
+        self.ledger.mark("first weight")
 
     def _upload(self, role: str, geometry: Geometry, arrays: Mapping[str, np.ndarray]) -> dict[str, Value]:
         values = {}

@@ -17,11 +17,13 @@ from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, ENCODER_PLANS, TEXT_PLANS, TRANSFORMER_PLANS
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.runtime.ledger import READ, Ledger
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.runtime.targets import open_backend
 from mochi_aot.runtime.tensor_files import Embedding
+from mochi_aot.runtime.weight_reader import WeightReader
 from tests.reference_run import Reference, pcc, relative_error
 
 MESHES = ((1, 1), (1, 2), (2, 2), (2, 4), (1, 8), (4, 8))
@@ -92,6 +94,22 @@ def opened(path: Path, checkpoint: Checkpoint, mesh: tuple[int, int], plans: tup
     compile_bundle(checkpoint, Job(mesh, (GEOMETRY,), plans, dtype), path)
     bundle = Bundle.open(path)
     return Pipeline(bundle, open_backend(bundle, "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "plan"), [((1, 8), "sp1tp0"), ((2, 4), "sp1tp0"), ((1, 8), "sp0tp1")], ids=["replicated", "2x4", "1x8"]
+)
+def test_weights_are_read_once_for_all_devices(mesh, plan, tmp_path, tiny_checkpoint):
+    compile_bundle(tiny_checkpoint, Job(mesh, (GEOMETRY,), (plan,), "float32"), tmp_path / "b")
+    bundle, ledger = Bundle.open(tmp_path / "b"), Ledger()
+    reader = WeightReader(bundle, ledger)
+    reader.plan(bundle.weights)
+    for name in bundle.weights:
+        reader.wait(name)
+    read = sum(span.nbytes for span in ledger.spans if span.name == READ)
+    distinct = sum(shard.nbytes for shard in bundle.manifest.shards)
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "b/weights").iterdir())
+    assert distinct <= read <= on_disk  # in between: what shards leave of their last page
 
 
 def cases(family):

@@ -2,20 +2,37 @@
 
 import json
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from mochi_aot.tools.cli import MochiCommand
-from mochi_aot.tools.text import human_count, table
-
-if TYPE_CHECKING:
-    from mochi_aot.tools.step_benchmark import StepResult
 
 SIZES = ("tiny", "small")
+COMPILE_SIZES = START_SIZES = ("tiny", "small", "middle", "full")
+TTNN_START_SIZES = ("small", "middle", "full")
 DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7
+
+
+repetitions_option = click.option(
+    "--repetitions",
+    type=click.IntRange(min=MIN_REPETITIONS),
+    default=MIN_REPETITIONS,
+    show_default=True,
+    help="Times that each contender runs.",
+)
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where checkpoint and bundle are made, kept, and found again. Default: a temporary folder.",
+)
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers there."
+)
 
 
 @click.group()
@@ -27,14 +44,8 @@ def main() -> None:
 @click.option("--size", type=click.Choice(SIZES), default="small", show_default=True, help="Of model and video.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of weights and values.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of both sides. Default: as torch chooses.")
-@click.option(
-    "--repetitions",
-    type=click.IntRange(min=MIN_REPETITIONS),
-    default=MIN_REPETITIONS,
-    show_default=True,
-    help="Times that each side runs.",
-)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers there.")
+@repetitions_option
+@json_option
 def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file: Path | None) -> None:
     """Time one guided denoising step of a bundle against diffusers.
 
@@ -44,17 +55,14 @@ def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file
     """
     import torch
 
-    from mochi_aot.tools.machine import describe_machine
     from mochi_aot.tools.step_benchmark import measure_step
+    from mochi_aot.tools.step_report import step_numbers, step_report
 
     if threads is not None:
         torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory(prefix="mochi-bench-") as folder:
-        result = measure_step(Path(folder), size, dtype, repetitions, lambda phase: click.echo(phase, err=True))
-    numbers = {"benchmark": "step", "machine": describe_machine(torch.get_num_threads()), **step_numbers(result)}
-    if json_file is not None:
-        json_file.write_text(json.dumps(numbers, indent=2) + "\n")
-    click.echo(step_report(numbers))
+    with _folder(None) as place:
+        result = measure_step(place, size, dtype, repetitions, _progress)
+    _finish("step", step_numbers(result), step_report, json_file)
 
 
 @main.command(cls=MochiCommand)
@@ -75,7 +83,7 @@ def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file
     show_default=True,
     help="Of what our chips send each other in a denoising step.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers there.")
+@json_option
 def traffic(
     mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype: str, json_file: Path | None
 ) -> None:
@@ -93,64 +101,9 @@ def traffic(
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
     model = model_config(config)
     programs = our_traffic(model, size, shape, weights_dtype, links_dtype) + their_traffic(model, size, shape)
-    numbers = {
-        "benchmark": "traffic",
-        "config": config,
-        "mesh": mesh,
-        "geometry": geometry,
-        "weights_dtype": weights_dtype,
-        "links_dtype": links_dtype,
-        **traffic_numbers(programs),
-    }
-    if json_file is not None:
-        json_file.write_text(json.dumps(numbers, indent=2) + "\n")
-    click.echo(traffic_report(numbers))
-
-
-def step_numbers(result: "StepResult") -> dict[str, Any]:
-    """What `--json` writes of a step. Times are in seconds but where the key says otherwise."""
-    from mochi_aot.tools.timing import spread
-
-    return {
-        "size": result.size,
-        "preset": result.preset,
-        "geometry": result.geometry,
-        "dtype": result.dtype,
-        "difference": result.difference,
-        "tolerance": result.tolerance,
-        "bundle": spread(result.times.ours),
-        "diffusers": spread(result.times.theirs),
-        "ratio": spread(result.times.ratios),
-        "flops": result.flops,
-        "instructions": result.instructions,
-        "instruction_overhead_us": result.instruction_overhead * 1e6,
-    }
-
-
-def step_report(numbers: dict[str, Any]) -> str:
-    """The same for people."""
-    rows = [
-        [name, *(f"{numbers[name][key]:.3f}" for key in ("median", "low", "high"))]
-        for name in ("bundle", "diffusers", "ratio")
-    ]
-    total, overhead = numbers["bundle"]["median"], numbers["instruction_overhead_us"]
-    share = numbers["instructions"] * overhead * 1e-6 / total
-    return "\n".join(
-        [
-            ", ".join(f"{key} {value}" for key, value in numbers["machine"].items()),
-            f"size {numbers['size']} (preset {numbers['preset']}), {numbers['geometry']}, {numbers['dtype']}",
-            f"difference of the results {numbers['difference']:.1e}, at most {numbers['tolerance']:.1e} allowed",
-            "",
-            table(["seconds a step", "median", "lowest", "highest"], rows),
-            "",
-            f"ratio: diffusers over bundle, of {len(numbers['ratio']['all'])} pairs run one after the other",
-            f"bundle: {human_count(numbers['flops'] / total, 'FLOP')}/s in {numbers['instructions']} instructions",
-            f"runtime's own cost: {overhead:.2f} us an instruction beyond its kernel, {share:.3%} of the step",
-        ]
-    )
-
-
-COMPILE_SIZES = ("tiny", "small", "middle", "full")
+    settings = {"config": config, "mesh": mesh, "geometry": geometry}
+    settings |= {"weights_dtype": weights_dtype, "links_dtype": links_dtype}
+    _finish("traffic", {**settings, **traffic_numbers(programs)}, traffic_report, json_file)
 
 
 @main.command("compile", cls=MochiCommand)
@@ -159,31 +112,97 @@ COMPILE_SIZES = ("tiny", "small", "middle", "full")
 @click.option("--target", type=click.Choice(["torch", "ttnn"]), default="torch", show_default=True)
 @click.option("--weights-dtype", type=click.Choice(["bfloat16", "bfloat8_b"]), default="bfloat16", show_default=True)
 @click.option("--repetitions", type=click.IntRange(min=1), default=MIN_REPETITIONS, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers there.")
+@folder_option
+@json_option
 def compile_command(
-    size: str, mesh: str, target: str, weights_dtype: str, repetitions: int, json_file: Path | None
+    size: str,
+    mesh: str,
+    target: str,
+    weights_dtype: str,
+    repetitions: int,
+    folder: Path | None,
+    json_file: Path | None,
 ) -> None:
     """Time a compile against `cp` of its checkpoint, and watch its memory.
 
-    Writes a bfloat16 checkpoint of seeded weights to a temporary folder ($TMPDIR), then copies and compiles it in
-    turns, each from a cold page cache to the disk. The sizes take 0.01, 0.5, 9 and 70 GB there.
+    Writes a bfloat16 checkpoint of seeded weights, then copies and compiles it in turns, each from a cold page cache
+    to the disk. The sizes take 0.01, 0.5, 9 and 70 GB there.
     """
-    import torch
-
     from mochi_aot.tools.compile_benchmark import measure_compile
     from mochi_aot.tools.compile_report import compile_numbers, compile_report
+
+    with _folder(folder) as place:
+        result = measure_compile(place, size, mesh, target, weights_dtype, repetitions, _progress)
+    settings = {"size": size, "mesh": mesh, "target": target, "weights_dtype": weights_dtype}
+    _finish("compile", {**settings, **compile_numbers(result)}, compile_report, json_file)
+
+
+@main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model.")
+@repetitions_option
+@folder_option
+@json_option
+def start(size: str, repetitions: int, folder: Path | None, json_file: Path | None) -> None:
+    """Time a start on the torch target: from the process's to the weights in use, every byte consumed.
+
+    Writes a checkpoint of seeded weights and compiles it for one device. Then these start in turns, each in a fresh
+    process, with their files dropped from the file cache before (cold) or read into it (warm): the bundle; diffusers'
+    from_pretrained; safetensors, mapped and read whole; reads that keep nothing, which are the limit; and a first
+    denoising step, with weights read while programs run and with all weights read first. A cold start counts only if
+    nothing was in the file cache before and the process had its bytes from the disk.
+    """
+    from mochi_aot.tools.start_benchmark import measure_start, start_numbers, start_report
+
+    with _folder(folder) as place:
+        result = measure_start(place, size, repetitions, _progress)
+    _finish("start", start_numbers(result), start_report, json_file)
+
+
+@main.command("ttnn-start", cls=MochiCommand)
+@click.option("--size", type=click.Choice(TTNN_START_SIZES), default="small", show_default=True, help="Of the model.")
+@repetitions_option
+@folder_option
+@json_option
+def ttnn_start(size: str, repetitions: int, folder: Path | None, json_file: Path | None) -> None:
+    """Time the host's part of a start on the ttnn target: from the process's to the first op on a mocked mesh.
+
+    Writes a checkpoint of seeded weights and compiles it for 2x4 chips. Then these start in turns, each in a fresh
+    process, with their files in the file cache: the bundle, where torch is not installed; the same text encoder by
+    ttnn.from_torch from the checkpoint; and nothing but `import torch`.
+    """
+    from mochi_aot.tools.ttnn_start_benchmark import measure_ttnn_start, ttnn_start_numbers, ttnn_start_report
+
+    with _folder(folder) as place:
+        result = measure_ttnn_start(place, size, repetitions, _progress)
+    _finish("ttnn-start", ttnn_start_numbers(result), ttnn_start_report, json_file)
+
+
+@contextmanager
+def _folder(chosen: Path | None) -> Iterator[Path]:
+    """The chosen folder, or one that is removed in the end."""
+    if chosen is not None:
+        chosen.mkdir(parents=True, exist_ok=True)
+        yield chosen.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="mochi-bench-") as folder:
+        yield Path(folder)
+
+
+def _progress(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _finish(
+    name: str, results: dict[str, Any], report: Callable[[dict[str, Any]], str], json_file: Path | None
+) -> None:
+    import torch
+
     from mochi_aot.tools.machine import describe_machine
 
-    with tempfile.TemporaryDirectory(prefix="mochi-bench-") as folder:
-        result = measure_compile(
-            Path(folder), size, mesh, target, weights_dtype, repetitions, lambda phase: click.echo(phase, err=True)
-        )
-    settings = {"size": size, "mesh": mesh, "target": target, "weights_dtype": weights_dtype}
-    machine = describe_machine(torch.get_num_threads())
-    numbers = {"benchmark": "compile", "machine": machine, **settings, **compile_numbers(result)}
+    numbers = {"benchmark": name, "machine": describe_machine(torch.get_num_threads()), **results}
     if json_file is not None:
         json_file.write_text(json.dumps(numbers, indent=2) + "\n")
-    click.echo(compile_report(numbers))
+    click.echo(report(numbers))
 
 
 if __name__ == "__main__":

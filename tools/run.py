@@ -1,5 +1,6 @@
 """mochi-run: a video, or a sweep of videos, from a bundle."""
 
+import json
 import os
 import sys
 import time
@@ -13,16 +14,20 @@ import click
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer
-from mochi_aot.runtime.generate import generate
+from mochi_aot.runtime.generate import generate, roles
 from mochi_aot.runtime.interrupt import InterruptFlag
 from mochi_aot.runtime.job import DEFAULT_GUIDANCE_SCALE, Job
-from mochi_aot.runtime.pipeline import Pipeline
+from mochi_aot.runtime.ledger import Ledger
+from mochi_aot.runtime.paths import check_writable, replacing
+from mochi_aot.runtime.pipeline import Pipeline, read_ahead
 from mochi_aot.runtime.record import write_record
 from mochi_aot.runtime.schedule import DEFAULT_STEPS, DEFAULT_THRESHOLD_NOISE
 from mochi_aot.runtime.sweep import read_sweep
 from mochi_aot.runtime.targets import DEVICES, choose_device, open_backend
 from mochi_aot.runtime.video import DEFAULT_FPS
+from mochi_aot.runtime.weight_reader import WeightReader
 from mochi_aot.tools.cli import INTERRUPTED, MochiCommand
+from mochi_aot.tools.ledger_report import ledger_report
 
 type LabelledJob = tuple[str, Job]
 
@@ -115,15 +120,30 @@ class Console:
     "are checked before the first job runs.",
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
-def main(bundle: Path, device: str | None, sweep: Path | None, force: bool, **options: Any) -> None:
+@click.option(
+    "--profile",
+    metavar="FILE.json",
+    type=click.Path(path_type=Path),
+    help="Write what took how long, from the start of the process on: a Chrome trace, for chrome://tracing or "
+    "Perfetto, in which the key `ledger` has the numbers that are shown at the end.",
+)
+def main(
+    bundle: Path, device: str | None, sweep: Path | None, force: bool, profile: Path | None, **options: Any
+) -> None:
     """Make a video from the compiled BUNDLE.
 
     Files appear whole or not at all. Ctrl-C stops after the current step, a second Ctrl-C at once.
     """
-    console = Console()
+    console, ledger = Console(), Ledger()
+    ledger.add("imports", 0)
     try:
         with InterruptFlag(console.announce_stop) as console.interrupt:
-            _run(bundle, device, _read_jobs(sweep, Job(**options)), force, console)
+            if profile is not None:
+                check_writable(profile, force)
+            _run(bundle, device, _read_jobs(sweep, Job(**options)), force, profile, console, ledger)
+            click.echo(ledger_report(ledger.numbers()), err=True)
+            if profile is not None:
+                _write_profile(profile, ledger)
     except KeyboardInterrupt:  # Interrupted is one too
         console.close()
         click.echo(f"interrupted: {console.done} of {console.jobs} jobs done, no file left unfinished", err=True)
@@ -136,15 +156,29 @@ def _read_jobs(sweep: Path | None, base: Job) -> list[LabelledJob]:
     return [(f"{sweep}, line {number}: ", job) for number, job in read_sweep(sweep, base)]
 
 
-def _run(path: Path, device: str | None, jobs: list[LabelledJob], force: bool, console: Console) -> None:
+def _run(
+    path: Path,
+    device: str | None,
+    jobs: list[LabelledJob],
+    force: bool,
+    profile: Path | None,
+    console: Console,
+    ledger: Ledger,
+) -> None:
     console.jobs = len(jobs)
-    bundle = Bundle.open(path)
-    device = choose_device(bundle.manifest.target, device)
-    taken: set[Path] = set()
-    checked = [(label, _check(label, job, bundle, taken, force)) for label, job in jobs]
-    check_tokenizer((item.job for _, item in checked), bundle)
-    backend = open_backend(bundle, device)
-    pipeline = Pipeline(bundle, backend)
+    with ledger.span("open the bundle"):
+        bundle = Bundle.open(path)
+        device = choose_device(bundle.manifest.target, device)
+    with ledger.span("check the jobs"):
+        taken = {profile.resolve()} if profile is not None else set()
+        checked = [(label, _check(label, job, bundle, taken, force)) for label, job in jobs]
+        check_tokenizer((item.job for _, item in checked), bundle)
+    reader = WeightReader(bundle, ledger)
+    first = checked[0][1]
+    read_ahead(reader, bundle, roles(first), first.geometry)  # importing the target's library may take seconds
+    with ledger.span("open the device"):
+        backend = open_backend(bundle, device)
+    pipeline = Pipeline(bundle, backend, reader, ledger)
     for label, item in checked:
         start = time.perf_counter()
         with _labelled(label):
@@ -157,6 +191,11 @@ def _run(path: Path, device: str | None, jobs: list[LabelledJob], force: bool, c
     use = backend.kernel_use()
     if use is not None:
         click.echo(f"kernels: {use.found} found, {use.built} built", err=True)
+
+
+def _write_profile(path: Path, ledger: Ledger) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(ledger.profile()) + "\n", encoding="utf-8")
 
 
 def _check(label: str, job: Job, bundle: Bundle, taken: set[Path], force: bool) -> CheckedJob:

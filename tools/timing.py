@@ -4,8 +4,10 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 WARM_UPS = 2
+SPREAD_KEYS = ("median", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,8 @@ def seconds_of(run: Callable[[], object]) -> float:
 def spread(values: list[float]) -> dict[str, float | list[float]]:
     """Median, lowest, highest, and all values in the order in which they were measured."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values), "all": values}
+
+
+def spread_rows(spreads: dict[str, dict[str, Any]], scale: float = 1.0) -> list[list[str]]:
+    """Cells of a table: the name of each spread, its median, lowest and highest."""
+    return [[name, *(f"{item[key] * scale:.3f}" for key in SPREAD_KEYS)] for name, item in spreads.items()]

@@ -1,19 +1,19 @@
 """TorchBackend: weights, values and programs on a mesh simulated in this process."""
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Program, TensorSpec, Weight
-from mochi_aot.runtime.backend import host_dtype
+from mochi_aot.artifacts.schema import Program, TensorSpec
+from mochi_aot.runtime.backend import Wait, host_dtype, no_wait
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.torch.executor import TorchExecutable
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.placement import assemble, split
 from mochi_aot.runtime.torch.types import DTYPES, Value
+from mochi_aot.runtime.torch.weights import Weights
 
 
 class TorchBackend:
@@ -27,23 +27,25 @@ class TorchBackend:
             _prepare_cuda()
         self.mesh = Mesh(rows, columns)
         self.device = torch.device(device)
-        self._weights: dict[str, Value] = {}
+        self._weights = Weights(self.device)
 
-    def load_weights(self, bundle: Bundle, names: Iterable[str]) -> None:
-        """On the CPU a weight is the mapped file itself: nothing is read before it is used. BackendError if missing."""
+    def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
+        """On the CPU a weight is the mapped file itself: nothing is read before it is used. BackendError if missing.
+
+        A program waits for each weight only when it comes to the first instruction that reads it.
+        """
         for name in names:
             if name not in bundle.weights:
                 raise BackendError(f"{bundle.path}: holds no weight {name!r}")
-            self._weights[name] = self._load(bundle, bundle.weights[name])
+            self._weights.load(bundle, name, wait)
 
     def free_weights(self, names: Iterable[str]) -> None:
         """Forget these weights; names that are not loaded are ignored."""
-        for name in names:
-            self._weights.pop(name, None)
+        self._weights.free(names)
 
     def load_program(self, program: Program) -> TorchExecutable:
         """Resolve a program's instructions. BackendError for an op or attributes that this backend does not know."""
-        return TorchExecutable(program, self.mesh, self._weights)
+        return TorchExecutable(program, self.mesh, self._weights, self._weights.made)
 
     def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
         """Copy array [*spec.shape] to the mesh. BackendError if its shape or dtype is not what `spec` says."""
@@ -64,18 +66,6 @@ class TorchBackend:
 
     def kernel_use(self) -> None:
         """torch builds none."""
-
-    def _load(self, bundle: Bundle, weight: Weight) -> Value:
-        """Devices with the same shard share its tensor."""
-        tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(weight.shards)}
-        return [tensors[index] for index in weight.shards]
-
-    def _tensor(self, data: memoryview, weight: Weight) -> torch.Tensor:
-        with warnings.catch_warnings():
-            # The map is read-only, and no kernel writes to its operands.
-            warnings.filterwarnings("ignore", message="The given buffer is not writable")
-            flat = torch.frombuffer(data, dtype=DTYPES[weight.dtype])
-        return flat.view(weight.local_shape).to(self.device)
 
 
 def _prepare_cuda() -> None:

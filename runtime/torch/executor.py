@@ -18,15 +18,25 @@ Step = tuple[Callable[..., Any], tuple[int, ...], int | tuple[int, ...], tuple[i
 class TorchExecutable:
     """A program over a mesh. Slots hold what each value id stands for: a Value, or on one device its only tensor."""
 
-    def __init__(self, program: Program, mesh: Mesh, weights: Mapping[str, Value]) -> None:
-        """`weights` is read at each run. Raises BackendError for an op that is not in the tables."""
-        self._program, self._mesh, self._weights = program, mesh, weights
+    def __init__(
+        self,
+        program: Program,
+        mesh: Mesh,
+        weights: Mapping[str, Value],
+        there: Callable[[str], bool] = lambda name: True,
+    ) -> None:
+        """`weights` is read at each run; asking it for a weight that is not `there` may take a while.
+
+        Raises BackendError for an op that is not in the tables.
+        """
+        self._program, self._mesh, self._weights, self._there = program, mesh, weights, there
         self._single = mesh.size == 1
         self._steps = [
             _step(instruction, mesh, f"program {program.name!r}, instruction {index} ({instruction.loc})")
             for index, instruction in enumerate(program.instructions)
         ]
         self._slots = 1 + max(_values(program), default=-1)
+        self._uses = _first_uses(program)
 
     def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
         """Outputs by name. BackendError for a missing or misshapen input, a weight not loaded, or an op that fails."""
@@ -37,18 +47,27 @@ class TorchExecutable:
         for weight in self._program.weights:
             if weight.name not in self._weights:
                 raise self._error(f"weight {weight.name!r} is not loaded; load the program's weights before it runs")
-            slots[weight.value] = self._slot(self._weights[weight.name])
         with torch.inference_mode():
-            self._execute(slots)
+            self._execute_as_weights_arrive(slots)
         return {
             output.name: [slots[output.value]] if self._single else slots[output.value]
             for output in self._program.outputs
         }
 
-    def _execute(self, slots: list[Any]) -> None:
+    def _execute_as_weights_arrive(self, slots: list[Any]) -> None:
+        """Runs up to the first instruction that reads a weight which is not there yet, waits for it, and so on."""
+        done = 0
+        for index, name, value in self._uses:
+            if not self._there(name):
+                self._execute(slots, done, index)
+                done = index
+            slots[value] = self._slot(self._weights[name])
+        self._execute(slots, done, len(self._steps))
+
+    def _execute(self, slots: list[Any], start: int, stop: int) -> None:
         step = None
         try:
-            for step in self._steps:
+            for step in self._steps[start:stop]:
                 fn, operands, results, dead = step
                 outcome = fn(*[slots[i] for i in operands])
                 if isinstance(results, int):
@@ -91,6 +110,16 @@ def _step(instruction: Instruction, mesh: Mesh, where: str) -> Step:
     results = instruction.results
     target = results[0] if len(results) == 1 else tuple(results)
     return resolve(instruction, mesh, where), tuple(instruction.operands), target, tuple(instruction.free)
+
+
+def _first_uses(program: Program) -> list[tuple[int, str, int]]:
+    """Index of the first instruction that reads it, name and value of each weight, in the order of these indices."""
+    end = len(program.instructions)
+    first: dict[int, int] = {}
+    for index, instruction in enumerate(program.instructions):
+        for value in instruction.operands:
+            first.setdefault(value, index)
+    return sorted((first.get(weight.value, end), weight.name, weight.value) for weight in program.weights)
 
 
 def _values(program: Program) -> list[int]:

@@ -9,7 +9,7 @@ import ttnn
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import MeshSettings, Program, TensorSpec
-from mochi_aot.runtime.backend import Executable, KernelUse
+from mochi_aot.runtime.backend import Executable, KernelUse, Wait, no_wait
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
@@ -42,11 +42,15 @@ class TtnnBackend:
         self.free_weights(list(self._weights))
         close_mesh(self.mesh)
 
-    def load_weights(self, bundle: Bundle, names: Iterable[str]) -> None:
-        """Upload weights as their tensor files hold them. BackendError if one is missing or cannot be read."""
+    def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
+        """Upload weights as their tensor files hold them, each after `wait(name)`.
+
+        BackendError if one is missing or cannot be read.
+        """
         for name in names:
             if name not in bundle.weights:
                 raise BackendError(f"{bundle.path}: holds no weight {name!r}")
+            wait(name)
             self._weights[name] = self._load(bundle, name)
 
     def free_weights(self, names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime import pipeline as pipeline_module
-from mochi_aot.runtime.backend import Executable
+from mochi_aot.runtime.backend import Executable, Wait, no_wait
 from mochi_aot.runtime.errors import BackendError, InputFileError, Interrupted, OptionError
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline, step_chunks
@@ -36,11 +36,11 @@ class Spy:
         self.loaded: set[str] = set()
         self.log: list[str] = []
 
-    def load_weights(self, bundle: Bundle, names: Iterable[str]) -> None:
+    def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         names = list(names)
         assert not self.loaded.intersection(names), "loaded twice"
         self.loaded.update(names)
-        self._backend.load_weights(bundle, names)
+        self._backend.load_weights(bundle, names, wait)
 
     def free_weights(self, names: Iterable[str]) -> None:
         names = list(names)

@@ -16,6 +16,7 @@ from mochi_aot.tools import bench, compile_benchmark, machine, step_benchmark, t
 from mochi_aot.tools.bench import main
 from mochi_aot.tools.overhead import SPEC, additions, instruction_overhead
 from mochi_aot.tools.step_benchmark import ResultsDifferError, check_equal
+from mochi_aot.tools.step_report import step_report
 
 
 def test_a_step(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def numbers_of(seconds: float) -> dict[str, object]:
 
 
 def test_the_report() -> None:
-    assert bench.step_report(numbers_of(2.0)) == (
+    assert step_report(numbers_of(2.0)) == (
         "cpu abacus, threads 1\n"
         "size small (preset bench), 16x16x7, float32\n"
         "difference of the results 1.0e-06, at most 1.0e-04 allowed\n"

@@ -40,7 +40,7 @@ def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def words(checkpoint: Path, output: Path, *options: object) -> list[str]:
     options = ("--geometry", SIZE, *options)
-    return [*map(str, ("--checkpoint", checkpoint, "--mesh", "1x2", "-o", output, *options))]
+    return [*map(str, ("--checkpoint", checkpoint, "--mesh", "1x2", "--target", "torch", "-o", output, *options))]
 
 
 def run(checkpoint: Path, output: Path, *options: object) -> Result:

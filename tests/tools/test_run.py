@@ -54,7 +54,12 @@ def test_a_video_and_its_record(run: Run) -> None:
     result = ok(run("--prompt", "a red fox", "--seed", 7, "--steps", 5, "-o", "out.mp4", "--save-latents", "l.st"))
     assert result.stdout.startswith("out.mp4: 32x16, 13 frames, 5 steps, seed 7, ")
     phases = ["encode the prompt", "prepare the steps", "denoise", "decode", "write the video"]
-    assert result.stderr.splitlines() == phases
+    shown = result.stderr.splitlines()
+    assert shown[:5] == phases
+    steps = ["  first step", "  median step"]
+    rows = ["what", "imports", "open the bundle", "check the jobs", "open the device", *phases[:3], *steps, *phases[3:]]
+    rows += ["weights read", "  waited for", "whole process"]
+    assert [row for row, line in zip(rows, shown[5:], strict=True) if not line.startswith(row)] == []
 
     info = next(imageio_ffmpeg.read_frames("out.mp4"))
     assert info["size"] == (32, 16) and info["fps"] == 30.0
@@ -88,6 +93,22 @@ def test_a_video_and_its_record(run: Run) -> None:
     assert record["device"] == "cpu" and set(record["versions"]) >= {"python", "numpy", "torch", "tokenizers"}
     assert list(record["seconds"]) == [*phases, "total"]
     assert sorted(path.name for path in Path().iterdir()) == ["b", "l.st", "out.json", "out.mp4"]
+
+
+def test_a_profile(run: Run) -> None:
+    common = ["--prompt", "a fox", "--steps", 2, "--no-decode", "--save-latents", "l.st", "--profile"]
+    ok(run(*common, "profile.json"))
+    profile = json.loads(Path("profile.json").read_text())
+    names = {event["name"] for event in profile["traceEvents"]}
+    assert {"imports", "open the device", "denoise", "step", "read", "first program"} <= names
+    assert len(profile["ledger"]["steps"]["all"]) == 2
+    used = sum(handmade.WEIGHTS[name].nbytes for name in ("text", "w_prompt", "w_time", "w_dit"))
+    assert used <= profile["ledger"]["weights"]["bytes"] < used + 4 * 4096  # with the room between them
+    Path("l.st").unlink()
+    assert "exists; give another name" in run(*common, "profile.json").stderr
+    assert "does not exist" in run(*common, "nowhere/profile.json").stderr
+    assert "would be written twice" in run(*common, "l.st").stderr
+    assert not Path("l.st").exists()
 
 
 def test_a_record_is_a_line_of_a_sweep(run: Run) -> None:

@@ -1,0 +1,67 @@
+"""The weights on a simulated mesh, each made when it is first asked for: its bytes may still be on their way."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import torch
+
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Weight
+from mochi_aot.runtime.backend import Wait
+from mochi_aot.runtime.torch.types import DTYPES, Value
+
+
+class Weights(Mapping[str, Value]):
+    """Loaded weights by name. On the CPU they are views of the mapped files."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._makers: dict[str, Callable[[], Value]] = {}
+        self._values: dict[str, Value] = {}
+
+    def load(self, bundle: Bundle, name: str, wait: Wait) -> None:
+        """Make a weight of the bundle known. Its bytes are touched after `wait(name)`, once it is asked for."""
+        weight = bundle.weights[name]
+
+        def make() -> Value:
+            wait(name)
+            return self._make(bundle, weight)
+
+        self._makers[name] = make
+
+    def free(self, names: Iterable[str]) -> None:
+        """Forget weights; names that are not known are ignored."""
+        for name in names:
+            self._makers.pop(name, None)
+            self._values.pop(name, None)
+
+    def made(self, name: str) -> bool:
+        """Whether asking for this weight costs nothing."""
+        return name in self._values
+
+    def __getitem__(self, name: str) -> Value:
+        """Waits for the weight where it must. KeyError if it is not loaded."""
+        if name not in self._values:
+            self._values[name] = self._makers[name]()
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def _make(self, bundle: Bundle, weight: Weight) -> Value:
+        """Devices with the same shard share its tensor."""
+        tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(weight.shards)}
+        return [tensors[index] for index in weight.shards]
+
+    def _tensor(self, data: memoryview, weight: Weight) -> torch.Tensor:
+        with warnings.catch_warnings():
+            # The map is read-only, and no kernel writes to its operands.
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")
+            flat = torch.frombuffer(data, dtype=DTYPES[weight.dtype])
+        return flat.view(weight.local_shape).to(self._device)

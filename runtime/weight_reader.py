@@ -1,0 +1,224 @@
+"""Reads weights into the file cache in the order of their use, by a thread that runs ahead of the programs."""
+
+import mmap
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.layout import align
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Weight
+from mochi_aot.runtime.ledger import READ, READER, WAIT, Ledger
+from mochi_aot.runtime.memory import free_memory
+from mochi_aot.runtime.pages import forget, read_in, resident_bytes
+
+# Read at once. A thread that computes in Python hands over only every 5 ms, so the blocks are large.
+_BLOCK_BYTES = 64 << 20
+
+ReadIn = Callable[[memoryview, Path, int], None]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A range of a file for one weight; with the last piece the weight is there. It may be empty: read for another."""
+
+    name: str
+    file: int
+    start: int
+    stop: int
+    last: bool
+
+
+class WeightReader:
+    """Weights stay in the file cache, of which the backends' weights are views: there is no second copy.
+
+    `plan` says what will be used, and in what order; `wait` returns when a weight is there; `release` lets it go. No
+    more than `window` bytes (half of the memory that is free) are read ahead of those that were waited for. A piece
+    that several devices or weights share is read once. The thread ends when nothing is left to read.
+    """
+
+    def __init__(
+        self, bundle: Bundle, ledger: Ledger | None = None, window: int | None = None, read: ReadIn = read_in
+    ) -> None:
+        """`read` reads a mapped view of a file, given also the file's path and the view's offset."""
+        self._bundle, self._ledger, self._read_in = bundle, ledger or Ledger(), read
+        self._window = free_memory() // 2 if window is None else window
+        self._changed = threading.Condition()
+        self._queue: deque[_Piece] = deque()
+        self._claimed: dict[tuple[int, int], str] = {}  # file and offset -> the weight for which it is read
+        self._planned: set[str] = set()
+        self._partly: dict[str, int] = {}  # bytes read of a weight
+        self._there: dict[str, int] = {}  # of a whole weight; 0 once it was waited for
+        self._ahead = 0  # bytes read and not yet waited for
+        self._awaited: str | None = None
+        self._error: str | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def plan(self, names: Iterable[str], at_once: bool = False) -> None:
+        """Read these weights, unless they are planned already, after those that are; or before them.
+
+        BundleError for files that cannot be mapped.
+        """
+        with self._changed:
+            new = [name for name in dict.fromkeys(names) if name not in self._planned]
+            if not new:
+                return
+            if at_once:  # what is being read for others would come too late
+                self._claimed = {place: owner for place, owner in self._claimed.items() if owner in self._there}
+            pieces = [piece for name in new for piece in self._pieces(self._bundle.weights[name])]
+            self._planned.update(new)
+            if at_once:
+                self._queue.extendleft(reversed(pieces))
+            else:
+                self._queue.extend(pieces)
+            self._start()
+
+    def wait(self, name: str) -> None:
+        """Returns when the weight has been read. BundleError if it could not be."""
+        with self._changed:
+            self.plan([name], at_once=True)
+            if name not in self._there:
+                self._await(name)
+            self._ahead -= self._there[name]
+            self._there[name] = 0
+
+    def release(self, names: Iterable[str]) -> None:
+        """These weights are not used any more: what is unread of them is not read, and their pages may be reused."""
+        with self._changed:
+            gone = set(names) & self._planned
+            self._planned -= gone
+            self._queue = deque(piece for piece in self._queue if piece.name not in gone)
+            for name in gone:
+                self._ahead -= self._there.pop(name, 0) + self._partly.pop(name, 0)
+            released = [place for place, name in self._claimed.items() if name in gone]
+            for place in released:
+                del self._claimed[place]
+            self._changed.notify_all()
+        for name in gone:
+            for file, start, stop in _ranges(self._bundle, self._bundle.weights[name]):
+                forget(self._view(file, start, stop))
+
+    def close(self) -> None:
+        """Read nothing more, and wait for the thread to end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _pieces(self, weight: Weight) -> list[_Piece]:
+        """What is to be read for a weight and is not read for another one already, in blocks."""
+        pieces = []
+        for file, start, stop in _ranges(self._bundle, weight):
+            if self._claimed.setdefault((file, start), weight.name) == weight.name:
+                blocks = range(start, stop, _BLOCK_BYTES)
+                pieces += [_Piece(weight.name, file, at, min(at + _BLOCK_BYTES, stop), False) for at in blocks]
+        end = pieces.pop() if pieces else _Piece(weight.name, 0, 0, 0, True)
+        return [*pieces, _Piece(end.name, end.file, end.start, end.stop, True)]
+
+    def _await(self, name: str) -> None:
+        start = self._ledger.now()
+        self._awaited = name
+        self._changed.notify_all()
+        try:
+            while name not in self._there:
+                if self._thread is None:
+                    raise BundleError(self._error or f"{self._bundle.path}: weight {name!r} is no longer being read")
+                self._changed.wait()
+        finally:
+            self._awaited = None
+            self._ledger.add(WAIT, start)
+
+    def _start(self) -> None:
+        if self._queue and self._thread is None and self._error is None:
+            self._thread = threading.Thread(target=self._run, name="weights", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while pieces := self._next():
+                self._read(pieces)
+        except (OSError, BundleError) as error:
+            self._error = str(error)
+        finally:
+            with self._changed:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+                self._changed.notify_all()
+
+    def _next(self) -> list[_Piece]:
+        """What to read at once: pieces that follow each other in a file. Waits for room in the window; none to end."""
+        with self._changed:
+            while self._queue and not self._closed and self._ahead >= self._window and not self._is_awaited():
+                self._changed.wait()
+            if not self._queue or self._closed:
+                self._thread = None  # a plan that comes now starts another
+                return []
+            pieces = [self._queue.popleft()]
+            while self._queue and _joins(pieces, self._queue[0]):
+                pieces.append(self._queue.popleft())
+            return pieces
+
+    def _is_awaited(self) -> bool:
+        """Whether somebody waits for a weight that is not there: then the window does not count."""
+        return self._awaited is not None and self._awaited not in self._there
+
+    def _read(self, pieces: list[_Piece]) -> None:
+        full = [piece for piece in pieces if piece.stop > piece.start]
+        if full:
+            self._read_range(full[0].file, full[0].start, full[-1].stop)
+        with self._changed:
+            for piece in pieces:
+                self._arrived(piece)
+            self._changed.notify_all()
+
+    def _read_range(self, file: int, start: int, stop: int) -> None:
+        path = self._bundle.path / self._bundle.manifest.files[file].path
+        view = self._view(file, start, stop)
+        begun, cached = self._ledger.now(), resident_bytes(view)
+        try:
+            self._read_in(view, path, stop - len(view))
+        except OSError as error:
+            raise BundleError(f"cannot read {path}: {error.strerror}; copy or compile the bundle again") from error
+        self._ledger.add(READ, begun, READER, len(view), len(view) - cached)
+
+    def _arrived(self, piece: _Piece) -> None:
+        if piece.name not in self._planned:
+            return  # released meanwhile
+        nbytes = piece.stop - piece.start
+        self._ahead += nbytes
+        self._partly[piece.name] = self._partly.get(piece.name, 0) + nbytes
+        if piece.last:
+            self._there[piece.name] = self._there.get(piece.name, 0) + self._partly.pop(piece.name)
+
+    def _view(self, file: int, start: int, stop: int) -> memoryview:
+        """A range of a mapped file, from the beginning of the page in which it starts."""
+        return self._bundle.file_bytes(file)[start - start % mmap.PAGESIZE : stop]
+
+
+def _ranges(bundle: Bundle, weight: Weight) -> list[tuple[int, int, int]]:
+    """File, start and stop of what a weight consists of, each distinct piece once; of a tensor file the whole."""
+    if weight.file is not None:
+        return [(weight.file, 0, bundle.manifest.files[weight.file].nbytes)]
+    shards = [bundle.manifest.shards[index] for index in dict.fromkeys(weight.shards)]
+    return [(shard.file, shard.offset, shard.offset + shard.nbytes) for shard in shards if shard.nbytes > 0]
+
+
+def _joins(pieces: list[_Piece], following: _Piece) -> bool:
+    """Whether a piece can be read at once with those before it."""
+    if following.start == following.stop:
+        return True
+    full = [piece for piece in pieces if piece.stop > piece.start]
+    if not full:
+        return True
+    first, last = full[0], full[-1]
+    return (
+        following.file == last.file
+        and following.start == align(last.stop)
+        and following.stop - first.start <= _BLOCK_BYTES
+    )

@@ -1,0 +1,226 @@
+"""Reading ahead: order, window, sharing and errors; a read that the test holds back stands for a slow disk."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mochi_aot.artifacts import Bundle, BundleWriter
+from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.schema import Geometry, Weight
+from mochi_aot.runtime import weight_reader
+from mochi_aot.runtime.ledger import READ, WAIT, Ledger
+from mochi_aot.runtime.weight_reader import WeightReader
+from tests.artifacts.samples import write_tensor_bundle
+
+PAGE = 4096
+NAMES = ["a", "b", "c", "d"]
+
+
+class Disk:
+    """Reads are noted; each needs a permit."""
+
+    def __init__(self, permits: int = 1000) -> None:
+        self.reads: list[tuple[int, int]] = []
+        self._permits = threading.Semaphore(permits)
+
+    def permit(self, count: int = 1) -> None:
+        self._permits.release(count)
+
+    def read(self, view: memoryview, path: Path, offset: int) -> None:
+        assert self._permits.acquire(timeout=30)
+        self.reads.append((offset, len(view)))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """Weights of a page each on a 1x2 mesh, a and b cut, c and d replicated; each piece is read by itself."""
+    monkeypatch.setattr(weight_reader, "_BLOCK_BYTES", PAGE)
+    random = np.random.default_rng(0)
+    with BundleWriter(tmp_path / "bundle") as writer:
+        for name in NAMES:
+            pieces = [writer.add_shard(random.bytes(PAGE)) for _ in range(2 if name in "ab" else 1)]
+            writer.add_weight(Weight(name, "uint8", [PAGE], pieces * (2 // len(pieces))))
+        writer.finish(
+            target="torch",
+            mesh=[1, 2],
+            dtype="float32",
+            step_capacity=1,
+            text_length=1,
+            model={},
+            checkpoint={},
+            versions={},
+            geometries=[Geometry(16, 16, 7, {})],
+            created_by="test",
+        )
+    return Bundle.open(tmp_path / "bundle")
+
+
+@pytest.fixture
+def reader_of(bundle: Bundle) -> Iterator[Callable[..., WeightReader]]:
+    made: list[WeightReader] = []
+
+    def make(disk: Disk, **options: object) -> WeightReader:
+        made.append(WeightReader(bundle, read=disk.read, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for reader in made:
+        reader.close()
+
+
+Make = Callable[..., WeightReader]
+
+
+def pages_of(disk: Disk) -> list[int]:
+    assert all(length == PAGE for _, length in disk.reads)
+    return [offset // PAGE for offset, _ in disk.reads]
+
+
+def test_in_the_order_of_the_plan_and_each_piece_once(reader_of: Make) -> None:
+    disk = Disk()
+    reader = reader_of(disk)
+    reader.plan(["c", "a", "c"])
+    reader.plan(NAMES)
+    for name in NAMES:
+        reader.wait(name)
+    assert pages_of(disk) == [4, 0, 1, 2, 3, 5]
+
+
+def test_neighbours_are_read_at_once(reader_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_reader, "_BLOCK_BYTES", 5 * PAGE)
+    disk = Disk()
+    reader = reader_of(disk)
+    reader.plan(NAMES)
+    reader.wait("d")
+    assert disk.reads == [(0, 5 * PAGE), (5 * PAGE, PAGE)]
+
+
+def test_a_weight_is_there_before_later_ones_are_read(reader_of: Make) -> None:
+    disk = Disk(permits=2)
+    ledger = Ledger()
+    reader = reader_of(disk, ledger=ledger)
+    reader.plan(NAMES)
+    reader.wait("a")
+    assert pages_of(disk) == [0, 1]
+    disk.permit(4)
+    reader.wait("d")
+    assert sum(span.nbytes for span in ledger.spans if span.name == READ) == 6 * PAGE
+    assert ledger.seconds(WAIT) > 0
+
+
+def test_the_window_bounds_what_is_read_ahead(reader_of: Make) -> None:
+    disk = Disk()
+    reader = reader_of(disk, window=PAGE)
+    reader.plan(NAMES)
+    for name, reads in zip(NAMES, (3, 5, 6, 6), strict=True):
+        reader.wait(name)
+        threading.Event().wait(0.05)  # for a reader that does not stop
+        assert len(disk.reads) <= reads
+    assert pages_of(disk) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_window_of_nothing_reads_what_is_waited_for(reader_of: Make) -> None:
+    disk = Disk()
+    reader = reader_of(disk, window=0)
+    reader.plan(NAMES)
+    reader.wait("b")
+    assert pages_of(disk) == [0, 1, 2, 3]
+
+
+def test_what_was_not_planned_comes_first(reader_of: Make) -> None:
+    disk = Disk(permits=0)
+    reader = reader_of(disk)
+    reader.plan(["a", "b"])
+    threading.Timer(0.05, disk.permit, [6]).start()
+    reader.wait("d")
+    reader.wait("b")
+    assert pages_of(disk).index(5) <= 1
+
+
+def test_released_weights_are_not_read_and_may_come_back(reader_of: Make) -> None:
+    disk = Disk(permits=0)
+    reader = reader_of(disk)
+    reader.plan(NAMES)
+    reader.release(["b", "c", "unknown"])
+    disk.permit(100)
+    reader.wait("a")
+    reader.wait("d")
+    assert pages_of(disk) == [0, 1, 5]
+    reader.release(["a"])
+    reader.wait("a")
+    assert pages_of(disk) == [0, 1, 5, 0, 1]
+
+
+def test_a_file_cut_while_it_is_read(bundle: Bundle) -> None:
+    reader = WeightReader(bundle)
+    bundle.file_bytes(bundle.manifest.shards[0].file)
+    path = bundle.path / bundle.manifest.files[bundle.manifest.shards[0].file].path
+    os.truncate(path, 3 * PAGE)
+    reader.plan(NAMES)
+    for _ in range(2):  # it stays an error
+        with pytest.raises(BundleError, match=rf"^cannot read .*{path.name}: it ends before byte 16384.*; copy or"):
+            reader.wait("b")
+
+
+def test_a_disk_that_fails(reader_of: Make) -> None:
+    disk = Disk()
+
+    def fail(view: memoryview, path: Path, offset: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    disk.read = fail  # type: ignore[method-assign]
+    reader = reader_of(disk)
+    reader.plan(NAMES)
+    with pytest.raises(BundleError, match=r"^cannot read .*\.bin: Input/output error; copy or compile"):
+        reader.wait("d")
+    reader.plan(["a"])
+    with pytest.raises(BundleError, match="Input/output error"):
+        reader.wait("a")
+
+
+def test_waiting_ends_when_the_reader_is_closed(reader_of: Make) -> None:
+    disk = Disk(permits=0)
+    reader = reader_of(disk)
+    reader.plan(NAMES)
+    threading.Timer(0.05, lambda: (disk.permit(1), reader.close())).start()
+    with pytest.raises(BundleError, match="weight 'd' is no longer being read"):
+        reader.wait("d")
+
+
+def test_ctrl_c_while_waiting(reader_of: Make) -> None:
+    disk = Disk(permits=0)
+    reader = reader_of(disk)
+    threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        reader.wait("a")
+    disk.permit(2)
+    reader.wait("a")
+
+
+EXIT_WHILE_READING = """
+import sys, time
+from mochi_aot.artifacts import Bundle
+from mochi_aot.runtime.weight_reader import WeightReader
+bundle = Bundle.open(sys.argv[1])
+WeightReader(bundle, read=lambda *_: time.sleep(60)).plan(bundle.weights)
+sys.exit(3)
+"""
+
+
+def test_a_process_does_not_wait_for_its_reader(bundle: Bundle) -> None:
+    done = subprocess.run([sys.executable, "-c", EXIT_WHILE_READING, str(bundle.path)], check=False, timeout=50)
+    assert done.returncode == 3
+
+
+def test_tensor_files_are_read_whole(tmp_path: Path) -> None:
+    disk = Disk()
+    reader = WeightReader(Bundle.open(write_tensor_bundle(tmp_path / "b")), read=disk.read)
+    reader.wait("w")
+    assert disk.reads == [(0, 4)]

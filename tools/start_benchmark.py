@@ -1,0 +1,192 @@
+"""Process start to weights in use: the torch target against diffusers, safetensors and the disk itself."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.checkpoint.presets import PRESETS
+from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from mochi_aot.compiler.compile import Job, compile_bundle
+from mochi_aot.compiler.partition.mesh import parse_mesh
+from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.tools.file_cache import evict, warm
+from mochi_aot.tools.text import human_bytes, table
+from mochi_aot.tools.timing import spread, spread_rows
+
+# Size -> preset. The weights are what counts: the video is small, and its denoising step short.
+SIZES = {"tiny": "tiny", "small": "bench", "middle": "middle", "full": "mochi-1"}
+GEOMETRY = Geometry(32, 48, 7)
+
+BUNDLE, READER, DIFFUSERS = "bundle", "reader", "diffusers"
+SAFETENSORS = ("safetensors_mapped", "safetensors_read")
+LIMITS, KEPT = ("limit_direct", "limit_buffered"), "limit_kept"
+STREAMED, LOADED_FIRST = "stream", "load_first"
+FROM_CHECKPOINT = (DIFFUSERS, *SAFETENSORS)
+COLD = (BUNDLE, READER, DIFFUSERS, *SAFETENSORS, *LIMITS, KEPT, STREAMED, LOADED_FIRST)
+WARM = (BUNDLE, DIFFUSERS, *SAFETENSORS)
+
+# A cold repetition counts if the process had this share of what it consumed from the disk.
+ENOUGH_FROM_DISK = 0.98
+
+Runs = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class StartResult:
+    """What each contender printed in each repetition; repetition i of all ran one after the other."""
+
+    size: str
+    preset: str
+    weight_bytes: int
+    cold: Runs
+    warm: Runs
+
+
+def measure_start(folder: Path, size: str, repetitions: int, report: Callable[[str], None]) -> StartResult:
+    """Makes what is measured in `folder`, unless it is there, then runs all contenders in turns, cold and warm.
+
+    Raises MochiError if a contender fails, or was not cold although nothing of its files was in the file cache.
+    """
+    preset = SIZES[size]
+    checkpoint, bundle = _prepare(folder, preset, report)
+    files = {arm: _files(checkpoint, "*.safetensors") for arm in FROM_CHECKPOINT}
+    weights = _files(bundle / "weights", "*")
+    folders = dict.fromkeys(FROM_CHECKPOINT, checkpoint)
+
+    def run(arm: str, cold: bool) -> dict[str, Any]:
+        (evict if cold else warm)(files.get(arm, weights))
+        numbers = _run(arm, folders.get(arm, bundle))
+        if cold and numbers["from_disk"] < ENOUGH_FROM_DISK * numbers["bytes"]:
+            seen = f"{numbers['from_disk']} bytes came from the disk, {numbers['bytes']} were consumed"
+            raise MochiError(f"{arm} was to start cold, but {seen}: does another process read the same files?")
+        return numbers
+
+    report("timing cold starts")
+    cold = _in_turns(COLD, repetitions, lambda arm: run(arm, True), report)
+    report("timing warm starts")
+    warmed = _in_turns(WARM, repetitions, lambda arm: run(arm, False), report)
+    _check_equal(cold)
+    return StartResult(size, preset, sum(path.stat().st_size for path in weights), cold, warmed)
+
+
+def start_numbers(result: StartResult) -> dict[str, Any]:
+    """What `--json` writes. Seconds, bytes a second, and ratios repetition by repetition."""
+    cold, warmed = result.cold, result.warm
+    return {
+        "size": result.size,
+        "preset": result.preset,
+        "weight_bytes": result.weight_bytes,
+        "cold": {arm: spread(_seconds(cold, arm)) for arm in cold},
+        "warm": {arm: spread(_seconds(warmed, arm)) for arm in warmed},
+        "bytes_per_second": {arm: spread(_rates(cold, arm)) for arm in (READER, *LIMITS, KEPT)},
+        "ratios": {name: spread(values) for name, values in _ratios(cold, warmed).items()},
+        "streaming": {
+            arm: {key: spread([run[key] for run in cold[arm]]) for key in ("first_program", "first_step", "resident")}
+            for arm in (STREAMED, LOADED_FIRST)
+        },
+    }
+
+
+def start_report(numbers: dict[str, Any]) -> str:
+    """The same for people."""
+    blocks = [
+        ", ".join(f"{key} {value}" for key, value in numbers["machine"].items()),
+        f"size {numbers['size']} (preset {numbers['preset']}), bundle's weights {human_bytes(numbers['weight_bytes'])}",
+    ]
+    for state in ("cold", "warm"):
+        rows = spread_rows(
+            {name: values for name, values in numbers[state].items() if name not in (READER, *LIMITS, KEPT)}
+        )
+        blocks += ["", table([f"seconds from process start, {state}", "median", "lowest", "highest"], rows)]
+    rates = spread_rows(numbers["bytes_per_second"], 1e-9)
+    blocks += ["", table(["reading, cold, GB/s", "median", "lowest", "highest"], rates)]
+    streaming = {f"{arm}: {key}": values for arm, keys in numbers["streaming"].items() for key, values in keys.items()}
+    blocks += ["", table(["seconds from process start, cold", "median", "lowest", "highest"], spread_rows(streaming))]
+    blocks += ["", table(["ratio", "median", "lowest", "highest"], spread_rows(numbers["ratios"]))]
+    count = len(numbers["cold"][BUNDLE]["all"])
+    return "\n".join([*blocks, "", f"{count} repetitions, ratios within each; the same latents from both first steps"])
+
+
+def _prepare(folder: Path, preset: str, report: Callable[[str], None]) -> tuple[Path, Path]:
+    """Paths of a checkpoint and of its bundle for one device, both bfloat16."""
+    checkpoint, bundle = folder / f"{preset}.checkpoint", folder / f"{preset}.bundle"
+    if not checkpoint.exists():
+        report("writing a checkpoint")
+        write_checkpoint(checkpoint, PRESETS[preset], "diffusers", dtype=torch.bfloat16)
+    if not bundle.exists():
+        report("compiling it")
+        compile_bundle(open_checkpoint(checkpoint), Job(parse_mesh("1x1"), (GEOMETRY,)), bundle)
+    return checkpoint, bundle
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.rglob(pattern))
+
+
+def _run(arm: str, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "mochi_aot.tools.start_arms", arm, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise MochiError(f"{arm} failed: {why}")
+    numbers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return numbers
+
+
+def _in_turns(
+    arms: Sequence[str], repetitions: int, run: Callable[[str], dict[str, Any]], report: Callable[[str], None]
+) -> Runs:
+    """All arms, `repetitions` times; the one that begins changes every time."""
+    runs: Runs = {arm: [] for arm in arms}
+    for index in range(repetitions):
+        first = index % len(arms)
+        for arm in (*arms[first:], *arms[:first]):
+            runs[arm].append(run(arm))
+        report(f"  {index + 1} of {repetitions}")
+    return runs
+
+
+def _check_equal(runs: Runs) -> None:
+    made = {run["latents"] for arm in (STREAMED, LOADED_FIRST) for run in runs[arm]}
+    if len(made) != 1:
+        raise MochiError("latents depend on whether weights were loaded first: not compared")
+
+
+def _ratios(cold: Runs, warmed: Runs) -> dict[str, list[float]]:
+    limit = [max(rates) for rates in zip(*(_rates(cold, arm) for arm in LIMITS), strict=True)]
+    safetensors = [min(pair) for pair in zip(*(_seconds(cold, arm) for arm in SAFETENSORS), strict=True)]
+    streamed = cold[STREAMED]
+    return {
+        "cold: reading over the limit": _over(_rates(cold, READER), limit),
+        "cold: reading and adding up over the limit of keeping": _over(
+            [run["bytes"] / run["consumed"] for run in cold[READER]], _rates(cold, KEPT)
+        ),
+        "cold: better safetensors over bundle": _over(safetensors, _seconds(cold, BUNDLE)),
+        "cold: diffusers over bundle": _over(_seconds(cold, DIFFUSERS), _seconds(cold, BUNDLE)),
+        "warm: diffusers over bundle": _over(_seconds(warmed, DIFFUSERS), _seconds(warmed, BUNDLE)),
+        "cold: bytes from disk over distinct bytes": [run["from_disk"] / run["bytes"] for run in cold[BUNDLE]],
+        "stream: first program over all resident": [run["first_program"] / run["resident"] for run in streamed],
+        "stream over load first: first step": _over(
+            [run["first_step"] for run in streamed], [run["first_step"] for run in cold[LOADED_FIRST]]
+        ),
+    }
+
+
+def _seconds(runs: Runs, arm: str) -> list[float]:
+    return [run["seconds"] for run in runs[arm]]
+
+
+def _rates(runs: Runs, arm: str) -> list[float]:
+    return [run["bytes"] / run["reading"] for run in runs[arm]]
+
+
+def _over(left: list[float], right: list[float]) -> list[float]:
+    return [a / b for a, b in zip(left, right, strict=True)]
