@@ -45,6 +45,9 @@ class Backend(Protocol):
     def free_weights(self, names: Iterable[str]) -> None:
         """Forget these weights; names that are not loaded are ignored."""
 
+    def memory_bytes(self) -> int | None:
+        """Bytes of a device's memory; None where it is not the devices' alone."""
+
     def load_program(self, program: Program) -> Executable:
         """Resolve a program's instructions once. Its weights may be loaded later, but before it runs."""
 

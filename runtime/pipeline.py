@@ -15,6 +15,7 @@ from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
 from mochi_aot.runtime.ledger import STEP, Ledger
 from mochi_aot.runtime.programs import load_programs
+from mochi_aot.runtime.residency import all_weights_fit
 from mochi_aot.runtime.targets import COUNTING_TARGETS, open_backend
 from mochi_aot.runtime.tensor_files import Embedding, require_first
 from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
@@ -60,8 +61,9 @@ def read_ahead(reader: WeightReader, bundle: Bundle, roles: Iterable[str], geome
 class Pipeline:
     """The phases of generation. Arrays come in and go out as numpy; between programs values stay on the devices.
 
-    Only the weights of the running phase are loaded: a phase frees those of others first, so the peak of memory is
-    that of the largest phase, not their sum. Weights of later phases are read ahead, as far as `read_ahead` names them.
+    Weights stay on the devices where all of them fit. Elsewhere only those of the running phase are loaded: a phase
+    frees those of others first, so the peak of memory is that of the largest phase, not their sum. Weights of later
+    phases are read ahead, as far as `read_ahead` names them.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Pipeline:
         self._wired: set[str] = set()
         self._executables: dict[int, Executable] = {}
         self._loaded: set[str] = set()
+        self._phase: int | None = None  # the program that ran last
+        self._fitting: dict[str, bool] = {}  # by geometry
         self._embeddings: dict[str, Embedding] = {}
 
     @classmethod
@@ -192,23 +196,36 @@ class Pipeline:
         return executable.run({item.name: known[item.name] for item in program.inputs})
 
     def _enter(self, role: str, geometry: Geometry) -> Executable:
-        """Makes the weights of this phase, and no others, resident, and returns its executable."""
-        program = self._program(role, geometry)
+        """Makes the weights of this phase resident, frees those that have to make room, and returns its executable."""
+        file = geometry.programs[role]
+        if file != self._phase:
+            self._phase = None  # until all is in place
+            self._change_weights(self._program(role, geometry), geometry)
+            if file not in self._executables:
+                self._executables[file] = self._backend.load_program(self._program(role, geometry))
+            self._phase = file
+        return self._executables[file]
+
+    def _change_weights(self, program: Program, geometry: Geometry) -> None:
         wanted = [weight.name for weight in program.weights]
-        surplus = self._loaded.difference(wanted)
+        surplus = self._loaded.difference(wanted, self._staying(geometry))
+        self._backend.free_weights(sorted(surplus))  # and what else the phase before holds
+        self._reader.release(surplus)
+        self._loaded -= surplus
         missing = [name for name in wanted if name not in self._loaded]
-        if surplus:
-            self._backend.free_weights(sorted(surplus))
-            self._reader.release(surplus)
-            self._loaded -= surplus
         if missing:
             self._reader.plan(missing, at_once=True)
             self._backend.load_weights(self.bundle, missing, self._wait)
             self._loaded.update(missing)
-        file = geometry.programs[role]
-        if file not in self._executables:
-            self._executables[file] = self._backend.load_program(program)
-        return self._executables[file]
+
+    def _staying(self, geometry: Geometry) -> set[str]:
+        """Weights for which there is room throughout."""
+        name = geometry_name(geometry)
+        if name not in self._fitting:
+            self._fitting[name] = all_weights_fit(self.bundle, geometry, self._backend.memory_bytes())
+        if not self._fitting[name]:
+            return set()
+        return {weight.name for role in geometry.programs for weight in self._program(role, geometry).weights}
 
     def _wait(self, name: str) -> None:
         self._reader.wait(name)

@@ -43,6 +43,9 @@ class TorchBackend:
         """Forget these weights; names that are not loaded are ignored."""
         self._weights.free(names)
 
+    def memory_bytes(self) -> None:
+        """The devices are this host's, whose memory other processes use too."""
+
     def load_program(self, program: Program) -> TorchExecutable:
         """Resolve a program's instructions. BackendError for an op or attributes that this backend does not know."""
         return TorchExecutable(program, self.mesh, self._weights, self._weights.made)

@@ -60,6 +60,11 @@ class TtnnBackend:
         for name in names:
             self._weights.pop(name, None)
 
+    def memory_bytes(self) -> int:
+        """A chip's DRAM, without what is set apart for traces."""
+        view = ttnn.get_memory_view(self.mesh, ttnn.BufferType.DRAM)
+        return int(view.total_bytes_per_bank * view.num_banks)
+
     def load_program(self, program: Program) -> Executable:
         """Resolve a program's instructions. BackendError for an op or attributes that this backend does not know."""
         plain = TtnnExecutable(program, self.mesh, self._weights)

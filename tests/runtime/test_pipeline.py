@@ -35,6 +35,7 @@ class Spy:
         self._backend = TorchBackend(*mesh)
         self.loaded: set[str] = set()
         self.log: list[str] = []
+        self.memory: int | None = None
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         names = list(names)
@@ -47,6 +48,9 @@ class Spy:
         assert self.loaded.issuperset(names), "freed without being loaded"
         self.loaded.difference_update(names)
         self._backend.free_weights(names)
+
+    def memory_bytes(self) -> int | None:
+        return self.memory
 
     def load_program(self, program: Program) -> Executable:
         self.log.append(f"load {program.name}")
@@ -168,6 +172,18 @@ def test_only_the_running_phase_has_its_weights_loaded(tmp_path: Path) -> None:
     video("a red fox", second)  # loaded again for a new prompt; programs that both geometries share are not
     assert [line for line in spy.log if line.startswith("run")] == [text, *phases]
     assert [line for line in spy.log if line.startswith("load")] == ["load denoise", "load decode"]
+
+
+def test_where_all_weights_fit_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "all_weights_fit", lambda *_: True)
+    pipeline, spy = spied(tmp_path)
+    geometry = pipeline.geometry()
+    sigmas = linear_quadratic_sigmas(4)
+    for prompt in ("a fox", "a red fox"):
+        positive, negative = pipeline.encode_prompt(prompt), pipeline.encode_prompt("")
+        conditioning = pipeline.condition(positive, negative, sigmas, 1.0, geometry)
+        pipeline.denoise(seeded_latents(0, pipeline.latent_shape(geometry)), conditioning)
+        assert spy.loaded == {"text", "w_prompt", "w_time", "w_dit"}  # the spy refuses what is loaded twice
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
