@@ -139,7 +139,7 @@ def _last_phase(log: Path) -> str | None:
     return phases[-1] if phases else None
 
 
-PHASES = ("tracing ", "partitioning ", "writing ")
+PHASES = ("tracing ", "partitioning ", "running ", "writing ")
 
 
 def anonymous_bytes(pid: int) -> int:
