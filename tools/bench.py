@@ -11,7 +11,7 @@ import click
 
 from mochi_aot.tools.cli import MochiCommand
 
-SIZES = ("tiny", "small")
+SIZES = ("tiny", "small", "middle")
 COMPILE_SIZES = START_SIZES = ("tiny", "small", "middle", "full")
 TTNN_START_SIZES = ("small", "middle", "full")
 DTYPES = ("float32", "bfloat16")

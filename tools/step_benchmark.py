@@ -42,6 +42,7 @@ class Size:
 SIZES = {
     "tiny": Size("tiny", Geometry(32, 48, 7)),
     "small": Size("bench", Geometry(240, 432, 19)),
+    "middle": Size("middle", Geometry(112, 192, 13)),
 }
 
 
