@@ -1,4 +1,4 @@
-"""What a backend must do. It knows devices and numbers; which programs run, and when, is the session's business."""
+"""What a backend must do. It knows devices and numbers; which programs run, and when, is the pipeline's business."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -92,7 +92,7 @@ def write_cache(cache: Path) -> list[str]:
     (cache / "key1/pch").mkdir()
     (cache / "key1/pch/pch.h.gch").write_bytes(b"header")
     (kernel / "kernel_includes.hpp").write_bytes(b"source")
-    notes = f'"/root/a.h"\t1\n"{cache}/key1/kernels/reader/123/brisc/../kernel_includes.hpp"\t2\n'
+    notes = f'"/headers/a.h"\t1\n"{cache}/key1/kernels/reader/123/brisc/../kernel_includes.hpp"\t2\n'
     kept = {".build_state": b"77", "brisc.elf": b"elf", "brisck.o": b"", "brisck.o.dephash": notes.encode()}
     for name, data in {**kept, "brisc.elf.log": b"log", "brisc.elf.xip.elf": b"moved"}.items():
         (kernel / "brisc" / name).write_bytes(data)

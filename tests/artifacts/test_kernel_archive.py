@@ -25,7 +25,7 @@ def test_what_ttnn_needs_comes_back_and_nothing_else(tmp_path: Path) -> None:
     assert list(files(tmp_path / "new")) == sorted(needed)
     before = files(tmp_path / "cache")
     for name, data in files(tmp_path / "new").items():
-        assert data == (b'"/root/a.h"\t1\n' if name.endswith(".dephash") else before[name])
+        assert data == (b'"/headers/a.h"\t1\n' if name.endswith(".dephash") else before[name])
     assert kernel_folders(tmp_path / "new") == [tmp_path / "new/key1/kernels/reader/123"]
     assert build_keys(tmp_path / "new") == ["key1"]
 
