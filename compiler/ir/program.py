@@ -1,7 +1,9 @@
 """Programs: inputs with rates, parameters with recipes, operations in order, named outputs."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -47,9 +49,16 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """Recipe: an array known when tracing."""
+    """Recipe: an array known when tracing, which nobody changes."""
 
     array: np.ndarray
+
+    @cached_property
+    def key(self) -> str:
+        """Its name: the first 16 hex digits of SHA-256 over dtype, shape and contents, which may be many."""
+        digest = hashlib.sha256(f"{self.array.dtype.str}{self.array.shape}".encode())
+        digest.update(np.ascontiguousarray(self.array).data)
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

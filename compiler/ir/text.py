@@ -1,6 +1,5 @@
 """The text form of programs: one line an op, read back by `parser.parse`. Constants' data travel beside the text."""
 
-import hashlib
 import json
 
 import numpy as np
@@ -77,7 +76,7 @@ def recipe_text(recipe: Recipe) -> str:
     if isinstance(recipe, Computed):
         return f"computed({json.dumps(recipe.program)}, {json.dumps(recipe.output)})"
     if isinstance(recipe, Constant):
-        return f"constant({json.dumps(constant_key(recipe.array))})"
+        return f"constant({json.dumps(recipe.key)})"
     parts = ", ".join(f"{recipe_text(part)} : {type_text(type)}" for part, type in recipe.parts)
     return f"concat({recipe.dim}, [{parts}])"
 
@@ -88,7 +87,7 @@ def constants_of(program: Program) -> dict[str, np.ndarray]:
 
     def collect(recipe: Recipe) -> None:
         if isinstance(recipe, Constant):
-            table[constant_key(recipe.array)] = recipe.array
+            table[recipe.key] = recipe.array
         elif not isinstance(recipe, Checkpoint | Computed):
             for part, _ in recipe.parts:
                 collect(part)
@@ -96,13 +95,6 @@ def constants_of(program: Program) -> dict[str, np.ndarray]:
     for param in program.params:
         collect(param.recipe)
     return table
-
-
-def constant_key(array: np.ndarray) -> str:
-    """The first 16 hex digits of SHA-256 over dtype, shape and contents."""
-    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
 
 
 def _definition(value: Value) -> str:

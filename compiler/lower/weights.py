@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from mochi_aot.compiler.ir.program import Checkpoint, Concat, Constant, Param, Recipe
-from mochi_aot.compiler.ir.text import constant_key
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.partition.mesh import Mesh
 
@@ -59,7 +58,7 @@ def _named(recipe: Recipe, type: TensorType) -> str:
 
 def _origin(recipe: Recipe) -> str:
     if isinstance(recipe, Constant):
-        return f"constant:{constant_key(recipe.array)}"
+        return f"constant:{recipe.key}"
     assert isinstance(recipe, Checkpoint)  # Computed ones were folded into constants, Concat has no name of its own
     return recipe.name
 

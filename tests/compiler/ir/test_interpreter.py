@@ -7,8 +7,7 @@ from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.numpy_values import round_bfloat16
 from mochi_aot.compiler.ir.parser import parse
-from mochi_aot.compiler.ir.program import Param
-from mochi_aot.compiler.ir.text import constant_key
+from mochi_aot.compiler.ir.program import Constant, Param
 from mochi_aot.compiler.ir.verify import verify
 from tests.compiler.ir.one_op import near, normal
 
@@ -80,11 +79,11 @@ def test_recipes_of_every_kind() -> None:
 program @p {{
   input %x : f32[2] rate=latent
   param %a : f32[4] = concat(0, [checkpoint("k") : f32[1], computed("other", "o") : f32[1], \
-constant("{constant_key(constant)}") : f32[2]])
+constant("{Constant(constant).key}") : f32[2]])
   return "a" %a
 }}
 """
-    program = parse(text, {constant_key(constant): constant})
+    program = parse(text, {Constant(constant).key: constant})
     verify(program)
     x = np.zeros(2, np.float32)
     for params in ({"k": np.ones(1), "o": np.full(1, 2.0)}, {"a.0": np.ones(1), "a.1": np.full(1, 2.0)}):

@@ -6,7 +6,7 @@ import pytest
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.parser import parse
 from mochi_aot.compiler.ir.program import Checkpoint, Constant
-from mochi_aot.compiler.ir.text import constant_key, to_text
+from mochi_aot.compiler.ir.text import to_text
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.passes.fold import fold_computed
 
@@ -27,7 +27,7 @@ ARRAY = np.array([2.0, 3.0], np.float32)
 def test_golden() -> None:
     after = fold_computed(parse(BEFORE), {("p.geometry", "p.geometry.3"): ARRAY})
     verify(after)
-    assert to_text(after) == TEXT.replace("RECIPE", f'constant("{constant_key(ARRAY)}")')
+    assert to_text(after) == TEXT.replace("RECIPE", f'constant("{Constant(ARRAY).key}")')
     recipes = [param.recipe for param in after.params]
     assert isinstance(recipes[0], Constant)
     assert recipes[0].array is ARRAY
