@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.lower.ttnn.prepare_video import conv3d, nonzero_row, unfolded, unfolded_row
-
-TILE_SIZE = 32
 
 
 def transposed(weight: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-TILE_SIZE = 32
+from mochi_aot.artifacts.tiles import TILE_SIZE
+
 SMALLEST_SCALE = 1e-6
 
 

@@ -7,15 +7,11 @@ otherwise an all_gather and a local sum. ring_joint_scaled_dot_product_attention
 too where it is cut. neighbor_pad_async sends borders, of a second dimension with the corners that the first brought.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from mochi_aot.artifacts.tiles import TILE_SIZE, device_bytes, tiled_shape
 from mochi_aot.compiler.partition.cost import gathered, halo, reduced, scattered
-
-TILE = 32
-# A tile of bfloat8_b has an exponent byte for each 16 elements.
-_BYTES = {"float32": 4, "bfloat16": 2, "bfloat8_b": 1088 / 1024, "int32": 4, "uint32": 4, "uint8": 1}
 
 Attrs = dict[str, Any]
 Mesh = tuple[int, int]
@@ -44,14 +40,7 @@ def is_collective(op: str) -> bool:
 
 def held_bytes(tensor: Held) -> float:
     """Bytes that a chip holds of it."""
-    return math.prod(_padded(tensor)) * _BYTES[tensor.dtype]
-
-
-def _padded(tensor: Held) -> tuple[int, ...]:
-    if tensor.layout != "tile":
-        return tensor.shape
-    *outer, height, width = (1, *tensor.shape) if len(tensor.shape) == 1 else tensor.shape
-    return (*outer, -(-height // TILE) * TILE, -(-width // TILE) * TILE)
+    return device_bytes(tensor.dtype, tensor.shape, tensor.layout)
 
 
 def _all_gather(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
@@ -64,8 +53,8 @@ def _reduce_scatter(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float
 
 def _all_reduce(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
     pieces, (x,) = mesh[attrs["axis"]], operands
-    *outer, height, width = _padded(x)
-    tile = TILE if x.layout == "tile" else 1
+    tile = TILE_SIZE if x.layout == "tile" else 1
+    *outer, height, width = tiled_shape(x.shape) if tile > 1 else x.shape
     divides = any(n % pieces == 0 for n in (*outer, height // tile, width // tile))
     return reduced(held_bytes(x), pieces) if divides else gathered(held_bytes(x), pieces)
 
@@ -82,7 +71,7 @@ def _neighbor_pad(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
     for dim, left, right, axis in zip(
         *(attrs[k] for k in ("dim", "padding_left", "padding_right", "axis")), strict=True
     ):
-        slab = math.prod(shape) // shape[dim] * _BYTES[x.dtype]
+        slab = device_bytes(x.dtype, shape, "row_major") / shape[dim]
         total += halo(slab * (left + right), mesh[axis])
         shape[dim] += left + right
     return total

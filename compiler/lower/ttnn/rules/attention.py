@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
-from mochi_aot.compiler.lower.ttnn.rules.shape import TILE_SIZE, sliced
+from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 CHUNK = 256  # tokens of queries, and of keys, that a core works on at a time

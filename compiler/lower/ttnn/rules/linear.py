@@ -3,10 +3,11 @@
 import math
 from dataclasses import replace
 
+from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
-from mochi_aot.compiler.lower.ttnn.rules.shape import TILE_SIZE, reshaped
+from mochi_aot.compiler.lower.ttnn.rules.shape import reshaped
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 

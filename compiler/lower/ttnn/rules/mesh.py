@@ -1,9 +1,10 @@
 """Collectives."""
 
+from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import TILE, Lowerer, Shape, Tensor
-from mochi_aot.compiler.lower.ttnn.rules.shape import TILE_SIZE, sliced
+from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 PHYSICAL = (0, 2, 1, 3)  # where a dimension of [B, N, H, D] is when held heads first

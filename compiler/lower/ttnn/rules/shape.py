@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Lowerer, Shape, Tensor
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
-TILE_SIZE = 32
 HEADS_FIRST = [0, 2, 1, 3]
 
 

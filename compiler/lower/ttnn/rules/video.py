@@ -2,10 +2,11 @@
 
 import math
 
+from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
-from mochi_aot.compiler.lower.ttnn.prepare_video import TILE_SIZE, conv_blocks
+from mochi_aot.compiler.lower.ttnn.prepare_video import conv_blocks
 from mochi_aot.compiler.lower.ttnn.rules.frames import flat, is_video, rows
 from mochi_aot.compiler.lower.ttnn.rules.mesh import cut
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
