@@ -17,6 +17,7 @@ from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.tools.compiling import make_job, target_ready
+from mochi_aot.tools.file_cache import evict
 
 SAMPLE_SECONDS = 0.02
 MATRIX = (3072, 8192)  # whose conversion is timed
@@ -87,7 +88,7 @@ def measure_compile(
     for number in range(repetitions):
         report(f"repetition {number + 1} of {repetitions}")
         for kind in ("copy", "compile") if number % 2 == 0 else ("compile", "copy"):
-            drop_from_cache(checkpoint)
+            evict(files_in(checkpoint))
             if kind == "copy":
                 result.copies.append(copy(checkpoint, folder / "copy"))
             else:
@@ -177,13 +178,6 @@ def _conversion_rate(dtype: str) -> float:
         start = time.perf_counter()
         list(pool.map(convert, range(8 * threads)))
         return 8 * threads * matrix.nbytes / (time.perf_counter() - start)
-
-
-def drop_from_cache(folder: Path) -> None:
-    """Have the page cache forget the files of a folder, which are on the disk."""
-    for path in files_in(folder):
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def bytes_in(folder: Path) -> int:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.compiler.compile import Job, compile_bundle
 from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.tools.contenders import Runs, check, in_turns
 from mochi_aot.tools.file_cache import evict, warm
 from mochi_aot.tools.text import human_bytes, table
 from mochi_aot.tools.timing import spread, spread_rows
@@ -35,8 +36,6 @@ WARM = (BUNDLE, DIFFUSERS, *SAFETENSORS)
 
 # A cold repetition counts if the process had this share of what it consumed from the disk.
 ENOUGH_FROM_DISK = 0.98
-
-Runs = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ def measure_start(folder: Path, size: str, repetitions: int, report: Callable[[s
         return numbers
 
     report("timing cold starts")
-    cold = _in_turns(COLD, repetitions, lambda arm: run(arm, True), report)
+    cold = in_turns(COLD, repetitions, lambda arm: run(arm, True), report)
     report("timing warm starts")
-    warmed = _in_turns(WARM, repetitions, lambda arm: run(arm, False), report)
+    warmed = in_turns(WARM, repetitions, lambda arm: run(arm, False), report)
     _check_equal(cold)
     return StartResult(size, preset, sum(path.stat().st_size for path in weights), cold, warmed)
 
@@ -134,24 +133,9 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 def _run(arm: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "mochi_aot.tools.start_arms", arm, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise MochiError(f"{arm} failed: {why}")
+    check(done, arm)
     numbers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return numbers
-
-
-def _in_turns(
-    arms: Sequence[str], repetitions: int, run: Callable[[str], dict[str, Any]], report: Callable[[str], None]
-) -> Runs:
-    """All arms, `repetitions` times; the one that begins changes every time."""
-    runs: Runs = {arm: [] for arm in arms}
-    for index in range(repetitions):
-        first = index % len(arms)
-        for arm in (*arms[first:], *arms[:first]):
-            runs[arm].append(run(arm))
-        report(f"  {index + 1} of {repetitions}")
-    return runs
 
 
 def _check_equal(runs: Runs) -> None:

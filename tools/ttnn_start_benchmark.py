@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.tools.contenders import Runs, check, in_turns
 from mochi_aot.tools.file_cache import warm
 from mochi_aot.tools.text import table
 from mochi_aot.tools.timing import spread, spread_rows
@@ -31,7 +32,7 @@ class TtnnStartResult:
 
     size: str
     preset: str
-    runs: dict[str, list[dict[str, Any]]]
+    runs: Runs
 
 
 def measure_ttnn_start(folder: Path, size: str, repetitions: int, report: Callable[[str], None]) -> TtnnStartResult:
@@ -51,13 +52,7 @@ def measure_ttnn_start(folder: Path, size: str, repetitions: int, report: Callab
     report("timing")
     for arm in ARMS:
         run(arm)  # libraries come from the file cache too
-    runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
-    for index in range(repetitions):
-        first = index % len(ARMS)
-        for arm in (*ARMS[first:], *ARMS[:first]):
-            runs[arm].append(run(arm))
-        report(f"  {index + 1} of {repetitions}")
-    return TtnnStartResult(size, preset, runs)
+    return TtnnStartResult(size, preset, in_turns(ARMS, repetitions, run, report))
 
 
 def ttnn_start_numbers(result: TtnnStartResult) -> dict[str, Any]:
@@ -114,7 +109,7 @@ def _tool(name: str, *arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"mochi_aot.tools.{name}", *arguments], capture_output=True, text=True, check=False
     )
-    _check(done, f"mochi-{name}")
+    check(done, f"mochi-{name}")
 
 
 def _without_torch(folder: Path) -> Path:
@@ -148,14 +143,8 @@ def _run(arm: str, bundle: Path, checkpoint: Path, packages: Path | None) -> dic
     done = subprocess.run(
         [*command, arm, str(bundle), str(checkpoint)], env=environment, capture_output=True, text=True, check=False
     )
-    _check(done, arm)
+    check(done, arm)
     numbers: dict[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     if packages and numbers["torch"]:
         raise MochiError(f"{arm} was to run without torch, but imported it")
     return numbers
-
-
-def _check(done: "subprocess.CompletedProcess[str]", what: str) -> None:
-    if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise MochiError(f"{what} failed: {why}")
