@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mochi_aot.tools.cli import MochiCommand
+from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand
 
 SIZES = ("tiny", "small", "middle")
 COMPILE_SIZES = START_SIZES = ("tiny", "small", "middle", "full")
@@ -68,17 +68,17 @@ def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file
 @main.command(cls=MochiCommand)
 @click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns.")
 @click.option("--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint.")
-@click.option("--geometry", metavar="HxWxF", default="480x848x163", show_default=True, help="Of the video.")
+@click.option("--geometry", metavar="HxWxF", default=DEFAULT_GEOMETRY, show_default=True, help="Of the video.")
 @click.option(
     "--weights-dtype",
-    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    type=click.Choice(CHIP_DTYPES),
     default="bfloat16",
     show_default=True,
     help="Of the matrices.",
 )
 @click.option(
     "--links-dtype",
-    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    type=click.Choice(CHIP_DTYPES),
     default="bfloat16",
     show_default=True,
     help="Of what our chips send each other in a denoising step.",
@@ -110,7 +110,7 @@ def traffic(
 @click.option("--size", type=click.Choice(COMPILE_SIZES), default="middle", show_default=True, help="Of the model.")
 @click.option("--mesh", default="2x4", show_default=True, metavar="RxC", help="The device mesh.")
 @click.option("--target", type=click.Choice(["torch", "ttnn"]), default="torch", show_default=True)
-@click.option("--weights-dtype", type=click.Choice(["bfloat16", "bfloat8_b"]), default="bfloat16", show_default=True)
+@click.option("--weights-dtype", type=click.Choice(CHIP_DTYPES), default="bfloat16", show_default=True)
 @click.option("--repetitions", type=click.IntRange(min=1), default=MIN_REPETITIONS, show_default=True)
 @folder_option
 @json_option

@@ -7,6 +7,8 @@ import click
 
 from mochi_aot.artifacts.errors import MochiError
 
+DEFAULT_GEOMETRY = "480x848x163"  # the published default, HxWxF
+CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
 FAULT, INTERRUPTED = 1, 130  # exit codes; 130 is what a shell reports for a command stopped by Ctrl-C
 
 

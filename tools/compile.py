@@ -4,9 +4,7 @@ from pathlib import Path
 
 import click
 
-from mochi_aot.tools.cli import MochiCommand
-
-DEFAULT_GEOMETRY = "480x848x163"
+from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand
 
 
 @click.command(cls=MochiCommand)
@@ -55,14 +53,14 @@ DEFAULT_GEOMETRY = "480x848x163"
 )
 @click.option(
     "--weights-dtype",
-    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    type=click.Choice(CHIP_DTYPES),
     default="bfloat16",
     show_default=True,
     help="Of the matrices; bfloat8_b takes about half the memory, and is for ttnn only.",
 )
 @click.option(
     "--links-dtype",
-    type=click.Choice(["bfloat16", "bfloat8_b"]),
+    type=click.Choice(CHIP_DTYPES),
     default="bfloat16",
     show_default=True,
     help="Of what chips send each other in a denoising step, for ttnn; bfloat8_b is about half the bytes.",

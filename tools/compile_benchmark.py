@@ -16,6 +16,7 @@ import torch
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from mochi_aot.tools.cli import DEFAULT_GEOMETRY
 from mochi_aot.tools.compiling import make_job, target_ready
 from mochi_aot.tools.file_cache import evict
 
@@ -35,7 +36,7 @@ SIZES = {
     "tiny": Size("tiny", "16x16x7"),
     "small": Size("bench", "64x128x13"),
     "middle": Size("middle", "64x128x13"),
-    "full": Size("mochi-1", "480x848x163"),
+    "full": Size("mochi-1", DEFAULT_GEOMETRY),
 }
 
 

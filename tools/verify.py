@@ -10,12 +10,11 @@ import click
 from mochi_aot.artifacts.layout import ROLES
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.geometry import geometry_name
-from mochi_aot.tools.cli import FAULT, MochiCommand
+from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, FAULT, MochiCommand
 from mochi_aot.tools.dry_run_report import ProgramReport, Refusal, text
 from mochi_aot.tools.text import human_bytes
 
-DEFAULT_GEOMETRY = "480x848x163"
-DEFAULT_WEIGHTS_DTYPE = "bfloat16"
+DEFAULT_DTYPE = CHIP_DTYPES[0]
 
 
 @click.command(cls=MochiCommand)
@@ -25,13 +24,13 @@ DEFAULT_WEIGHTS_DTYPE = "bfloat16"
 @click.option("--geometry", metavar="HxWxF", help=f"With --config.  [default: {DEFAULT_GEOMETRY}]")
 @click.option(
     "--weights-dtype",
-    type=click.Choice(["bfloat16", "bfloat8_b"]),
-    help=f"With --config: of the matrices.  [default: {DEFAULT_WEIGHTS_DTYPE}]",
+    type=click.Choice(CHIP_DTYPES),
+    help=f"With --config: of the matrices.  [default: {DEFAULT_DTYPE}]",
 )
 @click.option(
     "--links-dtype",
-    type=click.Choice(["bfloat16", "bfloat8_b"]),
-    help=f"With --config: of what chips send each other.  [default: {DEFAULT_WEIGHTS_DTYPE}]",
+    type=click.Choice(CHIP_DTYPES),
+    help=f"With --config: of what chips send each other.  [default: {DEFAULT_DTYPE}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def main(
@@ -59,7 +58,7 @@ def main(
         if mesh is None:
             raise click.UsageError("--config needs --mesh")
         assert config is not None
-        dtypes = (weights_dtype or DEFAULT_WEIGHTS_DTYPE, links_dtype or DEFAULT_WEIGHTS_DTYPE)
+        dtypes = (weights_dtype or DEFAULT_DTYPE, links_dtype or DEFAULT_DTYPE)
         reports = _verify_config(config, mesh, geometry or DEFAULT_GEOMETRY, *dtypes)
     refused = any(report.refusal is not None for report in reports)
     if as_json:
