@@ -15,7 +15,7 @@ READ, WAIT, STEP = "read", "wait for weights", "step"
 
 @dataclass(frozen=True)
 class Span:
-    """`start` is in seconds after the process started; of `nbytes` read, `from_disk` were not in the file cache."""
+    """`start` is in seconds after the process started; for `nbytes` read, `from_disk` came from the disk."""
 
     name: str
     row: str
@@ -29,6 +29,7 @@ class Ledger:
     """Threads may record side by side: a span is one append."""
 
     def __init__(self) -> None:
+        self.read_limit: float | None = None  # bytes a second that the disk can give; None where nobody measured it
         self.spans: list[Span] = []
         self.marks: dict[str, float] = {}
         self._started = process_start()
@@ -81,16 +82,22 @@ class Ledger:
         events = [_event(span, rows.index(span.row)) for span in self.spans]
         return {"traceEvents": named + events + marks, "displayTimeUnit": "ms", "ledger": self.numbers()}
 
+    def bytes_from_disk(self) -> int:
+        """Of all that the reader read."""
+        return sum(span.from_disk for span in self.spans if span.name == READ)
+
     def _weights(self) -> dict[str, float]:
-        reads = [span for span in self.spans if span.name == READ]
-        nbytes, seconds = sum(span.nbytes for span in reads), sum(span.seconds for span in reads)
-        return {
+        nbytes, seconds = sum(span.nbytes for span in self.spans if span.name == READ), self.seconds(READ)
+        numbers = {
             "bytes": nbytes,
-            "from_disk": sum(span.from_disk for span in reads),
+            "from_disk": self.bytes_from_disk(),
             "seconds": seconds,
             "bytes_per_second": nbytes / seconds if seconds else 0.0,
             "waited": self.seconds(WAIT),
         }
+        if self.read_limit is not None:
+            numbers |= {"limit": self.read_limit, "share_of_limit": self.bytes_from_disk() / seconds / self.read_limit}
+        return numbers
 
 
 def process_start() -> float:

@@ -1,63 +1,41 @@
-"""Pages of mapped files: whether the file cache has them, reading them in ahead of their use, letting them go."""
+"""Pages of mapped files: reading them in ahead of their use, letting them go."""
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-_POPULATE_READ = 22  # madvise's MADV_POPULATE_READ, Linux 5.14; the mmap module does not name it
+# Of madvise; the mmap module does not name them.
+_COLD = 20  # MADV_COLD, Linux 5.4
+_POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14
 _SWEEP_BYTES = 1 << 20
-_SHARED_BYTES = 2 << 20  # halves are multiples of this, a huge page
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def resident_bytes(view: memoryview) -> int:
-    """Bytes of a mapped view, which starts on a page, that the file cache has.
-
-    Of a file that belongs to somebody else and cannot be written the kernel says that it has all.
-    """
-    pages = (ctypes.c_ubyte * -(-len(view) // mmap.PAGESIZE))()
-    _call(_libc.mincore, view, pages)
-    return min(len(view), int(np.count_nonzero(np.frombuffer(pages, np.uint8) & 1)) * mmap.PAGESIZE)
+def bytes_from_disk() -> int:
+    """What this thread has had from block devices so far, ahead of its wants too; 0 where the kernel does not tell."""
+    try:
+        lines = Path("/proc/thread-self/io").read_text().splitlines()
+    except OSError:
+        return 0
+    return int(dict(line.split(": ") for line in lines)["read_bytes"])
 
 
 def read_in(view: memoryview, path: Path, offset: int) -> None:
     """Read a mapped view of the file at `path`, which starts on a page, into the file cache, and map its pages.
 
     Reading by madvise costs no copy, and reports what touching the map would be killed for: OSError says what is wrong.
-    Two threads share a large view: while one waits for the disk, the other maps what has come.
+    Asked for huge pages, the kernel reads in units of them where the file system can, at what the disk gives to direct
+    reads, and takes far less time for each byte.
     """
-    half = len(view) // 2 // _SHARED_BYTES * _SHARED_BYTES
-    if half == 0:
-        _read_part(view, path, offset)
-        return
-    errors: list[OSError] = []
-
-    def second() -> None:
-        try:
-            _read_part(view[half:], path, offset + half)
-        except OSError as error:
-            errors.append(error)
-
-    helper = threading.Thread(target=second, name="weights, second half", daemon=True)
-    helper.start()
+    _advise(view, mmap.MADV_HUGEPAGE)
     try:
-        _read_part(view[:half], path, offset)
-    finally:
-        helper.join()
-    if errors:
-        raise errors[0]
-
-
-def _read_part(view: memoryview, path: Path, offset: int) -> None:
-    try:
-        _call(_libc.madvise, view, _POPULATE_READ)
+        _madvise(view, _POPULATE_READ)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EFAULT):  # an older kernel, or a page that cannot be read
             raise
@@ -65,8 +43,15 @@ def _read_part(view: memoryview, path: Path, offset: int) -> None:
 
 
 def forget(view: memoryview) -> None:
-    """Unmap a view's pages: the kernel may then take them for other things. They come back when they are touched."""
-    _call(_libc.madvise, view, mmap.MADV_DONTNEED)
+    """Unmap a view's pages: the first that the kernel takes for other things. They come back when they are touched."""
+    _advise(view, _COLD)  # pages that look used when they are unmapped would outlive those read for later
+    _madvise(view, mmap.MADV_DONTNEED)
+
+
+def _advise(view: memoryview, advice: int) -> None:
+    """Advice that a kernel may not know."""
+    with contextlib.suppress(OSError):
+        _madvise(view, advice)
 
 
 def _sweep(path: Path, offset: int, nbytes: int) -> None:
@@ -79,9 +64,9 @@ def _sweep(path: Path, offset: int, nbytes: int) -> None:
                 raise OSError(errno.EIO, f"it ends before byte {start + wanted}, within a weight")
 
 
-def _call(function: Callable[..., int], view: memoryview, last: object) -> None:
-    """A call of (address, length, last) about a view that is not empty. OSError if it fails."""
+def _madvise(view: memoryview, advice: int) -> None:
+    """About a view that is not empty. OSError if it fails."""
     address = np.frombuffer(view, np.uint8).ctypes.data
-    if function(ctypes.c_void_p(address), ctypes.c_size_t(len(view)), last) != 0:
+    if _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(len(view)), advice) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

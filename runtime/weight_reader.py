@@ -13,7 +13,7 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Weight
 from mochi_aot.runtime.ledger import READ, READER, WAIT, Ledger
 from mochi_aot.runtime.memory import free_memory
-from mochi_aot.runtime.pages import forget, read_in, resident_bytes
+from mochi_aot.runtime.pages import bytes_from_disk, forget, read_in
 
 # Read at once. A thread that computes in Python hands over only every 5 ms, so the blocks are large.
 _BLOCK_BYTES = 64 << 20
@@ -36,7 +36,8 @@ class WeightReader:
     """Weights stay in the file cache, of which the backends' weights are views: there is no second copy.
 
     `plan` says what will be used, and in what order; `wait` returns when a weight is there; `release` lets it go. No
-    more than `window` bytes (half of the memory that is free) are read ahead of those that were waited for. A piece
+    more than `window` bytes are read ahead of those that were waited for: a quarter of the memory that is free, since
+    the weights that programs hold, and what they compute, need room too. A piece
     that several devices or weights share is read once. The thread ends when nothing is left to read.
     """
 
@@ -45,7 +46,7 @@ class WeightReader:
     ) -> None:
         """`read` reads a mapped view of a file, given also the file's path and the view's offset."""
         self._bundle, self._ledger, self._read_in = bundle, ledger or Ledger(), read
-        self._window = free_memory() // 2 if window is None else window
+        self._window = free_memory() // 4 if window is None else window
         self._changed = threading.Condition()
         self._queue: deque[_Piece] = deque()
         self._claimed: dict[tuple[int, int], str] = {}  # file and offset -> the weight for which it is read
@@ -180,12 +181,12 @@ class WeightReader:
     def _read_range(self, file: int, start: int, stop: int) -> None:
         path = self._bundle.path / self._bundle.manifest.files[file].path
         view = self._view(file, start, stop)
-        begun, cached = self._ledger.now(), resident_bytes(view)
+        begun, before = self._ledger.now(), bytes_from_disk()
         try:
             self._read_in(view, path, stop - len(view))
         except OSError as error:
             raise BundleError(f"cannot read {path}: {error.strerror}; copy or compile the bundle again") from error
-        self._ledger.add(READ, begun, READER, len(view), len(view) - cached)
+        self._ledger.add(READ, begun, READER, len(view), bytes_from_disk() - before)
 
     def _arrived(self, piece: _Piece) -> None:
         if piece.name not in self._planned:

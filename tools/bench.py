@@ -139,20 +139,30 @@ def compile_command(
 
 @main.command(cls=MochiCommand)
 @click.option("--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model.")
-@repetitions_option
+@click.option(
+    "--repetitions",
+    type=click.IntRange(min=1),
+    help=f"Times that each contender runs. Default, and least: {MIN_REPETITIONS}, or 1 for the full size.",
+)
 @folder_option
 @json_option
-def start(size: str, repetitions: int, folder: Path | None, json_file: Path | None) -> None:
+def start(size: str, repetitions: int | None, folder: Path | None, json_file: Path | None) -> None:
     """Time a start on the torch target: from the process's to the weights in use, every byte consumed.
 
     Writes a checkpoint of seeded weights and compiles it for one device. Then these start in turns, each in a fresh
     process, with their files dropped from the file cache before (cold) or read into it (warm): the bundle; diffusers'
     from_pretrained; safetensors, mapped and read whole; reads that keep nothing, which are the limit; and a first
     denoising step, with weights read while programs run and with all weights read first. A cold start counts only if
-    nothing was in the file cache before and the process had its bytes from the disk.
+    nothing was in the file cache before and the process had its bytes from the disk. Where the weights do not fit into
+    memory twice, those that hold them all are left out.
     """
     from mochi_aot.tools.start_benchmark import measure_start, start_numbers, start_report
 
+    least = 1 if size == "full" else MIN_REPETITIONS
+    if repetitions is None:
+        repetitions = least
+    if repetitions < least:
+        raise click.BadParameter(f"{repetitions}, expected at least {least} of size {size}", param_hint="--repetitions")
     with _folder(folder) as place:
         result = measure_start(place, size, repetitions, _progress)
     _finish("start", start_numbers(result), start_report, json_file)

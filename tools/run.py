@@ -28,6 +28,7 @@ from mochi_aot.runtime.video import DEFAULT_FPS
 from mochi_aot.runtime.weight_reader import WeightReader
 from mochi_aot.tools.cli import INTERRUPTED, MochiCommand
 from mochi_aot.tools.ledger_report import ledger_report
+from mochi_aot.tools.read_limit import read_limit
 
 type LabelledJob = tuple[str, Job]
 
@@ -188,6 +189,7 @@ def _run(
         write_record(item.job, bundle, device, timings)
         console.done += 1
         click.echo(_summary(item, timings["total"]))
+    ledger.read_limit = read_limit(bundle, ledger.bytes_from_disk())
     use = backend.kernel_use()
     if use is not None:
         click.echo(f"kernels: {use.found} found, {use.built} built", err=True)

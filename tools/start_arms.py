@@ -6,10 +6,7 @@ process had from block devices; those that are compared by their rate also give 
 
 import hashlib
 import json
-import mmap
-import os
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mochi_aot.runtime.ledger import READ, Ledger
+from mochi_aot.tools.raw_reads import read_raw
 
 if TYPE_CHECKING:
     import torch
 
-_BLOCK_BYTES = 8 << 20
-_HUGE_PAGE_BYTES = 2 << 20
-_THREADS = 2
 _ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode")
 _SIGMAS = np.array([0.6, 0.5], np.float32)
 
@@ -48,7 +43,7 @@ def bundle(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def reader(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """The runtime's reader alone, without torch; `consumed` is when the last byte had also been added up."""
+    """The runtime's reader alone, without torch, until the last byte has been added up."""
     from mochi_aot.artifacts.reader import Bundle
     from mochi_aot.runtime.weight_reader import WeightReader
 
@@ -58,9 +53,7 @@ def reader(folder: Path, ledger: Ledger) -> dict[str, Any]:
     for name, weight in opened.weights.items():
         reader.wait(name)
         total += sum(_add_up(np.frombuffer(opened.shard_bytes(index), np.uint8)) for index in set(weight.shards))
-    consumed = ledger.now() - begun
-    arrived = max(span.start + span.seconds for span in ledger.spans if span.name == READ) - begun
-    return {"bytes": total, "reading": arrived, "consumed": consumed}
+    return {"bytes": total, "reading": ledger.now() - begun}
 
 
 def diffusers(folder: Path, ledger: Ledger) -> dict[str, Any]:
@@ -97,17 +90,12 @@ def safetensors_read(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 def limit_direct(folder: Path, ledger: Ledger) -> dict[str, Any]:
     """Reads past the file cache into a few buffers of huge pages; nothing is kept, nor looked at."""
-    return _sweep(_weight_files(folder), ledger, os.O_DIRECT)
-
-
-def limit_kept(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """The same into memory of their own for all, and every byte added up: what keeping weights costs this machine."""
-    return _sweep(_weight_files(folder), ledger, os.O_DIRECT, keep=True)
+    return _limit(folder, direct=True)
 
 
 def limit_buffered(folder: Path, ledger: Ledger) -> dict[str, Any]:
     """The same through the file cache."""
-    return _sweep(_weight_files(folder), ledger, 0)
+    return _limit(folder, direct=False)
 
 
 def stream(folder: Path, ledger: Ledger) -> dict[str, Any]:
@@ -130,7 +118,6 @@ ARMS: dict[str, Callable[[Path, Ledger], dict[str, Any]]] = {
         safetensors_read,
         limit_direct,
         limit_buffered,
-        limit_kept,
         stream,
         load_first,
     )
@@ -199,50 +186,9 @@ def _add_up(data: np.ndarray) -> int:
     return len(data)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted((folder / "weights").iterdir())
-
-
-def _sweep(files: list[Path], ledger: Ledger, flags: int, keep: bool = False) -> dict[str, Any]:
-    """Reads files in blocks by _THREADS threads, each with a buffer of its own, or a new one for each block."""
-    handles = [os.open(path, os.O_RDONLY | flags) for path in files]
-    sizes = [path.stat().st_size for path in files]
-    blocks = [(h, at) for h, size in zip(handles, sizes, strict=True) for at in range(0, size, _BLOCK_BYTES)]
-    queue = iter(blocks)
-    totals, lock = [0] * _THREADS, threading.Lock()
-    kept: list[memoryview] = []
-
-    def work(index: int) -> None:
-        buffer = _huge_buffer()
-        while True:
-            with lock:
-                block = next(queue, None)
-            if block is None:
-                return
-            nbytes = os.preadv(block[0], [buffer], block[1])
-            totals[index] += nbytes
-            if keep:
-                _add_up(np.frombuffer(buffer[:nbytes], np.uint8))
-                kept.append(buffer)
-                buffer = _huge_buffer()
-
-    begun = ledger.now()
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(_THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if sum(totals) != sum(sizes):
-        raise OSError(f"read {sum(totals)} of {sum(sizes)} bytes")
-    return {"bytes": sum(totals), "reading": ledger.now() - begun}
-
-
-def _huge_buffer() -> memoryview:
-    """A block of memory in huge pages, where they can be had."""
-    room = mmap.mmap(-1, _BLOCK_BYTES + _HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    room.madvise(mmap.MADV_HUGEPAGE)
-    skipped = -np.frombuffer(room, np.uint8).ctypes.data % _HUGE_PAGE_BYTES
-    return memoryview(room)[skipped : skipped + _BLOCK_BYTES]
+def _limit(folder: Path, direct: bool) -> dict[str, Any]:
+    read = read_raw(sorted((folder / "weights").iterdir()), direct)
+    return {"bytes": read.nbytes, "reading": read.seconds}
 
 
 if __name__ == "__main__":

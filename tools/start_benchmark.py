@@ -1,6 +1,7 @@
 """Process start to weights in use: the torch target against diffusers, safetensors and the disk itself."""
 
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.compiler.compile import Job, compile_bundle
 from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.runtime.memory import free_memory
 from mochi_aot.tools.contenders import Runs, check, in_turns
 from mochi_aot.tools.file_cache import evict, warm
+from mochi_aot.tools.host_memory import touch_memory
 from mochi_aot.tools.text import human_bytes, table
 from mochi_aot.tools.timing import spread, spread_rows
 
@@ -28,11 +31,13 @@ GEOMETRY = Geometry(32, 48, 7)
 
 BUNDLE, READER, DIFFUSERS = "bundle", "reader", "diffusers"
 SAFETENSORS = ("safetensors_mapped", "safetensors_read")
-LIMITS, KEPT = ("limit_direct", "limit_buffered"), "limit_kept"
+LIMITS = ("limit_direct", "limit_buffered")
 STREAMED, LOADED_FIRST = "stream", "load_first"
 FROM_CHECKPOINT = (DIFFUSERS, *SAFETENSORS)
-COLD = (BUNDLE, READER, DIFFUSERS, *SAFETENSORS, *LIMITS, KEPT, STREAMED, LOADED_FIRST)
+COLD = (BUNDLE, READER, DIFFUSERS, *SAFETENSORS, *LIMITS, STREAMED, LOADED_FIRST)
 WARM = (BUNDLE, DIFFUSERS, *SAFETENSORS)
+# These need memory for all weights at once; so does the file cache for a warm start.
+HOLDING = (DIFFUSERS, SAFETENSORS[1], LOADED_FIRST)
 
 # A cold repetition counts if the process had this share of what it consumed from the disk.
 ENOUGH_FROM_DISK = 0.98
@@ -40,17 +45,24 @@ ENOUGH_FROM_DISK = 0.98
 
 @dataclass(frozen=True)
 class StartResult:
-    """What each contender printed in each repetition; repetition i of all ran one after the other."""
+    """What each contender printed in each repetition; repetition i of all ran one after the other.
+
+    `memory` is in bytes a second: the first touch of fresh memory before all runs, and the median of those before each.
+    """
 
     size: str
     preset: str
     weight_bytes: int
     cold: Runs
     warm: Runs
+    memory: tuple[float, float]
 
 
 def measure_start(folder: Path, size: str, repetitions: int, report: Callable[[str], None]) -> StartResult:
     """Makes what is measured in `folder`, unless it is there, then runs all contenders in turns, cold and warm.
+
+    Those that hold all weights in memory are left out where that is too small for it. Before each run memory is touched
+    and given back, so that nobody waits for memory that a virtual machine's host has to find.
 
     Raises MochiError if a contender fails, or was not cold although nothing of its files was in the file cache.
     """
@@ -59,9 +71,13 @@ def measure_start(folder: Path, size: str, repetitions: int, report: Callable[[s
     files = {arm: _files(checkpoint, "*.safetensors") for arm in FROM_CHECKPOINT}
     weights = _files(bundle / "weights", "*")
     folders = dict.fromkeys(FROM_CHECKPOINT, checkpoint)
+    weight_bytes = sum(path.stat().st_size for path in weights)
+    holds_all = weight_bytes < free_memory() / 2
+    touched = []
 
     def run(arm: str, cold: bool) -> dict[str, Any]:
         (evict if cold else warm)(files.get(arm, weights))
+        touched.append(touch_memory(min(weight_bytes * 5 // 4, free_memory() // 2)))
         numbers = _run(arm, folders.get(arm, bundle))
         if cold and numbers["from_disk"] < ENOUGH_FROM_DISK * numbers["bytes"]:
             seen = f"{numbers['from_disk']} bytes came from the disk, {numbers['bytes']} were consumed"
@@ -69,11 +85,12 @@ def measure_start(folder: Path, size: str, repetitions: int, report: Callable[[s
         return numbers
 
     report("timing cold starts")
-    cold = in_turns(COLD, repetitions, lambda arm: run(arm, True), report)
-    report("timing warm starts")
-    warmed = in_turns(WARM, repetitions, lambda arm: run(arm, False), report)
+    contenders = COLD if holds_all else [arm for arm in COLD if arm not in HOLDING]
+    cold = in_turns(contenders, repetitions, lambda arm: run(arm, True), report)
+    report("timing warm starts" if holds_all else "no warm starts: the file cache is too small for the weights")
+    warmed = in_turns(WARM, repetitions, lambda arm: run(arm, False), report) if holds_all else {}
     _check_equal(cold)
-    return StartResult(size, preset, sum(path.stat().st_size for path in weights), cold, warmed)
+    return StartResult(size, preset, weight_bytes, cold, warmed, (touched[0], statistics.median(touched)))
 
 
 def start_numbers(result: StartResult) -> dict[str, Any]:
@@ -83,13 +100,15 @@ def start_numbers(result: StartResult) -> dict[str, Any]:
         "size": result.size,
         "preset": result.preset,
         "weight_bytes": result.weight_bytes,
+        "memory": dict(zip(("first", "before each run"), result.memory, strict=True)),
         "cold": {arm: spread(_seconds(cold, arm)) for arm in cold},
         "warm": {arm: spread(_seconds(warmed, arm)) for arm in warmed},
-        "bytes_per_second": {arm: spread(_rates(cold, arm)) for arm in (READER, *LIMITS, KEPT)},
+        "bytes_per_second": {arm: spread(_rates(cold, arm)) for arm in (READER, *LIMITS)},
         "ratios": {name: spread(values) for name, values in _ratios(cold, warmed).items()},
         "streaming": {
             arm: {key: spread([run[key] for run in cold[arm]]) for key in ("first_program", "first_step", "resident")}
             for arm in (STREAMED, LOADED_FIRST)
+            if arm in cold
         },
     }
 
@@ -99,12 +118,13 @@ def start_report(numbers: dict[str, Any]) -> str:
     blocks = [
         ", ".join(f"{key} {value}" for key, value in numbers["machine"].items()),
         f"size {numbers['size']} (preset {numbers['preset']}), bundle's weights {human_bytes(numbers['weight_bytes'])}",
+        "fresh memory: " + ", ".join(f"{name} {human_bytes(rate)}/s" for name, rate in numbers["memory"].items()),
     ]
     for state in ("cold", "warm"):
-        rows = spread_rows(
-            {name: values for name, values in numbers[state].items() if name not in (READER, *LIMITS, KEPT)}
-        )
-        blocks += ["", table([f"seconds from process start, {state}", "median", "lowest", "highest"], rows)]
+        seconds = {name: values for name, values in numbers[state].items() if name not in (READER, *LIMITS)}
+        if seconds:
+            header = [f"seconds from process start, {state}", "median", "lowest", "highest"]
+            blocks += ["", table(header, spread_rows(seconds))]
     rates = spread_rows(numbers["bytes_per_second"], 1e-9)
     blocks += ["", table(["reading, cold, GB/s", "median", "lowest", "highest"], rates)]
     streaming = {f"{arm}: {key}": values for arm, keys in numbers["streaming"].items() for key, values in keys.items()}
@@ -139,29 +159,29 @@ def _run(arm: str, folder: Path) -> dict[str, Any]:
 
 
 def _check_equal(runs: Runs) -> None:
-    made = {run["latents"] for arm in (STREAMED, LOADED_FIRST) for run in runs[arm]}
+    made = {run["latents"] for arm in (STREAMED, LOADED_FIRST) for run in runs.get(arm, ())}
     if len(made) != 1:
         raise MochiError("latents depend on whether weights were loaded first: not compared")
 
 
 def _ratios(cold: Runs, warmed: Runs) -> dict[str, list[float]]:
     limit = [max(rates) for rates in zip(*(_rates(cold, arm) for arm in LIMITS), strict=True)]
-    safetensors = [min(pair) for pair in zip(*(_seconds(cold, arm) for arm in SAFETENSORS), strict=True)]
+    safetensors = [min(some) for some in zip(*(_seconds(cold, arm) for arm in SAFETENSORS if arm in cold), strict=True)]
     streamed = cold[STREAMED]
-    return {
+    ratios = {
         "cold: reading over the limit": _over(_rates(cold, READER), limit),
-        "cold: reading and adding up over the limit of keeping": _over(
-            [run["bytes"] / run["consumed"] for run in cold[READER]], _rates(cold, KEPT)
-        ),
         "cold: better safetensors over bundle": _over(safetensors, _seconds(cold, BUNDLE)),
-        "cold: diffusers over bundle": _over(_seconds(cold, DIFFUSERS), _seconds(cold, BUNDLE)),
-        "warm: diffusers over bundle": _over(_seconds(warmed, DIFFUSERS), _seconds(warmed, BUNDLE)),
         "cold: bytes from disk over distinct bytes": [run["from_disk"] / run["bytes"] for run in cold[BUNDLE]],
+        "stream: bytes from disk over distinct bytes": [run["from_disk"] / run["bytes"] for run in streamed],
         "stream: first program over all resident": [run["first_program"] / run["resident"] for run in streamed],
-        "stream over load first: first step": _over(
-            [run["first_step"] for run in streamed], [run["first_step"] for run in cold[LOADED_FIRST]]
-        ),
     }
+    if LOADED_FIRST in cold:
+        after = [run["first_step"] for run in cold[LOADED_FIRST]]
+        ratios["stream over load first: first step"] = _over([run["first_step"] for run in streamed], after)
+    for state, runs in (("cold", cold), ("warm", warmed)):
+        if DIFFUSERS in runs:
+            ratios[f"{state}: diffusers over bundle"] = _over(_seconds(runs, DIFFUSERS), _seconds(runs, BUNDLE))
+    return ratios
 
 
 def _seconds(runs: Runs, arm: str) -> list[float]:

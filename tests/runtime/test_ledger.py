@@ -37,6 +37,15 @@ def test_numbers() -> None:
     }
 
 
+def test_the_share_of_the_limit() -> None:
+    ledger = filled()
+    ledger.read_limit = 4000.0
+    numbers = ledger.numbers()
+    assert numbers["weights"]["limit"] == 4000.0
+    assert numbers["weights"]["share_of_limit"] == 0.25  # 1000 bytes came from the disk in 1 s
+    assert "1 kB from disk at 0.25 of its limit, 4 kB/s" in ledger_report(numbers)
+
+
 def test_an_empty_ledger() -> None:
     numbers = Ledger().numbers()
     assert numbers["steps"] == {"all": []} and numbers["weights"]["bytes_per_second"] == 0

@@ -38,7 +38,7 @@ def numbers_of(arm: str, from_disk: int = 1000) -> dict[str, Any]:
     seconds = {"bundle": 2.0, "safetensors_mapped": 5.0, "safetensors_read": 4.0, "diffusers": 10.0}.get(arm, 1.0)
     reading = {"reader": 0.5, "limit_direct": 0.45, "limit_buffered": 0.6}.get(arm, 1.0)
     streamed = {"first_program": 0.5, "first_step": 8.0 if arm == "stream" else 10.0, "resident": 2.0, "latents": "x"}
-    return {"seconds": seconds, "bytes": 1000, "from_disk": from_disk, "reading": reading, "consumed": 0.8, **streamed}
+    return {"seconds": seconds, "bytes": 1000, "from_disk": from_disk, "reading": reading, **streamed}
 
 
 def test_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,11 +58,11 @@ def test_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     medians = {name: values["median"] for name, values in numbers["ratios"].items()}
     assert medians == {
         "cold: reading over the limit": pytest.approx(0.9),
-        "cold: reading and adding up over the limit of keeping": pytest.approx(1.25),
         "cold: better safetensors over bundle": 2.0,
         "cold: diffusers over bundle": 5.0,
         "warm: diffusers over bundle": 5.0,
         "cold: bytes from disk over distinct bytes": 1.0,
+        "stream: bytes from disk over distinct bytes": 1.0,
         "stream: first program over all resident": 0.25,
         "stream over load first: first step": 0.8,
     }
@@ -70,6 +70,23 @@ def test_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert order[0] == order[2 * count - 1] and order[count] == order[1]  # who begins changes
     report = start_benchmark.start_report(numbers)
     assert "cold: diffusers over bundle" in report and "3 repetitions" in report
+
+
+def test_without_memory_for_all_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run(arm: str, place: Path) -> dict[str, Any]:
+        ran.append(arm)
+        return numbers_of(arm)
+
+    monkeypatch.setattr(start_benchmark, "free_memory", lambda: 1 << 10)
+    monkeypatch.setattr(start_benchmark, "_run", run)
+    result = start_benchmark.measure_start(folder, "tiny", 1, lambda text: None)
+    assert set(ran) == set(start_benchmark.COLD) - {"diffusers", "safetensors_read", "load_first"}
+    numbers = json.loads(json.dumps({"machine": {}, **start_benchmark.start_numbers(result)}))
+    assert numbers["ratios"]["cold: better safetensors over bundle"]["median"] == 2.5
+    assert not any("diffusers" in name or "load first" in name for name in numbers["ratios"])
+    assert "warm" not in start_benchmark.start_report(numbers)
 
 
 def test_a_start_that_was_not_cold_does_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +101,7 @@ def test_latents_that_differ_are_not_compared(folder: Path, monkeypatch: pytest.
         start_benchmark.measure_start(folder, "tiny", 1, lambda text: None)
 
 
-@pytest.mark.parametrize("arm", ["bundle", "reader", "limit_direct", "limit_buffered", "limit_kept"])
+@pytest.mark.parametrize("arm", ["bundle", "reader", "limit_direct", "limit_buffered"])
 def test_contenders_on_a_bundle(folder: Path, arm: str) -> None:
     weights = sum(path.stat().st_size for path in (folder / "tiny.bundle/weights").iterdir())
     numbers = start_benchmark._run(arm, folder / "tiny.bundle")
@@ -133,7 +150,7 @@ def test_packages_without_torch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["start", "ttnn-start"])
 def test_options(command: str) -> None:
-    for options in (["--size", "huge"], ["--repetitions", "3"]):
+    for options in (["--size", "huge"], ["--repetitions", "3"], ["--repetitions", "0"]):
         result = CliRunner().invoke(main, [command, *options])
         assert result.exit_code == 2 and options[0] in result.stderr
     sizes = {"start": (START_SIZES, start_benchmark), "ttnn-start": (TTNN_START_SIZES, ttnn_start_benchmark)}
