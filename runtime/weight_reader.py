@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.layout import align
+from mochi_aot.artifacts.memory import free_memory
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Weight
 from mochi_aot.runtime.ledger import READ, READER, WAIT, Ledger
-from mochi_aot.runtime.memory import free_memory
 from mochi_aot.runtime.pages import bytes_from_disk, forget, read_in
 
 # Read at once. A thread that computes in Python hands over only every 5 ms, so the blocks are large.

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.memory import free_memory
 from mochi_aot.compiler.checkpoint import open_checkpoint
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.compiler.compile import Job, compile_bundle
 from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry
-from mochi_aot.runtime.memory import free_memory
 from mochi_aot.tools.contenders import Runs, check, in_turns
 from mochi_aot.tools.file_cache import evict, warm
 from mochi_aot.tools.host_memory import touch_memory
