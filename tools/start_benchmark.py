@@ -77,7 +77,7 @@ def measure_start(folder: Path, size: str, repetitions: int, report: Callable[[s
 
     def run(arm: str, cold: bool) -> dict[str, Any]:
         (evict if cold else warm)(files.get(arm, weights))
-        touched.append(touch_memory(min(weight_bytes * 5 // 4, free_memory() // 2)))
+        touched.append(touch_memory(min(2 * weight_bytes, free_memory() // 2)))
         numbers = _run(arm, folders.get(arm, bundle))
         if cold and numbers["from_disk"] < ENOUGH_FROM_DISK * numbers["bytes"]:
             seen = f"{numbers['from_disk']} bytes came from the disk, {numbers['bytes']} were consumed"
