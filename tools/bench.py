@@ -153,8 +153,9 @@ def start(size: str, repetitions: int | None, folder: Path | None, json_file: Pa
     process, with their files dropped from the file cache before (cold) or read into it (warm): the bundle; diffusers'
     from_pretrained; safetensors, mapped and read whole; reads that keep nothing, which are the limit; and a first
     denoising step, with weights read while programs run and with all weights read first. A cold start counts only if
-    nothing was in the file cache before and the process had its bytes from the disk. Where the weights do not fit into
-    memory twice, those that hold them all are left out.
+    nothing was in the file cache before and the process had its bytes from the disk. Before each, memory is touched and
+    given back, so that none waits for memory that a virtual machine's host has to find. Where the weights do not fit
+    into memory twice, those that hold them all are left out.
     """
     from mochi_aot.tools.start_benchmark import measure_start, start_numbers, start_report
 
