@@ -17,10 +17,13 @@ _SWEEP_BYTES = 1 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def bytes_from_disk() -> int:
-    """What this thread has had from block devices so far, ahead of its wants too; 0 where the kernel does not tell."""
+def bytes_from_disk(task: str = "thread-self") -> int:
+    """What this thread, or with "self" this process, has had from block devices so far, ahead of its wants too.
+
+    0 where the kernel does not tell.
+    """
     try:
-        lines = Path("/proc/thread-self/io").read_text().splitlines()
+        lines = Path(f"/proc/{task}/io").read_text().splitlines()
     except OSError:
         return 0
     return int(dict(line.split(": ") for line in lines)["read_bytes"])

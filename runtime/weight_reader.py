@@ -37,8 +37,8 @@ class WeightReader:
 
     `plan` says what will be used, and in what order; `wait` returns when a weight is there; `release` lets it go. No
     more than `window` bytes are read ahead of those that were waited for: a quarter of the memory that is free, since
-    the weights that programs hold, and what they compute, need room too. A piece
-    that several devices or weights share is read once. The thread ends when nothing is left to read.
+    the weights that programs hold, and what they compute, need room too. A piece that several devices or weights share
+    is read once. The thread ends when nothing is left to read.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mochi_aot.runtime.ledger import READ, Ledger
+from mochi_aot.runtime.pages import bytes_from_disk
 from mochi_aot.tools.raw_reads import read_raw
 
 if TYPE_CHECKING:
@@ -128,14 +129,8 @@ def main(arm: str, folder: Path) -> None:
     """Runs a contender and prints what it took."""
     ledger = Ledger()
     outcome = ARMS[arm](folder, ledger)
-    numbers = {"seconds": ledger.now(), **outcome, "from_disk": bytes_from_disk()}
+    numbers = {"seconds": ledger.now(), **outcome, "from_disk": bytes_from_disk("self")}
     sys.stdout.write(json.dumps(numbers) + "\n")
-
-
-def bytes_from_disk() -> int:
-    """What this process had read from block devices."""
-    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(fields["read_bytes"])
 
 
 def _first_step(folder: Path, ledger: Ledger, all_first: bool) -> dict[str, Any]:

@@ -29,6 +29,12 @@ def test_all_or_the_first_blocks(files: list[Path], direct: bool) -> None:
     assert read_raw(files, direct).seconds > 0
 
 
+def test_files_past_the_most_are_not_opened(files: list[Path]) -> None:
+    assert (
+        read_raw([*files, files[0].with_name("absent")], direct=False, most=2 * BLOCK + 5001).nbytes == 2 * BLOCK + 5100
+    )
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_raw([tmp_path / "absent"], direct=False)

@@ -70,6 +70,7 @@ def test_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert order[0] == order[2 * count - 1] and order[count] == order[1]  # who begins changes
     report = start_benchmark.start_report(numbers)
     assert "cold: diffusers over bundle" in report and "3 repetitions" in report
+    assert "the same latents from both first steps" in report
 
 
 def test_without_memory_for_all_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +87,8 @@ def test_without_memory_for_all_weights(folder: Path, monkeypatch: pytest.Monkey
     numbers = json.loads(json.dumps({"machine": {}, **start_benchmark.start_numbers(result)}))
     assert numbers["ratios"]["cold: better safetensors over bundle"]["median"] == 2.5
     assert not any("diffusers" in name or "load first" in name for name in numbers["ratios"])
-    assert "warm" not in start_benchmark.start_report(numbers)
+    report = start_benchmark.start_report(numbers)
+    assert "warm" not in report and "latents" not in report
 
 
 def test_a_start_that_was_not_cold_does_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
