@@ -26,8 +26,8 @@ class Piece:
 class Made:
     """A weight that was made: its distinct pieces, and for each device which one it holds (none: a tensor file).
 
-    `source` says what it was made of and how. `stamp` says when the checkpoint's files were last changed; then the
-    pieces may not have reached the disk, and count only if their hashes hold.
+    `source` says what it was made of and how. Unless it is `synced` its pieces may not have reached the disk, and count
+    only if their hashes hold.
     """
 
     source: str
@@ -36,7 +36,7 @@ class Made:
     local_shape: list[int]
     pieces: list[Piece]
     devices: list[int]
-    stamp: str | None = None
+    synced: bool
 
 
 class Earlier:
@@ -44,13 +44,19 @@ class Earlier:
 
     def __init__(self, made: Iterable[Made] = ()) -> None:
         self._made: dict[str, list[Made]] = {}
+        self._names: set[str] = set()
         for weight in made:
             self._made.setdefault(weight.source, []).append(weight)
+            self._names.add(weight.name)
 
-    def find(self, source: str, stamp: str) -> Made | None:
+    def has(self, name: str) -> bool:
+        """Whether there is any weight of this name, whatever it was made of."""
+        return name in self._names
+
+    def find(self, source: str) -> Made | None:
         """A weight with this source whose bytes are there; those of a broken-off compile are hashed again."""
         for made in self._made.get(source, ()):
-            if made.stamp is None or (made.stamp == stamp and all(map(_is_whole, made.pieces))):
+            if made.synced or all(map(_is_whole, made.pieces)):
                 return made
         return None
 
@@ -70,7 +76,7 @@ def made_in_bundle(bundle: Bundle) -> Iterator[Made]:
             places = [(shards[index], files[shards[index].file]) for index in distinct]
             pieces = [Piece(bundle.path.absolute() / f.path, s.offset, s.nbytes, s.sha256) for s, f in places]
             devices = [distinct.index(shard) for shard in weight.shards]
-        yield Made(weight.source, weight.name, weight.dtype, weight.local_shape, pieces, devices)
+        yield Made(weight.source, weight.name, weight.dtype, weight.local_shape, pieces, devices, synced=True)
 
 
 def _is_whole(piece: Piece) -> bool:

@@ -27,7 +27,7 @@ class Journal:
             [str(piece.place.relative_to(self._folder)), piece.offset, piece.nbytes, piece.sha256]
             for piece in made.pieces
         ]
-        fields = [made.source, made.stamp, made.name, made.dtype, made.local_shape, pieces, made.devices]
+        fields = [made.source, made.name, made.dtype, made.local_shape, pieces, made.devices]
         self._file.write(json.dumps(fields).encode() + b"\n")
         self.empty = False
 
@@ -62,11 +62,11 @@ def read_journal(folder: Path) -> Iterator[Made]:
         return
     for line in lines:
         try:
-            source, stamp, name, dtype, local_shape, pieces, devices = json.loads(line)
+            source, name, dtype, local_shape, pieces, devices = json.loads(line)
             places = [Piece(_inside(folder, path), int(offset), int(size), hash) for path, offset, size, hash in pieces]
         except (ValueError, TypeError, BundleError):
             continue
-        yield Made(source, name, dtype, local_shape, places, devices, stamp)
+        yield Made(source, name, dtype, local_shape, places, devices, synced=False)
 
 
 def _inside(folder: Path, path: str) -> Path:

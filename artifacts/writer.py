@@ -1,5 +1,6 @@
 """Writes a bundle, streaming: shards go to disk as they are added, so memory does not grow with the model."""
 
+import itertools
 import os
 from collections.abc import Buffer, Callable
 from functools import partial
@@ -68,7 +69,7 @@ class BundleWriter:
         self._programs: list[Program] = []
         self._weight_files: dict[int, WeightFile] = {}  # by their index among the files
         self._open: dict[bool, int] = {}  # of these, the one for constants and the one for all else
-        self._tensors = 0
+        self._tensors = itertools.count(1)  # several threads ask for places
 
     def __enter__(self) -> Self:
         self._staged.create()
@@ -112,11 +113,10 @@ class BundleWriter:
 
     def tensor_place(self) -> Path:
         """A path for the next tensor file."""
-        self._tensors += 1
         folder = self._staged.folder / WEIGHT_FOLDER
         with os_errors(f"write {self._staged.path}"):
             folder.mkdir(exist_ok=True)
-        return folder / f"open-{self._tensors}.tensorbin"
+        return folder / f"open-{next(self._tensors)}.tensorbin"
 
     def add_tensor(self, place: Path, sha256: str) -> int:
         """Take the tensor file with this hash that was written at a `tensor_place`; returns its index into
@@ -151,15 +151,15 @@ class BundleWriter:
         self._files.append(File(kernel_path(sha256), nbytes, sha256))
         return len(self._files) - 1
 
-    def add_weight(self, weight: Weight, stamp: str | None = None) -> None:
-        """Record a weight whose shards, or whose tensor file, were added. With a `stamp` of its checkpoint's files, a
-        later compile that resumes this one may find it."""
+    def add_weight(self, weight: Weight) -> None:
+        """Record a weight whose shards, or whose tensor file, were added. A compile that resumes this one may find it if
+        it says what it was made of."""
         self._weights.append(weight)
-        if weight.source and stamp is not None and self._staged.journal is not None:
+        if weight.source and self._staged.journal is not None:
             with os_errors(f"write {self._staged.path}"):
-                self._staged.journal.add(self._made(weight, stamp))
+                self._staged.journal.add(self._made(weight))
 
-    def add_earlier(self, made: Made, constant: bool = False, stamp: str | None = None) -> None:
+    def add_earlier(self, made: Made, constant: bool = False) -> None:
         """Record a weight that `earlier` has found, with its bytes."""
         shards, file = [], None
         if made.devices:
@@ -173,7 +173,7 @@ class BundleWriter:
                 link_or_copy(made.pieces[0].place, place)
             file = self.add_tensor(place, made.pieces[0].sha256)
         self.reused_bytes += sum(piece.nbytes for piece in made.pieces)
-        self.add_weight(Weight(made.name, made.dtype, made.local_shape, shards, file, made.source), stamp)
+        self.add_weight(Weight(made.name, made.dtype, made.local_shape, shards, file, made.source))
 
     def finish(
         self,
@@ -232,7 +232,7 @@ class BundleWriter:
             place.parent.mkdir(exist_ok=True)
             place.write_bytes(data)
 
-    def _made(self, weight: Weight, stamp: str) -> Made:
+    def _made(self, weight: Weight) -> Made:
         """A weight that was added, as another compile would find it."""
         distinct = list(dict.fromkeys(weight.shards))
         shards = [self._shards[index] for index in distinct]
@@ -242,7 +242,7 @@ class BundleWriter:
             assert file is not None
             pieces = [Piece(self._staged.folder / file.path, 0, file.nbytes, file.sha256)]
         devices = [distinct.index(shard) for shard in weight.shards]
-        return Made(weight.source, weight.name, weight.dtype, weight.local_shape, pieces, devices, stamp)
+        return Made(weight.source, weight.name, weight.dtype, weight.local_shape, pieces, devices, synced=False)
 
     def _place_shard(self, sha256: str, nbytes: int, constant: bool, place: Callable[[WeightFile], int]) -> int:
         if sha256 not in self._shard_index:

@@ -139,7 +139,7 @@ def _write_bundle(
             step_capacity=STEP_CAPACITY,
             text_length=checkpoint.config.text_length,
             model=_plain(checkpoint.config),
-            checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity},
+            checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity()},
             versions=_versions(),
             geometries=checked.geometries,
             created_by=f"mochi-compile {_version('mochi-aot')}",

@@ -85,7 +85,13 @@ from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand
     metavar="BUNDLE",
     help="Share the weights of a bundle of the same checkpoint, mesh and plan instead of making them again, as for "
     "another geometry: files are linked, or copied where the file system has no links. May be the one that --force "
-    "replaces. A checkpoint is told from another by its headers and samples of each tensor.",
+    "replaces. All of the checkpoint is read and hashed to tell it from another.",
+)
+@click.option(
+    "--trust-times",
+    is_flag=True,
+    help="With --reuse or --resume: files of the checkpoint that an earlier compile of this user has read are not read "
+    "again to tell what they are, if their size, inode and times are the same.",
 )
 def main(
     checkpoint: Path,
@@ -101,22 +107,25 @@ def main(
     force: bool,
     resume: bool,
     reuse: Path | None,
+    trust_times: bool,
 ) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
     from mochi_aot.tools.compiling import (
         Terminal,
         compile_bundle,
         make_job,
-        open_checkpoint,
+        open_recorded,
         report,
         stopped_cleanly,
         target_ready,
     )
 
+    if trust_times and not (resume or reuse):
+        raise click.UsageError("--trust-times is about weights that were made before: give it with --reuse or --resume")
     job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
     with stopped_cleanly(), target_ready(job) as dry_run:
-        source = open_checkpoint(checkpoint, text_encoder)
+        source = open_recorded(checkpoint, text_encoder, trust_times)
         summary = compile_bundle(source, job, output, force, Terminal(), dry_run, resume, reuse)
     click.echo(report(summary, output))
 

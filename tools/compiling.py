@@ -10,15 +10,18 @@ from pathlib import Path
 
 import click
 
-from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.checkpoint import Checkpoint, open_checkpoint
+from mochi_aot.compiler.checkpoint.content_record import ContentRecord
 from mochi_aot.compiler.compile import Job, Progress, Summary, compile_bundle
 from mochi_aot.compiler.lower.ttnn.dry_run import DryRun
 from mochi_aot.compiler.partition.choose import parse_plan
 from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry, GeometryError
+from mochi_aot.runtime.cache import cache_folder
+from mochi_aot.runtime.errors import BackendError
 from mochi_aot.tools.text import human_bytes, human_count, table
 
-__all__ = ["Terminal", "compile_bundle", "make_job", "open_checkpoint", "report", "stopped_cleanly", "target_ready"]
+__all__ = ["Terminal", "compile_bundle", "make_job", "open_recorded", "report", "stopped_cleanly", "target_ready"]
 
 
 def make_job(
@@ -33,6 +36,20 @@ def make_job(
         if target == "torch" and value != "bfloat16":
             raise click.UsageError(f"{option} {value} is for --target ttnn; torch has --dtype alone")
     return Job(parse_mesh(mesh), sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype)
+
+
+def open_recorded(path: Path, text_encoder: Path | None, trust_times: bool) -> Checkpoint:
+    """The checkpoint; what is read of it is recorded for this user, and with `trust_times` what was is believed.
+
+    Raises CheckpointError, and BackendError for `trust_times` without a home folder.
+    """
+    try:
+        record = ContentRecord(cache_folder() / "contents", trust_times)
+    except BackendError:
+        if trust_times:
+            raise
+        record = None
+    return open_checkpoint(path, text_encoder, record)
 
 
 @contextmanager

@@ -9,8 +9,10 @@ import torch
 from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo, genmo_config
 from mochi_aot.compiler.checkpoint.component import Component, find_weights
 from mochi_aot.compiler.checkpoint.consistency import check_sizes
+from mochi_aot.compiler.checkpoint.content_record import ContentRecord
+from mochi_aot.compiler.checkpoint.contents import Contents
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
-from mochi_aot.compiler.checkpoint.identity import identity, tensor_identity
+from mochi_aot.compiler.checkpoint.identity import identity
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig, read_json
 from mochi_aot.compiler.checkpoint.layouts import DIFFUSERS, GENMO, layout_sources
 from mochi_aot.compiler.checkpoint.naming import Shape, parameter_shapes
@@ -35,15 +37,18 @@ class Checkpoint:
         tokenizer: Path,
         components: Mapping[str, Component],
         keys: Mapping[Source, str],
+        record: ContentRecord | None = None,
     ) -> None:
         """`keys` has every tensor of the layout for `config`, with the key it has in its component."""
         self.layout = layout
         self.config = config
         self.tokenizer = tokenizer
-        self.identity = identity(config, components.values())
         self._components = components
         self._keys = keys
         self._entries = entries(keys, parameter_shapes(config))
+        self._record = record
+        self._recorded: set[str] = set()
+        self._contents = self._known_contents()
 
     def names(self) -> tuple[str, ...]:
         """Every canonical name, in the order of compiler/checkpoint/naming.py."""
@@ -71,21 +76,67 @@ class Checkpoint:
             raise ValueError(f"{name}: rows are read without a step, got {rows}")
         count = max(stop - start, 0)
         tensor = self._read_rows(entry, start, count).reshape(count, *entry.shape[1:])
+        self._offer(name, start, tensor)
         return tensor[:, *rest].clone() if rest else tensor
 
     def fingerprint(self, name: str) -> str:
-        """A hash of where parameter `name` is in its tensor, and of the tensor's name, kind and a few pieces of it."""
-        entry = self._entries[name]
-        place = f"{entry.start} {entry.stop} {entry.shape}"
-        return f"{place} {tensor_identity(self._file(entry), self._keys[entry.source])}"
+        """What parameter `name` is: its dtype and shape, and the hash of all of its numbers as they are stored.
 
-    def stamp(self, name: str) -> str:
-        """When the file that holds parameter `name` was last changed, and its size."""
-        return self._file(self._entries[name]).stamp()
+        Reads what of it was not read yet, unless the record of contents is trusted and has it. Raises CheckpointError
+        if its file cannot be read, or was changed since it was opened.
+        """
+        entry = self._entries[name]
+        sha256 = self._contents[name].digest(lambda start, stop: self._read_rows(entry, start, stop - start))
+        file = self._file(entry)
+        file.check_unchanged()
+        if self._record is not None and file.settled and name not in self._recorded:
+            self._recorded.add(name)
+            self._record.add(file.state, self._place(entry), sha256)
+        return f"{self.dtype(name)} {list(entry.shape)} {sha256}"
+
+    def identity(self) -> str:
+        """A hash of the whole model: equal ones have equal sizes and numbers. Reads what was not read yet.
+
+        Raises CheckpointError if a file was changed since it was opened.
+        """
+        found = identity(self.config, {name: self.fingerprint(name) for name in self.names()})
+        for component in self._components.values():
+            for file in component.files:
+                file.check_unchanged()
+        return found
 
     def tokenizer_json(self) -> bytes:
         """The tokenizer as `tokenizers` loads it. Raises CheckpointError if it is not the text encoder's."""
         return load_tokenizer_json(self.tokenizer, self.config.text.vocab_size)
+
+    def _known_contents(self) -> dict[str, Contents]:
+        """Of each parameter nothing is hashed yet; some hashes may be known from its file's times."""
+        known: dict[TensorFile, dict[str, str]] = {}
+        contents = {}
+        for name, entry in self._entries.items():
+            file = self._file(entry)
+            if self._record is not None and file not in known:
+                known[file] = self._record.known(file.state)
+            trusted = known.get(file, {}).get(self._place(entry))
+            rows = entry.stop - entry.start
+            source = self._keys[entry.source]
+            row_bytes = max(file.tensors[source].nbytes // file.tensors[source].shape[0], 1)
+            contents[name] = Contents(rows, row_bytes, trusted)
+            if trusted is not None:
+                self._recorded.add(name)
+        return contents
+
+    def _offer(self, name: str, start: int, rows: torch.Tensor) -> None:
+        """Have rows hashed that were read, and see that a hash that was trusted is right where all were."""
+        contents = self._contents[name]
+        contents.offer(start, rows)
+        if contents.contradicts():
+            path = self._file(self._entries[name]).path
+            raise CheckpointError(f"{path}: {name} is not what the file's times say: compile without --trust-times")
+
+    def _place(self, entry: Entry) -> str:
+        """Where a parameter is in its file, as the record of contents has it."""
+        return f"{self._keys[entry.source]} {entry.start}:{entry.stop}"
 
     def _read_rows(self, entry: Entry, start: int, count: int) -> torch.Tensor:
         key, first = self._keys[entry.source], entry.start + start
@@ -103,12 +154,14 @@ class _TextFolder:
     tokenizer: Path
 
 
-def open_checkpoint(path: str | Path, text_encoder: str | Path | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path, text_encoder: str | Path | None = None, record: ContentRecord | None = None
+) -> Checkpoint:
     """Open the checkpoint in folder `path`, recognising its layout, and check every tensor's name and shape.
 
     Genmo's layout has no T5: `text_encoder` is a folder in Hugging Face layout that holds it, or that holds
     `text_encoder/` and `tokenizer/`; without it these are looked for in `path`. Diffusers' layout has its own, which
-    `text_encoder` replaces. Raises CheckpointError.
+    `text_encoder` replaces. `record` knows, and is told, the contents of files that were read. Raises CheckpointError.
     """
     root = Path(path)
     layout = _recognise(root)
@@ -119,7 +172,7 @@ def open_checkpoint(path: str | Path, text_encoder: str | Path | None = None) ->
     check_sizes(config, root)
     components[TEXT] = text_component
     keys = locate(layout_sources(layout, config), components, f"{root} ({layout} layout)")
-    return Checkpoint(layout, config, text.tokenizer, components, keys)
+    return Checkpoint(layout, config, text.tokenizer, components, keys, record)
 
 
 def _open_genmo(root: Path, text: TextConfig) -> tuple[dict[str, Component], MochiConfig]:

@@ -6,7 +6,7 @@ tensor and not that of every page it ever touched.
 
 import json
 import os
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.file_state import FileState
 from mochi_aot.compiler.checkpoint.naming import Shape
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # what weights are published in
 DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
+_REMEDY = "compile it when nothing writes to it"
 _LENGTH_BYTES = 8  # a file starts with the length of its JSON header, little endian
 
 
@@ -46,7 +48,8 @@ class TensorFile:
             raise CheckpointError(f"{path} is missing: the checkpoint is incomplete") from None
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again") from error
-        self.nbytes = os.fstat(self._file.fileno()).st_size
+        self.state = FileState.of(self._file.fileno())
+        self.settled = self.state.settled(time.time_ns())
         length = int.from_bytes(self._pread(0, _LENGTH_BYTES), "little")
         self.header = self._pread(_LENGTH_BYTES, length)
         self.tensors = _parse(self.header, _LENGTH_BYTES + length)
@@ -59,17 +62,15 @@ class TensorFile:
         self._read_into(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()), info.offset + start * row)
         return tensor
 
-    def sample(self, key: str, count: int, nbytes: int) -> Iterator[bytes]:
-        """`count` pieces of at most `nbytes` of tensor `key`, evenly spread from its start to its end."""
-        info = self.tensors[key]
-        last = max(info.nbytes - nbytes, 0)
-        for number in range(count if last else 1):
-            offset = last * number // (count - 1)
-            yield self._pread(info.offset + offset, min(nbytes, info.nbytes - offset))
-
-    def stamp(self) -> str:
-        """Size, and when the file was last changed."""
-        return f"{self.nbytes}@{os.fstat(self._file.fileno()).st_mtime_ns}"
+    def check_unchanged(self) -> None:
+        """Raises CheckpointError unless the file at this path is the one that was opened, unchanged since then."""
+        try:
+            state = FileState.of(self.path)
+        except OSError as error:
+            raise CheckpointError(f"{self.path} has gone while it was read ({error.strerror}): {_REMEDY}") from error
+        if state != self.state:
+            before, now = (f"{s.nbytes} bytes, inode {s.inode}, {s.mtime_ns} ns" for s in (self.state, state))
+            raise CheckpointError(f"{self.path} was changed while it was read (from {before} to {now}): {_REMEDY}")
 
     def _pread(self, offset: int, nbytes: int) -> bytes:
         buffer = bytearray(nbytes)

@@ -1,7 +1,7 @@
 """Streams weights into a bundle as shards: read, converted and hashed in several threads, written in one."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
@@ -13,6 +13,7 @@ from mochi_aot.artifacts.writer import BundleWriter
 from mochi_aot.compiler.ir.program import Constant, Param
 from mochi_aot.compiler.lower.conveyor import Conveyor
 from mochi_aot.compiler.lower.memory import Arena
+from mochi_aot.compiler.lower.origin import Origin
 from mochi_aot.compiler.lower.weights import (
     DTYPES,
     Coordinates,
@@ -26,6 +27,30 @@ from mochi_aot.compiler.partition.mesh import Mesh
 
 WINDOW_BYTES = 768 << 20  # of shards that were made and not yet written
 GROUP_BYTES = 64 << 20  # of one weight's shards that one thread makes together
+
+
+type Made = list[tuple[torch.Tensor, str]]  # shards, each at the start of a piece of memory, with their hashes
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """A weight on its way into the bundle: `shards` are those of its distinct pieces that were written."""
+
+    param: Param
+    origin: Origin
+    distinct: list[Coordinates]
+    devices: list[int]
+    done: Callable[[], None]
+    shards: list[int] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Of one piece."""
+        return self.param.value.type.local_nbytes
+
+    @property
+    def constant(self) -> bool:
+        return isinstance(self.param.recipe, Constant)
 
 
 class WeightWriter:
@@ -50,52 +75,47 @@ class WeightWriter:
         if name in self._asked:
             return
         self._asked.add(name)
-        source, stamp = weight_source(name, param.recipe, self._mesh, self._source)
-        constant = isinstance(param.recipe, Constant)
-        earlier = self._writer.earlier.find(source, stamp)
+        source = partial(weight_source, name, param.recipe, self._mesh, self._source)
+        origin = Origin(self._writer.earlier, name, source)
+        weight = _Weight(param, origin, *distinct_coordinates(param.recipe, type, self._mesh), done)
+        count = max(GROUP_BYTES // max(weight.nbytes, 1), 1)
+        for start in range(0, len(weight.distinct), count):
+            group = weight.distinct[start : start + count]
+            take = partial(self._take, weight, start == 0)
+            self._conveyor.put(len(group) * weight.nbytes, partial(self._make, weight, group), take)
 
-        def take_earlier(_: None) -> None:
-            assert earlier is not None
-            self._writer.add_earlier(earlier, constant, stamp)
-            done()
-
-        if earlier is None:
-            weight = schema.Weight(name, type.dtype, list(type.local_shape), [], None, source)
-            self._put(param, weight, stamp, constant, done)
-        else:
-            self._conveyor.put(0, nothing, take_earlier)
-
-    def _put(self, param: Param, weight: schema.Weight, stamp: str, constant: bool, done: Callable[[], None]) -> None:
-        nbytes = param.value.type.local_nbytes
-        distinct, devices = distinct_coordinates(param.recipe, param.value.type, self._mesh)
-        shards: list[int] = []
-
-        def take(made: list[tuple[torch.Tensor, str]]) -> None:
-            for memory, sha256 in made:
-                shards.append(self._writer.add_shard(memory[:nbytes].numpy(), sha256, constant))
-                self._arena.release(memory)
-            if len(shards) == len(distinct):
-                by_device = [shards[index] for index in devices]
-                self._writer.add_weight(replace(weight, shards=by_device), stamp)
-                done()
-
-        count = max(GROUP_BYTES // max(nbytes, 1), 1)
-        for start in range(0, len(distinct), count):
-            group = distinct[start : start + count]
-            self._conveyor.put(len(group) * nbytes, partial(self._make, param, group), take)
-
-    def _make(self, param: Param, group: list[Coordinates]) -> list[tuple[torch.Tensor, str]]:
-        """The shards of some devices, each at the start of a piece of memory, with their hashes."""
-        type = param.value.type
-        memory = [self._arena.acquire(type.local_nbytes) for _ in group]
-        shards = [piece[: type.local_nbytes] for piece in memory]
+    def _make(self, weight: _Weight, group: list[Coordinates]) -> Made | None:
+        """The shards of some devices; nothing where the weight was made before."""
+        if weight.origin.made_before() is not None:
+            return None
+        type = weight.param.value.type
+        memory = [self._arena.acquire(weight.nbytes) for _ in group]
+        shards = [piece[: weight.nbytes] for piece in memory]
         outs = [shard.view(DTYPES[type.dtype]).view(type.local_shape) for shard in shards]
-        fill(param.recipe, type, group, outs, self._source)
+        fill(weight.param.recipe, type, group, outs, self._source)
+        weight.origin.source()  # in this thread, of which there are several, and while the file cache has all of it
         return [(piece, hash_bytes(shard.numpy())) for piece, shard in zip(memory, shards, strict=True)]
 
+    def _take(self, weight: _Weight, first: bool, made: Made | None) -> None:
+        earlier = weight.origin.made_before()
+        if earlier is not None:
+            if first:
+                self._writer.add_earlier(earlier, weight.constant)
+                weight.done()
+            return
+        assert made is not None
+        for memory, sha256 in made:
+            weight.shards.append(self._writer.add_shard(memory[: weight.nbytes].numpy(), sha256, weight.constant))
+            self._arena.release(memory)
+        if len(weight.shards) == len(weight.distinct):
+            self._writer.add_weight(_described(weight))
+            weight.done()
 
-def nothing() -> None:
-    """For what need not be made."""
+
+def _described(weight: _Weight) -> schema.Weight:
+    type, shards = weight.param.value.type, [weight.shards[index] for index in weight.devices]
+    name, source = weight_name(weight.param), weight.origin.source()
+    return schema.Weight(name, type.dtype, list(type.local_shape), shards, None, source)
 
 
 def single_thread() -> None:

@@ -34,12 +34,9 @@ class Source(Protocol):
 
 
 class KnownSource(Source, Protocol):
-    """A Source that says which tensor a name stands for: a hash of its kind and of samples of its data, and when the
-    file that holds it was changed."""
+    """A Source that says what a name stands for: a tensor's dtype and shape, and a hash of all of its numbers."""
 
     def fingerprint(self, name: str) -> str: ...
-
-    def stamp(self, name: str) -> str: ...
 
 
 def weight_name(param: Param) -> str:
@@ -63,14 +60,14 @@ def _origin(recipe: Recipe) -> str:
     return recipe.name
 
 
-def weight_source(name: str, recipe: Recipe, mesh: Mesh, source: KnownSource, *tools: str) -> tuple[str, str]:
-    """What the weight `name` is made of and how, as a hash: equal ones have equal bytes. With it, when the checkpoint's
-    files were last changed. `tools` are the packages that made it, besides this one."""
-    tensors = checkpoint_names(recipe)
+def weight_source(name: str, recipe: Recipe, mesh: Mesh, source: KnownSource, *tools: str) -> str:
+    """What the weight `name` is made of and how, as a hash: equal ones have equal bytes.
+
+    It covers every number of the checkpoint's tensors. `tools` are the packages that made it, besides this one.
+    """
     made_by = [f"{tool} {_version(tool)}" for tool in ("mochi-aot", *tools)]
-    lines = [*made_by, str(mesh), name, *map(source.fingerprint, tensors)]
-    stamps = sorted({source.stamp(tensor) for tensor in tensors})
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest(), " ".join(stamps)
+    lines = [*made_by, str(mesh), name, *map(source.fingerprint, checkpoint_names(recipe))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 _version = cache(version)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from mochi_aot.artifacts import Bundle
 from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
 from mochi_aot.tools.compile import main
 from mochi_aot.tools.compiling import Terminal
 
@@ -144,25 +145,105 @@ def test_damaged_remains_are_not_used(
     assert compiled(checkpoint, tmp_path / "out", "--resume").id == whole.id
 
 
-@pytest.mark.parametrize("change", ["numbers", "time"])
-def test_a_checkpoint_that_changed_is_read_again(checkpoint: Path, tmp_path: Path, change: str) -> None:
-    """Numbers that are sampled, or numbers that are not, but the file's time tells."""
+def change_rows(checkpoint: Path) -> None:
+    """One row of the text encoder's embedding and ten of a matrix, none of which is the first or the last."""
+    for folder, key, rows in (
+        ("text_encoder", "shared.weight", slice(101, 102)),
+        ("transformer", "transformer_blocks.0.ff.net.0.proj.weight", slice(500, 510)),
+    ):
+        (path,) = (checkpoint / folder).glob("*.safetensors")
+        tensors = load_file(path)
+        tensors[key][rows, 20:30] += 1
+        save_file(tensors, path, metadata={"format": "pt"})
+
+
+def numbers(bundle: Bundle) -> dict[str, list[str]]:
+    """The hashes of each weight's shards."""
+    manifest = bundle.manifest
+    return {weight.name: [manifest.shards[index].sha256 for index in weight.shards] for weight in manifest.weights}
+
+
+@pytest.mark.parametrize("options", [[], ["--trust-times"]], ids=["read", "trusted"])
+@pytest.mark.parametrize("way", ["resume", "reuse"])
+def test_changed_rows_are_found(checkpoint: Path, whole: Bundle, tmp_path: Path, way: str, options: list[str]) -> None:
+    """The bundle is the one that the changed checkpoint makes, and two of its weights are new."""
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
-    stopped(copy, tmp_path / "out", signal.SIGKILL)
-    for path in copy.rglob("*.safetensors"):
-        tensors = load_file(path)
-        for tensor in tensors.values():
-            if change == "numbers":
-                tensor.add_(1)
-            elif tensor.nbytes > 4 * 4096 + 64:
-                tensor.reshape(-1)[4096 // tensor.itemsize + 3] += 1
-        time.sleep(0.01)
-        save_file(tensors, path, metadata={"format": "pt"})
-    result = run(copy, tmp_path / "out", "--resume")
+    if way == "resume":
+        stopped(copy, tmp_path / "out", signal.SIGKILL)
+        options = ["--resume", *options]
+    else:
+        options = ["--reuse", str(whole.path), *options]
+    change_rows(copy)
+    result = run(copy, tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
-    fresh = compiled(copy, tmp_path / "fresh")
-    assert Bundle.open(tmp_path / "out").id == fresh.id
+    assert made_before(result) != "0 B"  # what was not changed
+    bundle, fresh = Bundle.open(tmp_path / "out"), compiled(copy, tmp_path / "fresh")
+    bundle.verify()
+    assert bundle.id == fresh.id
+    old, new = numbers(whole), numbers(bundle)
+    changed = sorted(name for name in new if new[name] != old[name])
+    assert len(changed) == 2 and changed[0].startswith("dit.blocks.0.") and changed[1].startswith("text.shared.weight")
+
+
+def test_a_checkpoint_whose_times_changed_is_the_same(checkpoint: Path, whole: Bundle, tmp_path: Path) -> None:
+    """What counts is what it holds."""
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy, copy_function=shutil.copyfile)
+    again = compiled(copy, tmp_path / "out", "--reuse", whole.path)
+    assert again.id == whole.id and inodes(again) == inodes(whole)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tensors of checkpoints of which rows are read."""
+    seen: list[str] = []
+    read_rows = TensorFile.read_rows
+
+    def noted(self: TensorFile, key: str, start: int, stop: int) -> torch.Tensor:
+        seen.append(key)
+        return read_rows(self, key, start, stop)
+
+    monkeypatch.setattr(TensorFile, "read_rows", noted)
+    return seen
+
+
+def test_times_are_trusted_if_the_user_says_so(
+    checkpoint: Path, whole: Bundle, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then only what constants are computed from is read."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    time.sleep(1.1)  # until the files are settled
+    reading = compiled(copy, tmp_path / "reading", "--reuse", whole.path)
+    everything = set(reads)
+    reads.clear()
+    trusting = compiled(copy, tmp_path / "trusting", "--reuse", whole.path, "--trust-times")
+    assert set(reads) < everything and len(set(reads)) < 10 < len(everything)
+    assert reading.id == trusting.id == whole.id
+    change_rows(copy)
+    changed = compiled(copy, tmp_path / "changed", "--reuse", whole.path, "--trust-times")
+    assert changed.id == compiled(copy, tmp_path / "fresh").id != whole.id
+
+
+def test_times_are_trusted_when_a_compile_goes_on(
+    checkpoint: Path, whole: Bundle, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the process that was killed remains what it knew of the checkpoint."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    time.sleep(1.1)
+    stopped(copy, tmp_path / "out", signal.SIGKILL)
+    assert compiled(copy, tmp_path / "out", "--resume", "--trust-times").id == whole.id
+    assert reads and not [key for key in reads if "DenseReluDense" in key]  # the text encoder's, which came first
+
+
+def test_trusting_times_is_about_weights_that_were_made(checkpoint: Path, tmp_path: Path) -> None:
+    result = run(checkpoint, tmp_path / "out", "--trust-times")
+    assert result.exit_code == 2
+    assert "--trust-times is about weights that were made before: give it with --reuse or --resume" in result.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -262,20 +343,59 @@ def test_a_missing_weight_is_found_before_anything_is_written(checkpoint: Path, 
     assert list(tmp_path.iterdir()) == [copy]
 
 
-def test_a_checkpoint_cut_while_it_is_read(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that reads meets it; the others stop."""
+def cut(path: Path) -> str:
+    os.truncate(path, path.stat().st_size // 2)
+    return "became shorter while it was read: copy it again"
+
+
+def overwrite(path: Path) -> str:
+    """One number that lies in the file's last tensor."""
+    with path.open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\x41")
+    return "was changed while it was read"
+
+
+def replace(path: Path) -> str:
+    shutil.copyfile(path, path.with_name("new"))
+    path.with_name("new").replace(path)
+    return "was changed while it was read"
+
+
+def remove(path: Path) -> str:
+    path.unlink()
+    return "has gone while it was read"
+
+
+@pytest.mark.parametrize(
+    ("when", "change"),
+    [("tracing 16x16x7", overwrite), ("halfway", overwrite), ("all weights", overwrite)]
+    + [("writing weights", change) for change in (cut, overwrite, replace, remove)],
+)
+def test_a_checkpoint_that_changes_while_it_is_compiled(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, change: Callable[[Path], str]
+) -> None:
+    """The compile ends with one line, wherever it is, and nothing appears."""
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
+    time.sleep(0.02)  # a tick of the clock that file systems take times from
     (path,) = (copy / "transformer").glob("*.safetensors")
-    phase = Terminal.phase
+    messages = []
 
-    def cut(self: Terminal, text: str) -> None:
-        phase(self, text)
-        if text == "writing weights":
-            os.truncate(path, path.stat().st_size // 2)
+    def phase(self: Terminal, text: str) -> None:
+        if text == when:
+            messages.append(change(path))
 
-    monkeypatch.setattr(Terminal, "phase", cut)
+    def weights(self: Terminal, done: int, total: int) -> None:
+        if not messages and done >= {"halfway": total // 2, "all weights": total}.get(when, total + 1):
+            messages.append(change(path))
+
+    monkeypatch.setattr(Terminal, "phase", phase)
+    monkeypatch.setattr(Terminal, "weights", weights)
     result = run(copy, tmp_path / "out")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == f"error: {path} became shorter while it was read: copy it again"
+    (message,) = messages
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"error: {path} ")
+    assert message in result.stderr or (change is cut and "was changed while it was read" in result.stderr)
     assert list(tmp_path.iterdir()) == [copy]

@@ -15,7 +15,8 @@ from mochi_aot.artifacts.errors import os_errors
 from mochi_aot.artifacts.integrity import hash_file
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.conveyor import Conveyor
-from mochi_aot.compiler.lower.shards import GROUP_BYTES, nothing, single_thread
+from mochi_aot.compiler.lower.origin import Origin
+from mochi_aot.compiler.lower.shards import GROUP_BYTES, single_thread
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
 from mochi_aot.compiler.lower.ttnn.dry_run import DryRun, local_weight
 from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips
@@ -100,24 +101,28 @@ def _put(
     mesh: Mesh,
     done: Callable[[], None],
 ) -> None:
-    key, stamp = weight_source(weight.name, weight.param.recipe, mesh, source, "ttnn")
-    earlier = writer.earlier.find(key, stamp)
+    origin = Origin(
+        writer.earlier, weight.name, partial(weight_source, weight.name, weight.param.recipe, mesh, source, "ttnn")
+    )
 
-    def take_earlier(_: None) -> None:
-        assert earlier is not None
-        writer.add_earlier(earlier, stamp=stamp)
+    def make(place: Path) -> TensorFile | None:
+        if origin.made_before() is not None:
+            return None
+        made = tensor_file(weight, source, mesh, place)
+        origin.source()  # in this thread, of which there are several, and while the file cache has all of it
+        return made
+
+    def take(made: TensorFile | None) -> None:
+        earlier = origin.made_before()
+        if earlier is not None:
+            writer.add_earlier(earlier)
+        else:
+            assert made is not None
+            file = writer.add_tensor(made.place, made.sha256)
+            writer.add_weight(schema.Weight(weight.name, weight.dtype, made.shape, [], file, origin.source()))
         done()
 
-    def take(made: TensorFile) -> None:
-        file = writer.add_tensor(made.place, made.sha256)
-        writer.add_weight(schema.Weight(weight.name, weight.dtype, made.shape, [], file, key), stamp)
-        done()
-
-    if earlier is None:
-        make = partial(tensor_file, weight, source, mesh, writer.tensor_place())
-        conveyor.put(held_bytes(weight, mesh), make, take)
-    else:
-        conveyor.put(0, nothing, take_earlier)
+    conveyor.put(held_bytes(weight, mesh), partial(make, writer.tensor_place()), take)
 
 
 @dataclass(frozen=True)

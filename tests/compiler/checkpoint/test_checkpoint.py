@@ -1,5 +1,8 @@
+import hashlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,32 +121,90 @@ def test_shards_read_as_a_whole_file_does(tmp_path: Path, diffusers_checkpoint: 
     assert all(torch.equal(sharded.read(name), whole.read(name)) for name in whole.names())
 
 
-def test_identity_follows_the_content_and_not_the_place(
+def test_identity_follows_the_content_and_neither_place_nor_layout(
     diffusers_checkpoint: Path, diffusers_copy: Path, genmo_checkpoint: Path, tmp_path: Path
 ) -> None:
     write_checkpoint(tmp_path / "other", TINY, "diffusers", seed=1)
-    identity = open_checkpoint(diffusers_checkpoint).identity
+    identity = open_checkpoint(diffusers_checkpoint).identity()
     assert len(identity) == 64
-    assert open_checkpoint(diffusers_copy).identity == identity
-    assert open_checkpoint(tmp_path / "other").identity != identity
-    assert open_checkpoint(genmo_checkpoint).identity != identity
+    assert open_checkpoint(diffusers_copy).identity() == identity
+    assert open_checkpoint(tmp_path / "other").identity() != identity
+    assert open_checkpoint(genmo_checkpoint).identity() == identity  # one model, laid out in two ways
 
 
-def test_identity_notices_a_fine_tune_and_another_config(
-    diffusers_copy: Path, edit_tensors: Edit, edit_json: Callable[..., None]
+def test_a_fingerprint_is_of_every_number_as_it_is_stored(checkpoint: Checkpoint) -> None:
+    """Against SHA-256 of the tensor's bytes; every element is one that a changed bit tells."""
+    for name in checkpoint.names():
+        tensor = checkpoint.read(name)
+        sha256 = hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+        assert checkpoint.fingerprint(name) == f"float32 {list(tensor.shape)} {sha256}"
+
+
+@pytest.mark.parametrize("third", [0, 1, 2])
+def test_identity_notices_one_number(
+    third: int, diffusers_checkpoint: Path, diffusers_copy: Path, edit_tensors: Edit
 ) -> None:
-    identities = {open_checkpoint(diffusers_copy).identity}
+    """Of the largest tensor, of which samples would see little."""
 
     def tune(tensors: dict[str, torch.Tensor]) -> None:
-        for key in tensors:
-            if "attn1.to_" in key:
-                tensors[key] = tensors[key] * 1.001
+        flat = max(tensors.values(), key=lambda tensor: tensor.numel()).reshape(-1)
+        flat[third * len(flat) // 3 + 1] += 1
 
     edit_tensors(diffusers_copy / "transformer" / DIFFUSERS_WEIGHTS, tune)
-    identities.add(open_checkpoint(diffusers_copy).identity)
+    before, after = open_checkpoint(diffusers_checkpoint), open_checkpoint(diffusers_copy)
+    changed = [name for name in after.names() if not torch.equal(after.read(name), before.read(name))]
+    assert len(changed) == 1
+    assert [name for name in after.names() if after.fingerprint(name) != before.fingerprint(name)] == changed
+    assert after.identity() != before.identity()
+
+
+def test_identity_notices_another_config(diffusers_copy: Path, edit_json: Callable[..., None]) -> None:
+    before = open_checkpoint(diffusers_copy).identity()
     edit_json(diffusers_copy / "text_encoder" / "config.json", layer_norm_epsilon=1e-5)
-    identities.add(open_checkpoint(diffusers_copy).identity)
-    assert len(identities) == 3
+    assert open_checkpoint(diffusers_copy).identity() != before
+
+
+# Files that change while they are read.
+
+
+def rewritten(path: Path) -> None:
+    """The same bytes in a file of its own, as a download that is moved into place."""
+    shutil.copy(path, path.with_name("new"))
+    path.with_name("new").replace(path)
+
+
+def touched(path: Path) -> None:
+    os.utime(path)
+
+
+def changed_with_its_time_set_back(path: Path) -> None:
+    times = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\1")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [rewritten, touched, changed_with_its_time_set_back])
+def test_a_file_that_changes_is_noticed(change: Callable[[Path], None], diffusers_copy: Path) -> None:
+    checkpoint = open_checkpoint(diffusers_copy)
+    checkpoint.fingerprint("decoder.conv_in.bias")
+    path = diffusers_copy / "vae" / DIFFUSERS_WEIGHTS
+    time.sleep(0.02)  # a tick of the clock that file systems take times from
+    change(path)
+    with pytest.raises(CheckpointError, match=f"{path} was changed while it was read"):
+        checkpoint.fingerprint("decoder.conv_in.bias")
+    checkpoint.fingerprint("text.shared.weight")  # another file
+    with pytest.raises(CheckpointError, match="compile it when nothing writes to it"):
+        checkpoint.identity()
+
+
+def test_a_file_that_goes_is_noticed(diffusers_copy: Path) -> None:
+    checkpoint = open_checkpoint(diffusers_copy)
+    path = diffusers_copy / "vae" / DIFFUSERS_WEIGHTS
+    path.unlink()
+    with pytest.raises(CheckpointError, match=f"{path} has gone while it was read"):
+        checkpoint.identity()
 
 
 def test_the_tokenizer_comes_with_the_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
@@ -172,7 +233,7 @@ def test_genmo_without_t5_asks_for_it(genmo_alone: Path) -> None:
 def test_t5_from_elsewhere(genmo_alone: Path, given: str, genmo_checkpoint: Path) -> None:
     checkpoint = open_checkpoint(genmo_alone, genmo_alone.parent / given)
     assert checkpoint.tokenizer.resolve() == genmo_alone.parent / "t5" / "tokenizer"
-    assert checkpoint.identity == open_checkpoint(genmo_checkpoint).identity
+    assert checkpoint.identity() == open_checkpoint(genmo_checkpoint).identity()
 
 
 def test_t5_and_its_tokenizer_in_one_folder(genmo_alone: Path) -> None:

@@ -40,9 +40,6 @@ class Tensors:
     def fingerprint(self, name: str) -> str:
         return str(self.tensors[name].flatten().tolist())
 
-    def stamp(self, name: str) -> str:
-        return "now"
-
 
 def concat(*parts: Param, dim: int = 0) -> Concat:
     return Concat(tuple((part.recipe, part.value.type) for part in parts), dim)
@@ -180,8 +177,8 @@ class Recorder(BundleWriter):
         assert self.shards[index] == contents
         return index
 
-    def add_weight(self, weight: schema.Weight, stamp: str | None = None) -> None:
-        super().add_weight(weight, stamp)
+    def add_weight(self, weight: schema.Weight) -> None:
+        super().add_weight(weight)
         self.weights.append(weight)
 
     def array(self, weight: int, device: int, dtype: type[np.generic]) -> np.ndarray:
@@ -285,7 +282,7 @@ def test_a_source_is_what_a_weight_is_made_of() -> None:
 
     def key(weight: Param, mesh: tuple[int, int] = (2, 2), b: float = 1.0) -> str:
         source = Tensors(a=NUMBERS, b=torch.full((4,), b))
-        return weight_source(weight_name(weight), weight.recipe, mesh, source)[0]
+        return weight_source(weight_name(weight), weight.recipe, mesh, source)
 
     keys = [key(weight) for weight in distinct_weights()]
     assert len(set(keys)) == len(keys)
