@@ -1,9 +1,11 @@
-"""Dataclasses as msgpack bytes: an array of a magic word, the format version and the fields.
+"""Dataclasses as msgpack bytes: an array of a magic word, the format version and the fields, and its own SHA-256.
 
 The version is read before anything after it is decoded, so that a bundle of another version is named as such,
-whatever the rest of it looks like.
+whatever the rest of it looks like. The hash comes next, so that no changed bit of a manifest passes for a meaning: a
+program's bytes are also hashed in the manifest, the manifest's own nowhere else.
 """
 
+import hashlib
 from typing import Any
 
 import msgpack
@@ -13,15 +15,19 @@ from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.layout import FORMAT_VERSION, MAX_METADATA_BYTES
 
 MAX_STRING_BYTES = 1 << 20
+HASH_BYTES = 32  # of SHA-256
+
+_REMEDY = "copy or compile the bundle again"
 
 
 def pack(magic: str, value: Any, where: str) -> bytes:
     """Bytes of a dataclass instance. BundleError if a field has the wrong type or the bytes would pass the limit."""
     plain = to_plain(type(value), value, where)
     try:
-        data: bytes = msgpack.packb([magic, FORMAT_VERSION, plain])
+        body: bytes = msgpack.packb([magic, FORMAT_VERSION, plain])
     except ValueError as error:  # a str that is not valid Unicode
         raise BundleError(f"{where}: cannot be written ({_reason(error)})") from None
+    data = body + hashlib.sha256(body).digest()
     if len(data) > MAX_METADATA_BYTES:
         raise BundleError(f"{where}: {len(data)} bytes, at most {MAX_METADATA_BYTES} can be read back")
     return data
@@ -31,17 +37,20 @@ def unpack[T](magic: str, kind: type[T], data: bytes, where: str) -> T:
     """The instance of `kind` in `data`. BundleError if it is of another kind or version, cut short, or malformed."""
     if len(data) > MAX_METADATA_BYTES:
         raise BundleError(f"{where}: {len(data)} bytes, expected at most {MAX_METADATA_BYTES}")
+    body = data[:-HASH_BYTES]
     unpacker = _unpacker(len(data))
     unpacker.feed(data)
     try:
         _check_head(unpacker, magic, where)
+        if hashlib.sha256(body).digest() != data[-HASH_BYTES:]:
+            raise BundleError(f"{where}: {len(data)} bytes that do not match the SHA-256 at their end; {_REMEDY}")
         plain = unpacker.unpack()
     except msgpack.OutOfData:
-        raise BundleError(f"{where}: cut short after {len(data)} bytes; copy or compile the bundle again") from None
+        raise BundleError(f"{where}: cut short after {len(data)} bytes; {_REMEDY}") from None
     except (ValueError, msgpack.UnpackException, MemoryError) as error:
         raise BundleError(f"{where}: not valid msgpack within the limits ({_reason(error)})") from None
-    if unpacker.tell() != len(data):
-        raise BundleError(f"{where}: expected {unpacker.tell()} bytes, seen {len(data)}")
+    if unpacker.tell() != len(body):
+        raise BundleError(f"{where}: expected {unpacker.tell()} bytes and a hash, seen {len(data)}")
     return from_plain(kind, plain, where)
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_MAGIC = "mochi-aot bundle"
 PROGRAM_MAGIC = "mochi-aot program"
 
@@ -20,6 +20,7 @@ WEIGHT_FILE_BYTES = 4 << 30
 MAX_METADATA_BYTES = 32 << 20
 
 LAYOUTS = ("row_major", "tile")
+ARCHITECTURES = ("wormhole_b0", "blackhole")
 FABRICS = ("none", "1d")
 RATES = ("geometry", "prompt", "step", "latent")
 ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode")

@@ -61,10 +61,12 @@ class ProgramOutput:
 
 @dataclass(frozen=True)
 class ProgramWeight:
-    """A value that stands for the weight of this name in the manifest."""
+    """A value that stands for the weight of this name in the manifest; dtype and shape on each device are as there."""
 
     name: str
     value: int
+    dtype: str
+    local_shape: list[int]
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,11 @@ class ProgramStats:
 
 @dataclass(frozen=True)
 class Program:
-    """An instruction list in execution order, the same for all devices; `plan` names how it was partitioned."""
+    """An instruction list in execution order, the same for all devices; `mesh` is [rows, columns], `plan` names how it
+    was partitioned."""
 
     name: str
+    mesh: list[int]
     plan: str
     inputs: list[ProgramInput]
     weights: list[ProgramWeight]
@@ -144,12 +148,14 @@ class Geometry:
 
 @dataclass(frozen=True)
 class MeshSettings:
-    """How the mesh is opened for the programs: the kind of fabric between devices, and bytes set apart on each.
+    """The mesh that the programs are for, and how it is opened.
 
-    `fabric` is none or 1d; `l1_small_bytes` are of a core's memory, for semaphores; `trace_bytes` of a device's, for
-    the commands of recorded programs.
+    `arch` is the architecture of its chips, as ttnn names it: core grids and sizes of memory in the programs are its.
+    `fabric`, of the links between devices, is none or 1d; `l1_small_bytes` are set apart of a core's memory, for
+    semaphores; `trace_bytes` of a device's, for the commands of recorded programs.
     """
 
+    arch: str
     fabric: str
     l1_small_bytes: int
     trace_bytes: int
@@ -178,14 +184,19 @@ class Kernels:
 class Manifest:
     """Everything in the bundle. `mesh` is [rows, columns]; `step_capacity` the rows of the step tables.
 
-    `mesh_settings` are for ttnn, nothing for torch; `kernels` is nothing where none were built ahead of time.
+    `dtype` is of activations, `weights_dtype` of matrices, `links_dtype` of what devices send each other in a denoising
+    step. `mesh_settings` are for ttnn, nothing for torch; `ttnn` is the version of ttnn that the programs were lowered
+    for, or empty for torch; `kernels` is nothing where none were built ahead of time.
     """
 
     format_version: int
     target: str
     mesh: list[int]
     mesh_settings: MeshSettings | None
+    ttnn: str
     dtype: str
+    weights_dtype: str
+    links_dtype: str
     step_capacity: int
     text_length: int
     model: dict[str, Plain]

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable
 
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES, tensor_bytes
 from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.integrity import hash_shards
 from mochi_aot.artifacts.layout import (
     ALIGNMENT,
+    ARCHITECTURES,
     FABRICS,
     FORMAT_VERSION,
     ROLES,
@@ -81,13 +83,21 @@ def check_manifest(manifest: Manifest, where: str) -> None:
         _check_mesh_settings(manifest.mesh_settings, f"{where}: mesh_settings")
     if manifest.kernels is not None:
         _check_kernels(manifest.kernels, manifest.files, f"{where}: kernels")
+    _check_target(manifest, where)
+    _check_whole_lists(manifest, where)
 
 
 def check_program_fits(program: Program, manifest: Manifest, where: str) -> None:
-    """Raise BundleError unless the program's weights and placements are those of this bundle."""
-    names = {weight.name for weight in manifest.weights}
+    """Raise BundleError unless the program's mesh, weights and placements are those of this bundle."""
+    require(program.mesh == manifest.mesh, where, f"is for the mesh {program.mesh}, and the bundle for {manifest.mesh}")
+    weights = {weight.name: weight for weight in manifest.weights}
     for weight in program.weights:
-        require(weight.name in names, where, f"reads the weight {weight.name!r}, which the bundle does not hold")
+        held = weights.get(weight.name)
+        require(held is not None, where, f"reads the weight {weight.name!r}, which the bundle does not hold")
+        assert held is not None
+        read, seen = ((w.dtype, w.local_shape) for w in (weight, held))
+        problem = f"reads the weight {weight.name!r} as {read[0]} {read[1]}, and the bundle holds {seen[0]} {seen[1]}"
+        require(read == seen, where, problem)
     for name, spec in tensors(program):
         _check_placements(spec, manifest.mesh, f"{where}: {name!r}")
 
@@ -97,10 +107,37 @@ def _check_header(manifest: Manifest, where: str) -> None:
     require(TARGET.fullmatch(manifest.target) is not None, where, f"expected a target, seen {manifest.target!r}")
     mesh_ok = len(manifest.mesh) == 2 and min(manifest.mesh) >= 1
     require(mesh_ok, where, f"mesh: expected [rows, columns], seen {manifest.mesh}")
-    require_dtype(manifest.dtype, where)
+    for dtype in (manifest.dtype, manifest.weights_dtype, manifest.links_dtype):
+        require_dtype(dtype, where)
     for field in ("step_capacity", "text_length"):
         value = getattr(manifest, field)
         require(value >= 1, where, f"{field}: expected at least 1, seen {value}")
+
+
+def _check_target(manifest: Manifest, where: str) -> None:
+    """What only bundles for ttnn have, and what the weights tell of the dtypes."""
+    chips = manifest.target == "ttnn"
+    for field, value in (("mesh_settings", manifest.mesh_settings), ("ttnn", manifest.ttnn or None)):
+        seen = "nothing" if value is None else repr(value)
+        require((value is not None) == chips, where, f"{field}: seen {seen} in a bundle for {manifest.target}")
+    if not chips:
+        require(manifest.kernels is None, where, f"kernels: seen some in a bundle for {manifest.target}")
+        for field in ("weights_dtype", "links_dtype"):
+            seen = getattr(manifest, field)
+            require(seen == manifest.dtype, where, f"{field}: expected {manifest.dtype} as dtype is, seen {seen}")
+        return
+    for field in ("weights_dtype", "links_dtype"):
+        seen = getattr(manifest, field)
+        known = (manifest.dtype, *BLOCK_DTYPES)
+        require(seen in known, where, f"{field}: expected one of {', '.join(known)}, seen {seen}")
+    held = {weight.dtype for weight in manifest.weights} & {*BLOCK_DTYPES}
+    expected = {manifest.weights_dtype} & {*BLOCK_DTYPES}
+    agree = not manifest.weights or held == expected
+    problem = f"weights_dtype: seen {manifest.weights_dtype}, and weights of {sorted(held) or 'other dtypes only'}"
+    require(agree, where, problem)
+    if manifest.kernels is not None:
+        seen = manifest.kernels.ttnn
+        require(seen == manifest.ttnn, where, f"ttnn: seen {manifest.ttnn!r}, and kernels for {seen!r}")
 
 
 def _check_file(file: File, where: str) -> None:
@@ -121,6 +158,21 @@ def _check_shards(manifest: Manifest, where: str) -> None:
         clear = shard.offset >= ends.get(shard.file, 0)
         require(clear, where, f"two shards overlap at byte {shard.offset} of {manifest.files[shard.file].path}")
         ends[shard.file] = shard.offset + shard.nbytes
+
+
+def _check_whole_lists(manifest: Manifest, where: str) -> None:
+    """The hash of a file of shards is that of their list; no other shards are in it, and each is a weight's."""
+    listed: dict[int, list[Shard]] = {}
+    for shard in manifest.shards:
+        listed.setdefault(shard.file, []).append(shard)
+    for index, file in enumerate(manifest.files):
+        if file.path == weight_path(file.sha256):
+            shards = sorted(listed.get(index, []), key=lambda shard: shard.offset)
+            same = hash_shards(shards) == file.sha256
+            require(same, where, f"the shards of {file.path} are others than its hash says")
+    used = {index for weight in manifest.weights for index in weight.shards}
+    unused = sorted({*range(len(manifest.shards))} - used)
+    require(not unused, where, f"shards {unused[:8]} are of no weight")
 
 
 def _check_shard(shard: Shard, files: list[File], where: str) -> None:
@@ -166,6 +218,8 @@ def _check_geometry(geometry: Geometry, manifest: Manifest, where: str) -> None:
 
 
 def _check_mesh_settings(settings: MeshSettings, where: str) -> None:
+    chips = ", ".join(ARCHITECTURES)
+    require(settings.arch in ARCHITECTURES, where, f"unknown arch {settings.arch!r}, expected one of {chips}")
     known = ", ".join(FABRICS)
     require(settings.fabric in FABRICS, where, f"unknown fabric {settings.fabric!r}, expected one of {known}")
     for name in ("l1_small_bytes", "trace_bytes"):

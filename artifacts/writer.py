@@ -152,8 +152,10 @@ class BundleWriter:
         return len(self._files) - 1
 
     def add_weight(self, weight: Weight) -> None:
-        """Record a weight whose shards, or whose tensor file, were added. A compile that resumes this one may find it if
-        it says what it was made of."""
+        """Record a weight whose shards, or whose tensor file, were added.
+
+        A compile that resumes this one may find it if it says what it was made of.
+        """
         self._weights.append(weight)
         if weight.source and self._staged.journal is not None:
             with os_errors(f"write {self._staged.path}"):
@@ -190,8 +192,14 @@ class BundleWriter:
         created_by: str,
         mesh_settings: MeshSettings | None = None,
         kernels: Kernels | None = None,
+        weights_dtype: str | None = None,
+        links_dtype: str | None = None,
+        ttnn: str = "",
     ) -> str:
-        """Validate the whole, write the manifest and move the bundle into place; returns the bundle's id."""
+        """Validate the whole, write the manifest and move the bundle into place; returns the bundle's id.
+
+        The dtypes of weights and links are `dtype` unless given.
+        """
         for index in list(self._open.values()):
             self._close_weight_file(index)
         self._name_weight_files()
@@ -200,7 +208,10 @@ class BundleWriter:
             target=target,
             mesh=mesh,
             mesh_settings=mesh_settings,
+            ttnn=ttnn,
             dtype=dtype,
+            weights_dtype=weights_dtype or dtype,
+            links_dtype=links_dtype or dtype,
             step_capacity=step_capacity,
             text_length=text_length,
             model=model,

@@ -145,8 +145,16 @@ def _write_bundle(
             created_by=f"mochi-compile {_version('mochi-aot')}",
             mesh_settings=checked.mesh_settings,
             kernels=checked.kernels,
+            **_lowered_for(job),
         )
     return bundle_id, [p.summary for programs in compiled.values() for p in programs.values()], on_device
+
+
+def _lowered_for(job: Job) -> dict[str, str]:
+    """What a bundle for ttnn records besides: the dtypes that only chips have, and the version of ttnn."""
+    if job.target != "ttnn":
+        return {}
+    return {"weights_dtype": job.weights_dtype, "links_dtype": job.links_dtype, "ttnn": _version("ttnn")}
 
 
 @dataclass(frozen=True)

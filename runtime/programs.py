@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Program, TensorSpec
+from mochi_aot.runtime.agreement import check_agreement
 from mochi_aot.runtime.geometry import geometry_name
 
 # What the host itself gives to each program; all other inputs are outputs of the programs in _SOURCES.
@@ -26,14 +27,24 @@ _RESULTS = {"encode_text": "prompt_embeds", "denoise": "latents", "decode": "fra
 
 
 def load_programs(bundle: Bundle, geometry: Geometry) -> dict[str, Program]:
-    """Returns the programs that a geometry has, by role. Raises BundleError if they do not fit together."""
+    """Returns the programs that a geometry has, by role.
+
+    Raises BundleError if they do not fit together, or are not what the manifest says.
+    """
     programs = {role: bundle.program(role, geometry) for role in geometry.programs}
     try:
         check_wiring(programs)
+        check_agreement(bundle.manifest, geometry, programs)
     except BundleError as error:
         where = f"{bundle.path}: geometry {geometry_name(geometry)}"
         raise BundleError(f"{where}: {error}; compile the bundle again") from None
     return programs
+
+
+def verify_programs(bundle: Bundle) -> None:
+    """Loads the programs of all geometries. Raises BundleError as `load_programs` does."""
+    for geometry in bundle.manifest.geometries:
+        load_programs(bundle, geometry)
 
 
 def check_wiring(programs: Mapping[str, Program]) -> None:

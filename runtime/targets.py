@@ -57,11 +57,12 @@ def _open_ttnn(bundle: Bundle, device: str) -> Backend:
     # ttnn tells of its configuration otherwise, and on stdout of each device; its errors become ours.
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")
     os.environ.setdefault("TT_METAL_LOGGER_LEVEL", "off")
-    from mochi_aot.runtime.ttnn.environment import enter_chips, enter_mock_mesh
+    from mochi_aot.runtime.ttnn.environment import enter_chips, enter_mock_mesh, tell_version
 
     kernels = (enter_mock_mesh if device == "mock" else enter_chips)(bundle)
     from mochi_aot.runtime.ttnn.backend import TtnnBackend
 
+    tell_version(bundle)
     backend = TtnnBackend.open(bundle.manifest.mesh, bundle.manifest.mesh_settings, kernels)
     atexit.register(backend.close)
     return backend

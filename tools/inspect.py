@@ -10,6 +10,7 @@ from mochi_aot.artifacts.layout import ROLES
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Kernels, MeshSettings, Plain
 from mochi_aot.runtime.geometry import find_geometry
+from mochi_aot.runtime.programs import verify_programs
 from mochi_aot.tools.cli import MochiCommand
 from mochi_aot.tools.listing import listing
 from mochi_aot.tools.summary import BundleSummary, GeometrySummary, WeightSummary, WeightTotals, summarise
@@ -37,6 +38,7 @@ def main(bundle: Path, role: str | None, geometry: str | None, weights: bool, as
     opened = Bundle.open(bundle)
     if verify:
         opened.verify()
+        verify_programs(opened)
         total = sum(file.nbytes for file in opened.manifest.files)
         click.echo(f"verified: {len(opened.manifest.files)} files, {human_bytes(total)}", err=True)
     click.echo(_text(opened, role, geometry, weights, as_json))

@@ -49,4 +49,4 @@ def additions(count: int) -> Program:
         for index in range(count)
     ]
     inputs, outputs = [ProgramInput("x", 0, SPEC, "latent")], [ProgramOutput("y", count, SPEC)]
-    return Program("additions", "one", inputs, [], outputs, instructions, ProgramStats(count, 0, 0, {}))
+    return Program("additions", [1, 1], "one", inputs, [], outputs, instructions, ProgramStats(count, 0, 0, {}))

@@ -10,6 +10,7 @@ import click
 from mochi_aot.artifacts.layout import ROLES
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.geometry import geometry_name
+from mochi_aot.runtime.programs import verify_programs
 from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, FAULT, MochiCommand
 from mochi_aot.tools.dry_run_report import ProgramReport, Refusal, text
 from mochi_aot.tools.text import human_bytes
@@ -72,6 +73,7 @@ def main(
 def _verify_bundle(path: Path) -> list[ProgramReport]:
     bundle = Bundle.open(path)
     bundle.verify()
+    verify_programs(bundle)
     files = bundle.manifest.files
     click.echo(f"verified: {len(files)} files, {human_bytes(sum(file.nbytes for file in files))}", err=True)
     if bundle.manifest.target != "ttnn":

@@ -59,19 +59,26 @@ def params_in_use_order(program: Program) -> Iterator[Param]:
 
 def lower(program: Program, plan: str, cost: Cost) -> schema.Program:
     """The instruction list of a partitioned program; a value is freed at its last use."""
+    assert program.mesh is not None
     ids = {value: i for i, value in enumerate(program.values())}
     kept = {output.value for output in program.outputs}
     last_use = {v: op for op in program.ops for v in (*op.results, *op.operands)}
     params = {param.value for param in program.params}
     return schema.Program(
         name=program.name,
+        mesh=list(program.mesh),
         plan=plan,
         inputs=[schema.ProgramInput(i.value.name, ids[i.value], spec(i.value.type), i.rate) for i in program.inputs],
-        weights=[schema.ProgramWeight(weight_name(p), ids[p.value]) for p in program.params],
+        weights=[_program_weight(p, ids[p.value]) for p in program.params],
         outputs=[schema.ProgramOutput(o.name, ids[o.value], spec(o.value.type)) for o in program.outputs],
         instructions=[_instruction(op, ids, last_use, kept | params) for op in program.ops],
         stats=schema.ProgramStats(cost.flops, cost.weight_bytes, cost.collective_bytes, cost.collectives),
     )
+
+
+def _program_weight(param: Param, value: int) -> schema.ProgramWeight:
+    type = param.value.type
+    return schema.ProgramWeight(weight_name(param), value, type.dtype, list(type.local_shape))
 
 
 def _instruction(op: Op, ids: dict[Value, int], last_use: dict[Value, Op], kept: set[Value]) -> schema.Instruction:

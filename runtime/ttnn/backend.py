@@ -11,6 +11,7 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import MeshSettings, Program, TensorSpec
 from mochi_aot.runtime.backend import Executable, KernelUse, Wait, no_wait
 from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.ttnn.context import DTYPES
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
 from mochi_aot.runtime.ttnn.mesh import close_mesh, open_mesh, reason
@@ -93,6 +94,7 @@ class TtnnBackend:
             tensor = ttnn.load_tensor(path, device=self.mesh)
         except RuntimeError as error:
             raise BackendError(f"{path}: weight {name!r} cannot be loaded: {reason(error)}") from error
-        if list(tensor.shape) != weight.local_shape:
-            raise BackendError(f"{path}: weight {name!r}: expected {weight.local_shape}, seen {describe(tensor)}")
+        if list(tensor.shape) != weight.local_shape or tensor.dtype != DTYPES[weight.dtype]:
+            expected = f"{weight.dtype} {weight.local_shape}"
+            raise BackendError(f"{path}: weight {name!r}: expected {expected}, seen {describe(tensor)}")
         return tensor

@@ -28,6 +28,16 @@ def mock_folder() -> Path:
     return cache_folder() / f"ttnn-{ttnn_version()}"
 
 
+def tell_version(bundle: Bundle) -> None:
+    """A line on stderr if the bundle was compiled for another ttnn than the one that is installed."""
+    made, here = bundle.manifest.ttnn, ttnn_version()
+    if made != here:
+        sys.stderr.write(
+            f"the bundle was compiled for ttnn {made}, and this is {here}: its ops may mean something else here; "
+            "compile it again if anything looks wrong\n"
+        )
+
+
 def enter_mock_mesh(bundle: Bundle) -> KernelCache:
     """Point this process at a mock of the bundle's mesh. Kernels that are not in the bundle are kept for this user.
 

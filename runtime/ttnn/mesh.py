@@ -11,17 +11,24 @@ _FABRICS = {"none": ttnn.FabricConfig.DISABLED, "1d": ttnn.FabricConfig.FABRIC_1
 def open_mesh(rows: int, columns: int, settings: MeshSettings) -> ttnn.MeshDevice:
     """Opens rows x columns chips, with the fabric between them and the memory set apart that the bundle wants.
 
-    BackendError if that fails.
+    BackendError if that fails, or the chips are of another architecture than the bundle was compiled for.
     """
     try:
         ttnn.set_fabric_config(_FABRICS[settings.fabric])
-        return ttnn.open_mesh_device(
+        mesh = ttnn.open_mesh_device(
             ttnn.MeshShape(rows, columns),
             l1_small_size=settings.l1_small_bytes,
             trace_region_size=settings.trace_bytes,
         )
     except RuntimeError as error:
         raise BackendError(f"cannot open a mesh of {rows}x{columns} chips: {reason(error)}") from error
+    seen = mesh.arch().name.lower()
+    if seen != settings.arch:
+        close_mesh(mesh)
+        raise BackendError(
+            f"the bundle was compiled for {settings.arch} chips, and these are {seen}: compile it for them"
+        )
+    return mesh
 
 
 def close_mesh(mesh: ttnn.MeshDevice) -> None:

@@ -27,9 +27,10 @@ WHOLE = TensorSpec("float32", [4, 6], [4, 6], [None, None])
 
 PROGRAM = Program(
     name="denoise",
+    mesh=[1, 2],
     plan="sp1tp0",
     inputs=[ProgramInput("latents", 0, SPLIT, "latent")],
-    weights=[ProgramWeight("scale", 1)],
+    weights=[ProgramWeight("scale", 1, "float32", [4, 3])],
     outputs=[ProgramOutput("latents", 3, WHOLE)],
     instructions=[
         Instruction("mul", [0, 1], [2], {}, [0], "dit.py:7"),
@@ -81,6 +82,9 @@ def write_tensor_bundle(path: Path) -> Path:
             versions={},
             geometries=[Geometry(16, 16, 7, {})],
             created_by="test",
+            mesh_settings=MeshSettings("wormhole_b0", "1d", 32768, 0),
+            weights_dtype="bfloat8_b",
+            ttnn="0.1",
         )
     return path
 
@@ -114,8 +118,9 @@ def write_kernel_bundle(path: Path, cache: Path, kernels: Kernels) -> Path:
             versions={},
             geometries=[Geometry(16, 16, 7, {})],
             created_by="test",
-            mesh_settings=MeshSettings("1d", 32768, 0),
+            mesh_settings=MeshSettings("wormhole_b0", "1d", 32768, 0),
             kernels=replace(kernels, file=file),
+            ttnn=kernels.ttnn,
         )
     return path
 

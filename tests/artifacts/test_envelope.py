@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 
 import msgpack
@@ -15,6 +16,11 @@ MAGIC = "mochi-aot program"
 DATA = pack(MAGIC, PROGRAM, "p")
 
 
+def sealed(array: bytes) -> bytes:
+    """With the SHA-256 of itself behind it."""
+    return array + hashlib.sha256(array).digest()
+
+
 def test_round_trip_and_head() -> None:
     assert unpack(MAGIC, Program, DATA, "p") == PROGRAM
     assert pack(MAGIC, unpack(MAGIC, Program, DATA, "p"), "p") == DATA
@@ -24,17 +30,27 @@ def test_round_trip_and_head() -> None:
 
 def test_every_truncation_is_an_error() -> None:
     for size in range(len(DATA)):
-        with pytest.raises(BundleError, match=r"^p: cut short after \d+ bytes"):
+        with pytest.raises(
+            BundleError, match=r"^p: (cut short after \d+ bytes|\d+ bytes that do not match the SHA-256 at their end); "
+        ):
             unpack(MAGIC, Program, DATA[:size], "p")
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(0, 255))
 def test_a_changed_byte_gives_a_program_or_a_bundle_error(position: int, byte: int) -> None:
-    changed = DATA[:position] + bytes([byte]) + DATA[position + 1 :]
+    """Where the hash is made to fit; see below where it is not."""
+    changed = sealed((DATA[:position] + bytes([byte]) + DATA[position + 1 :])[:-32])
     try:
         assert isinstance(unpack(MAGIC, Program, changed, "p"), Program)
     except BundleError as error:
         assert str(error).startswith("p: ") and "\n" not in str(error)
+
+
+def test_every_changed_bit_is_an_error() -> None:
+    for position in range(8 * len(DATA)):
+        byte = DATA[position // 8] ^ 1 << position % 8
+        with pytest.raises(BundleError, match=r"^p: "):
+            unpack(MAGIC, Program, DATA[: position // 8] + bytes([byte]) + DATA[position // 8 + 1 :], "p")
 
 
 @given(st.binary(max_size=100))
@@ -50,8 +66,8 @@ def head(version: object = FORMAT_VERSION, magic: object = MAGIC, *rest: object)
 
 def test_another_version_is_named_whatever_follows() -> None:
     for rest in (b"", b"\xc1\xff", msgpack.packb({"anything": [1]})):
-        with pytest.raises(BundleError, match="format version 3, this mochi-aot reads version 2; compile"):
-            unpack(MAGIC, Program, b"\x93" + head()[1:-1] + b"\x03" + rest, "p")
+        with pytest.raises(BundleError, match="format version 4, this mochi-aot reads version 3; compile"):
+            unpack(MAGIC, Program, b"\x93" + head()[1:-1] + b"\x04" + rest, "p")
 
 
 @pytest.mark.parametrize(
@@ -62,16 +78,17 @@ def test_another_version_is_named_whatever_follows() -> None:
         (head(FORMAT_VERSION, MAGIC), "expected to begin with"),
         (head("1", MAGIC, {}), "the format version is not a number"),
         (head(True, MAGIC, {}), "the format version is not a number"),
-        (DATA + b"\x00", f"expected {len(DATA)} bytes, seen {len(DATA) + 1}"),
-        (head(FORMAT_VERSION, MAGIC, b"binary"), "bin"),
-        (head(FORMAT_VERSION, MAGIC, msgpack.ExtType(1, b"x")), "ext"),
-        (head(FORMAT_VERSION, MAGIC, {1: 2}), "int is not allowed for map key"),
-        (b"\x93" + head()[1:] + b"\x82\xa1a\x01\xa1a\x02", "a map names a key twice"),
-        (b"\x93" + head()[1:] + b"\xa1\xff", "utf-8"),
-        (b"\x93" + head()[1:] + b"\xdd\xff\xff\xff\xff", "max_array_len"),
-        (b"\x93" + head()[1:] + b"\xdf\xff\xff\xff\xff", "max_map_len"),
-        (b"\x93" + head()[1:] + b"\xdb\x7f\xff\xff\xff", "cut short after 25 bytes"),
-        (b"\x93" + head()[1:] + b"\x91" * 5000 + b"\x00", "not valid msgpack within the limits"),
+        (DATA + b"\x00", "do not match the SHA-256 at their end"),
+        (sealed(DATA[:-32] + b"\x00"), f"expected {len(DATA) - 32} bytes and a hash, seen {len(DATA) + 1}"),
+        (sealed(head(FORMAT_VERSION, MAGIC, b"binary")), "bin"),
+        (sealed(head(FORMAT_VERSION, MAGIC, msgpack.ExtType(1, b"x"))), "ext"),
+        (sealed(head(FORMAT_VERSION, MAGIC, {1: 2})), "int is not allowed for map key"),
+        (sealed(b"\x93" + head()[1:] + b"\x82\xa1a\x01\xa1a\x02"), "a map names a key twice"),
+        (sealed(b"\x93" + head()[1:] + b"\xa1\xff"), "utf-8"),
+        (sealed(b"\x93" + head()[1:] + b"\xdd\xff\xff\xff\xff"), "max_array_len"),
+        (sealed(b"\x93" + head()[1:] + b"\xdf\xff\xff\xff\xff"), "max_map_len"),
+        (sealed(b"\x93" + head()[1:] + b"\xdb\x7f\xff\xff\xff"), "cut short after 57 bytes"),
+        (sealed(b"\x93" + head()[1:] + b"\x91" * 5000 + b"\x00"), "not valid msgpack within the limits"),
     ],
 )
 def test_malformed_bytes_say_what_is_wrong(data: bytes, message: str) -> None:

@@ -3,12 +3,13 @@
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import msgpack
 
 from mochi_aot.artifacts import Bundle, schema
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES
-from mochi_aot.artifacts.layout import FABRICS, FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES, RATES, ROLES
+from mochi_aot.artifacts.layout import ARCHITECTURES, FABRICS, FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES, RATES, ROLES
 from tests.artifacts.samples import KERNELS, LEFT, RIGHT, TOKENIZER, write_cache, write_kernel_bundle
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "format.md").read_text()
@@ -20,16 +21,28 @@ def text(value: str) -> bytes:
     return (bytes([0xA0 + len(data)]) if len(data) < 32 else bytes([0xD9, len(data)])) + data
 
 
+def sealed(array: bytes) -> bytes:
+    """With the SHA-256 of itself behind it."""
+    return array + sha256(array).digest()
+
+
+def opened(path: Path) -> Any:
+    """What the array of a file holds."""
+    data = path.read_bytes()
+    assert data[-32:] == sha256(data[:-32]).digest()
+    return msgpack.unpackb(data[:-32])
+
+
 # One program: the output is the input plus a bfloat16 weight [2]. 0x80+n: map of n, 0x90+n: list of n, 0xC0: nothing.
 SPEC = (
     b"\x85\xa5dtype\xa8bfloat16\xa5shape\x91\x02\xablocal_shape\x91\x02\xaaplacements\x92\xc0\xc0"
     b"\xa6layout\xa9row_major"
 )
-PROGRAM = (
-    b"\x93\xb1mochi-aot program\x02"
-    b"\x87\xa4name\xa6decode\xa4plan\xa4none"
+PROGRAM = sealed(
+    b"\x93\xb1mochi-aot program\x03"
+    b"\x88\xa4name\xa6decode\xa4mesh\x92\x01\x01\xa4plan\xa4none"
     b"\xa6inputs\x91\x84\xa4name\xa7latents\xa5value\x00\xa4spec" + SPEC + b"\xa4rate\xa6latent"
-    b"\xa7weights\x91\x82\xa4name\xa1w\xa5value\x01"
+    b"\xa7weights\x91\x84\xa4name\xa1w\xa5value\x01\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02"
     b"\xa7outputs\x91\x83\xa4name\xa6frames\xa5value\x02\xa4spec" + SPEC + b"\xacinstructions\x91\x86"
     b"\xa2op\xa3add\xa8operands\x92\x00\x01\xa7results\x91\x02\xa5attrs\x80\xa4free\x91\x00\xa3loc\xa6a.py:1"
     b"\xa5stats\x84\xa5flops\x02\xacweight_bytes\x04\xb0collective_bytes\x00\xabcollectives\x80"
@@ -37,9 +50,10 @@ PROGRAM = (
 ONE_AND_TWO = b"\x80\x3f\x00\x40"  # bfloat16 1.0 (0x3F80) and 2.0 (0x4000), low byte first
 PROGRAM_HASH, SHARD_HASH = sha256(PROGRAM).hexdigest(), sha256(ONE_AND_TWO).hexdigest()
 WEIGHT_HASH = sha256(f"0 4 {SHARD_HASH}\n".encode()).hexdigest()  # of the list of shards
-MANIFEST = (
-    b"\x93\xb0mochi-aot bundle\x02"
-    b"\xde\x00\x10\xaeformat_version\x02\xa6target\xa5torch\xa4mesh\x92\x01\x01\xadmesh_settings\xc0\xa5dtype\xa8bfloat16"
+MANIFEST = sealed(
+    b"\x93\xb0mochi-aot bundle\x03"
+    b"\xde\x00\x13\xaeformat_version\x03\xa6target\xa5torch\xa4mesh\x92\x01\x01\xadmesh_settings\xc0\xa4ttnn\xa0\xa5dtype\xa8bfloat16"
+    b"\xadweights_dtype\xa8bfloat16\xablinks_dtype\xa8bfloat16"
     b"\xadstep_capacity\x40\xabtext_length\xcd\x01\x00\xa5model\x80\xaacheckpoint\x80\xa8versions\x80"
     b"\xaageometries\x91\x85\xa6height\x10\xa5width\x20\xa6frames\x07\xa8programs\x81\xa6decode\x00"
     b"\xaadram_peaks\x80"
@@ -70,9 +84,9 @@ def test_a_bundle_written_by_hand_is_read(tmp_path: Path) -> None:
 
 def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
     data = (bundle_path / "manifest.msgpack").read_bytes()
-    magic, version, manifest = msgpack.unpackb(data)
-    assert (magic, version) == ("mochi-aot bundle", 2)
-    assert data.startswith(b"\x93\xb0mochi-aot bundle\x02\xde\x00\x10\xaeformat_version\x02")
+    magic, version, manifest = opened(bundle_path / "manifest.msgpack")
+    assert (magic, version) == ("mochi-aot bundle", 3)
+    assert data.startswith(b"\x93\xb0mochi-aot bundle\x03\xde\x00\x13\xaeformat_version\x03")
     assert list(manifest) == [field.name for field in fields(schema.Manifest)]
     for file in manifest["files"]:
         content = (bundle_path / file["path"]).read_bytes()
@@ -97,7 +111,7 @@ def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
 
 
 def test_the_written_weights_taken_apart(bundle_path: Path) -> None:
-    manifest = msgpack.unpackb((bundle_path / "manifest.msgpack").read_bytes())[2]
+    manifest = opened(bundle_path / "manifest.msgpack")[2]
     (path,) = (bundle_path / "weights").iterdir()
     half = b"\x80\x3f\x00\x00"
     gap = bytes(4096 - LEFT.nbytes)
@@ -114,8 +128,8 @@ def test_the_written_weights_taken_apart(bundle_path: Path) -> None:
 
 def test_the_written_program_taken_apart(bundle_path: Path) -> None:
     (path,) = (bundle_path / "programs").iterdir()
-    magic, version, program = msgpack.unpackb(path.read_bytes())
-    assert (magic, version) == ("mochi-aot program", 2)
+    magic, version, program = opened(path)
+    assert (magic, version) == ("mochi-aot program", 3)
     assert list(program) == [field.name for field in fields(schema.Program)]
     assert program["instructions"][1] == {
         "op": "all_gather",
@@ -135,8 +149,13 @@ def test_the_tokenizer_is_copied(bundle_path: Path) -> None:
 def test_the_kernels_taken_apart(tmp_path: Path) -> None:
     needed = write_cache(tmp_path / "cache")
     path = write_kernel_bundle(tmp_path / "b", tmp_path / "cache", KERNELS)
-    manifest = msgpack.unpackb((path / "manifest.msgpack").read_bytes())[2]
-    assert manifest["mesh_settings"] == {"fabric": "1d", "l1_small_bytes": 32768, "trace_bytes": 0}
+    manifest = opened(path / "manifest.msgpack")[2]
+    assert manifest["mesh_settings"] == {
+        "arch": "wormhole_b0",
+        "fabric": "1d",
+        "l1_small_bytes": 32768,
+        "trace_bytes": 0,
+    }
     assert manifest["kernels"] == {
         "file": 0,
         "count": 1,
@@ -160,7 +179,7 @@ def test_the_page_names_every_field_role_rate_layout_and_dtype() -> None:
         if isinstance(kind, type) and kind.__module__ == schema.__name__:
             for field in fields(kind):
                 assert f"`{field.name}`" in PAGE, f"{kind.__name__}.{field.name}"
-    for name in (*ROLES, *RATES, *LAYOUTS, *FABRICS, *BLOCK_DTYPES):
+    for name in (*ROLES, *RATES, *LAYOUTS, *FABRICS, *ARCHITECTURES, *BLOCK_DTYPES):
         assert f"`{name}`" in PAGE, name
     for dtype in DTYPES.values():
         assert f"| `{dtype.name}` | {dtype.itemsize} |" in PAGE

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import msgpack
@@ -55,9 +56,10 @@ def test_a_role_or_tokenizer_that_is_not_there(bundle_path: Path, tmp_path: Path
     bundle = Bundle.open(bundle_path)
     with pytest.raises(BundleError, match=r"sample.bundle: no program 'encode'; it has denoise$"):
         bundle.program("encode", bundle.manifest.geometries[0])
-    manifest = msgpack.unpackb((bundle_path / MANIFEST_PATH).read_bytes())
+    manifest = msgpack.unpackb((bundle_path / MANIFEST_PATH).read_bytes()[:-32])
     manifest[2]["files"] = [file for file in manifest[2]["files"] if not file["path"].startswith("tokenizer")]
-    (bundle_path / MANIFEST_PATH).write_bytes(msgpack.packb(manifest))
+    array = msgpack.packb(manifest)
+    (bundle_path / MANIFEST_PATH).write_bytes(array + sha256(array).digest())
     with pytest.raises(BundleError, match=r"holds no tokenizer; give prompt embeddings"):
         Bundle.open(bundle_path).tokenizer()
 
@@ -83,14 +85,16 @@ def test_a_truncated_manifest(bundle_path: Path) -> None:
     manifest = bundle_path / MANIFEST_PATH
     data = manifest.read_bytes()
     manifest.write_bytes(data[:-1])
-    with pytest.raises(BundleError, match=rf"manifest.msgpack: cut short after {len(data) - 1} bytes"):
+    with pytest.raises(
+        BundleError, match=rf"manifest.msgpack: {len(data) - 1} bytes that do not match the SHA-256 at their end"
+    ):
         Bundle.open(bundle_path)
 
 
 def test_another_version_is_named_before_anything_else(bundle_path: Path) -> None:
     (bundle_path / MANIFEST_PATH).write_bytes(msgpack.packb(["mochi-aot bundle", 7, {"all": "different"}]))
     shutil.rmtree(bundle_path / "weights")
-    with pytest.raises(BundleError, match=r"format version 7, this mochi-aot reads version 2; compile the checkpoint"):
+    with pytest.raises(BundleError, match=r"format version 7, this mochi-aot reads version 3; compile the checkpoint"):
         Bundle.open(bundle_path)
 
 
@@ -182,8 +186,9 @@ def test_a_program_too_large_to_read_is_refused(bundle_path: Path, monkeypatch: 
 
 
 def test_the_manifest_cannot_lead_out_of_the_bundle(bundle_path: Path) -> None:
-    manifest = msgpack.unpackb((bundle_path / MANIFEST_PATH).read_bytes())
+    manifest = msgpack.unpackb((bundle_path / MANIFEST_PATH).read_bytes()[:-32])
     manifest[2]["files"][0]["path"] = "../../etc/passwd"
-    (bundle_path / MANIFEST_PATH).write_bytes(msgpack.packb(manifest))
+    array = msgpack.packb(manifest)
+    (bundle_path / MANIFEST_PATH).write_bytes(array + sha256(array).digest())
     with pytest.raises(BundleError, match=r"files\[0\]: expected one of programs/.*, seen '\.\./\.\./etc/passwd'"):
         Bundle.open(bundle_path)

@@ -10,7 +10,7 @@ from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.layout import tensor_path
 from mochi_aot.artifacts.schema import Geometry, Manifest, MeshSettings, Placement, ProgramInput, ProgramWeight, Weight
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
-from tests.artifacts.samples import KERNELS, PROGRAM, SPLIT
+from tests.artifacts.samples import KERNELS, PROGRAM, SPLIT, write_cache, write_kernel_bundle
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_sample_passes(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 1}, "m: format_version differs from 2"),
+        ({"format_version": 1}, "m: format_version differs from 3"),
         ({"target": ""}, "m: expected a target, seen ''"),
         ({"target": "os.path"}, "m: expected a target, seen 'os.path'"),
         ({"mesh": [2]}, "m: mesh: expected [rows, columns], seen [2]"),
@@ -57,14 +57,17 @@ def test_the_sample_passes(manifest: Manifest) -> None:
         ({"geometries": [Geometry(16, 32, 7, {}, {"decode": 1})]}, "dram_peaks: 'decode' is none of its programs"),
         ({"geometries": [Geometry(16, 32, 7, {"denoise": 0}, {"denoise": -1})]}, "denoise: expected bytes, seen -1"),
         (
-            {"mesh_settings": MeshSettings("2d", 0, 0)},
+            {"mesh_settings": MeshSettings("wormhole_b0", "2d", 0, 0)},
             "mesh_settings: unknown fabric '2d', expected one of none, 1d",
         ),
         (
-            {"mesh_settings": MeshSettings("1d", -1, 0)},
+            {"mesh_settings": MeshSettings("wormhole_b0", "1d", -1, 0)},
             "mesh_settings: l1_small_bytes: expected at least 0, seen -1",
         ),
-        ({"mesh_settings": MeshSettings("1d", 0, -1)}, "m: mesh_settings: trace_bytes: expected at least 0, seen -1"),
+        (
+            {"mesh_settings": MeshSettings("wormhole_b0", "1d", 0, -1)},
+            "m: mesh_settings: trace_bytes: expected at least 0, seen -1",
+        ),
         ({"kernels": replace(KERNELS, file=9)}, "m: kernels: file 9 of 3"),
         ({"kernels": replace(KERNELS, file=0)}, "m: kernels: expected kernels/<sha256>.tar, seen programs/"),
     ],
@@ -155,7 +158,7 @@ def test_files(manifest: Manifest) -> None:
 
 def test_a_program_reads_weights_that_are_there(manifest: Manifest) -> None:
     check_program_fits(PROGRAM, manifest, "p")
-    program = replace(PROGRAM, weights=[ProgramWeight("bias", 1)])
+    program = replace(PROGRAM, weights=[ProgramWeight("bias", 1, "float32", [4, 3])])
     with pytest.raises(BundleError, match="p: reads the weight 'bias', which the bundle does not hold"):
         check_program_fits(program, manifest, "p")
 
@@ -171,15 +174,88 @@ def test_placements_cover_the_mesh(manifest: Manifest) -> None:
 
 def test_a_device_may_hold_nothing_but_padding(manifest: Manifest) -> None:
     wide = replace(manifest, mesh=[1, 4], weights=[])
-    check_program_fits(replace(PROGRAM, weights=[]), wide, "p")
+    check_program_fits(replace(PROGRAM, mesh=[1, 4], weights=[]), wide, "p")
 
 
 def test_a_weight_has_a_file_or_shards(manifest: Manifest) -> None:
     file = replace(manifest.files[1], path=tensor_path("0" * 64), sha256="0" * 64)
-    files = replace(manifest, files=[*manifest.files, file])
+    files = edited(replace(manifest, files=[*manifest.files, file]), "weights", 1, shards=[0, 1])
     check_manifest(edited(files, "weights", 0, file=3, shards=[], dtype="bfloat8_b"), "m")
     with pytest.raises(BundleError, match=r"m: weight 'scale': expected a file or shards, seen both, 3 and \[0, 1\]"):
         check_manifest(edited(files, "weights", 0, file=3), "m")
+
+
+@pytest.fixture
+def for_chips(manifest: Manifest) -> Manifest:
+    """The sample as if it were for ttnn."""
+    settings = MeshSettings("wormhole_b0", "1d", 0, 0)
+    dtypes = {"dtype": "bfloat16", "weights_dtype": "bfloat16", "links_dtype": "bfloat8_b"}
+    return replace(manifest, target="ttnn", mesh_settings=settings, ttnn="0.1", **dtypes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": "torch"}, "m: mesh_settings: seen MeshSettings("),
+        ({"mesh_settings": None}, "m: mesh_settings: seen nothing in a bundle for ttnn"),
+        (
+            {"mesh_settings": MeshSettings("grayskull", "1d", 0, 0)},
+            "unknown arch 'grayskull', expected one of wormhole",
+        ),
+        ({"ttnn": ""}, "m: ttnn: seen nothing in a bundle for ttnn"),
+        ({"weights_dtype": "float32"}, "m: weights_dtype: expected one of bfloat16, bfloat8_b, seen float32"),
+        ({"links_dtype": "int32"}, "m: links_dtype: expected one of bfloat16, bfloat8_b, seen int32"),
+        ({"links_dtype": "bfloat9"}, "m: unknown dtype 'bfloat9'"),
+        ({"weights_dtype": "bfloat8_b"}, "m: weights_dtype: seen bfloat8_b, and weights of other dtypes only"),
+    ],
+)
+def test_what_a_bundle_for_chips_says(for_chips: Manifest, changes: dict[str, Any], message: str) -> None:
+    check_manifest(for_chips, "m")
+    with pytest.raises(BundleError) as error:
+        check_manifest(replace(for_chips, **changes), "m")
+    assert message in str(error.value)
+
+
+def test_what_a_bundle_for_torch_does_not_say(manifest: Manifest) -> None:
+    for changes, message in (
+        ({"target": "ttnn"}, "m: mesh_settings: seen nothing in a bundle for ttnn"),
+        ({"ttnn": "0.1"}, "m: ttnn: seen '0.1' in a bundle for torch"),
+        ({"weights_dtype": "bfloat16"}, "m: weights_dtype: expected float32 as dtype is, seen bfloat16"),
+        ({"links_dtype": "bfloat16"}, "m: links_dtype: expected float32 as dtype is, seen bfloat16"),
+    ):
+        with pytest.raises(BundleError) as error:
+            check_manifest(replace(manifest, **changes), "m")
+        assert message in str(error.value)
+
+
+def test_kernels_are_for_the_same_ttnn(tmp_path: Path) -> None:
+    write_cache(tmp_path / "cache")
+    path = write_kernel_bundle(tmp_path / "b", tmp_path / "cache", KERNELS)
+    manifest = Bundle.open(path).manifest
+    with pytest.raises(BundleError, match=r"m: ttnn: seen '0\.2', and kernels for '0\.1'"):
+        check_manifest(replace(manifest, ttnn="0.2"), "m")
+
+
+def test_shards_are_those_that_a_file_was_named_by(manifest: Manifest) -> None:
+    """And each is a weight's."""
+    files = r"m: the shards of weights/[0-9a-f]{64}\.bin are others than its hash says"
+    for changes in ({"sha256": "0" * 64}, {"offset": 12288}):
+        with pytest.raises(BundleError, match=files if "sha256" in changes else "ends at byte|others than"):
+            check_manifest(edited(manifest, "shards", 1, **changes), "m")
+    with pytest.raises(BundleError, match=r"m: shards \[1\] are of no weight"):
+        check_manifest(edited(manifest, "weights", 0, shards=[0, 0]), "m")
+
+
+@pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"local_shape": [3, 4]}])
+def test_a_weight_is_what_the_program_reads(manifest: Manifest, changes: dict[str, Any]) -> None:
+    program = replace(PROGRAM, weights=[replace(PROGRAM.weights[0], **changes)])
+    with pytest.raises(BundleError, match=r"p: reads the weight 'scale' as .*, and the bundle holds float32 \[4, 3\]"):
+        check_program_fits(program, manifest, "p")
+
+
+def test_a_program_is_for_the_bundles_mesh(manifest: Manifest) -> None:
+    with pytest.raises(BundleError, match=r"p: is for the mesh \[2, 1\], and the bundle for \[1, 2\]"):
+        check_program_fits(replace(PROGRAM, mesh=[2, 1]), manifest, "p")
 
 
 def test_replicas_share_a_shard(manifest: Manifest) -> None:

@@ -96,7 +96,10 @@ def test_freeing_an_output_that_is_an_input_is_refused() -> None:
         ),
         ({"inputs": [ProgramInput("", 0, SPLIT, "step")]}, "an input without a name"),
         ({"inputs": [ProgramInput("a", 1, SPLIT, "step")]}, "weight 'scale': defines value 1 a second time"),
-        ({"weights": [ProgramWeight("scale", 1), ProgramWeight("scale", 9)]}, "weight 'scale' occurs twice"),
+        (
+            {"weights": [ProgramWeight("scale", 1, "float32", [4, 3]), ProgramWeight("scale", 9, "float32", [4, 3])]},
+            "weight 'scale' occurs twice",
+        ),
         ({"outputs": [ProgramOutput("a", 3, WHOLE)] * 2}, "output 'a' occurs twice"),
         ({"stats": ProgramStats(0, 0, -1, {})}, "expected no negative number in stats"),
         ({"stats": ProgramStats(0, 0, 0, {"all_reduce": -1})}, "expected no negative number in stats"),

@@ -64,7 +64,7 @@ def test_equal_bytes_are_written_once(tmp_path: Path) -> None:
         assert [writer.add_shard(LEFT), writer.add_shard(LEFT.tobytes()), writer.add_shard(LEFT + 1)] == [0, 0, 1]
         assert writer.add_program(PROGRAM) == writer.add_program(replace(PROGRAM))
         assert writer.add_program(replace(PROGRAM, plan="other")) != writer.add_program(PROGRAM)
-        writer.add_weight(Weight("scale", "float32", [12], [0, 1]))
+        writer.add_weight(Weight("scale", "float32", [4, 3], [0, 1]))
         writer.finish(**{**FIELDS, "mesh": [1, 2]})
     bundle = Bundle.open(tmp_path / "b")
     assert [shard.offset for shard in bundle.manifest.shards] == [0, ALIGNMENT]
@@ -224,7 +224,7 @@ def test_bad_programs_are_refused_when_added(tmp_path: Path) -> None:
 
 def test_the_writer_runs_the_readers_checks(tmp_path: Path) -> None:
     with (
-        pytest.raises(BundleError, match="program 'denoise': reads the weight 'scale'"),
+        pytest.raises(BundleError, match="program 'denoise': reads the weight 'scale', which"),
         BundleWriter(tmp_path / "a") as writer,
     ):
         writer.add_program(replace(PROGRAM, inputs=PROGRAM.inputs))
@@ -238,7 +238,7 @@ def test_the_writer_runs_the_readers_checks(tmp_path: Path) -> None:
     ):
         writer.finish(**{**FIELDS, "mesh": (1, 1)})
     with pytest.raises(BundleError, match="devices hold 3 of the 6 positions"), BundleWriter(tmp_path / "d") as writer:
-        writer.add_program(replace(PROGRAM, weights=[ProgramWeight("w", 1)]))
+        writer.add_program(replace(PROGRAM, mesh=[1, 1], weights=[ProgramWeight("w", 1, "float32", [4, 3])]))
         writer.add_weight(Weight("w", "float32", [4, 3], [writer.add_shard(LEFT)]))
         writer.finish(**FIELDS)
     assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ from mochi_aot.artifacts.schema import (
     Attr,
     Geometry,
     Instruction,
+    MeshSettings,
     Placement,
     Program,
     ProgramInput,
@@ -71,7 +72,7 @@ class Body:
         return self.count - 1
 
     def weight(self, name: str) -> int:
-        self.weights.append(ProgramWeight(name, self.value()))
+        self.weights.append(ProgramWeight(name, self.value(), "float32", list(WEIGHTS[name].shape)))
         return self.count - 1
 
     def op(self, op: str, *operands: int, **attrs: Attr) -> int:
@@ -90,7 +91,9 @@ class Body:
             kept.update(dead)
             instructions.append(Instruction(item.op, item.operands, item.results, item.attrs, dead, item.loc))
         stats = ProgramStats(0, 0, 0, {})
-        return Program(self.name, "hand", self.inputs, self.weights, self.outputs, instructions[::-1], stats)
+        return Program(
+            self.name, list(self.mesh), "hand", self.inputs, self.weights, self.outputs, instructions[::-1], stats
+        )
 
 
 def latent_shape(size: Sequence[int]) -> list[int]:
@@ -234,6 +237,8 @@ def write_bundle(
             versions={"compiler": "1"},
             geometries=geometries,
             created_by="test",
+            mesh_settings=MeshSettings("wormhole_b0", "1d", 0, 0) if target == "ttnn" else None,
+            ttnn="0.1" if target == "ttnn" else "",
         )
 
 

@@ -14,11 +14,13 @@ from mochi_aot.runtime.targets import DEVICES, choose_device
 # A process of its own: it can open one mesh, and does not get rid of ttnn again.
 ON_A_MOCK_MESH = """
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 import numpy as np
 from mochi_aot.artifacts.schema import MeshSettings, Placement, TensorSpec
 from mochi_aot.runtime.targets import open_backend
-manifest = SimpleNamespace(target="ttnn", mesh=[1, 2], mesh_settings=MeshSettings("1d", 32768, 0), kernels=None)
+settings = MeshSettings("wormhole_b0", "1d", 32768, 0)
+manifest = SimpleNamespace(target="ttnn", mesh=[1, 2], mesh_settings=settings, kernels=None, ttnn=version("ttnn"))
 backend = open_backend(SimpleNamespace(manifest=manifest), "mock")
 spec = TensorSpec("bfloat16", [64, 64], [64, 32], [None, Placement(1, 32)], "tile")
 value = backend.upload(np.ones((64, 64), np.float32), spec)

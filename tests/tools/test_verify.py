@@ -25,22 +25,24 @@ from tests.runtime.ttnn.on_mesh import instruction, program, spec
 folder, op = Path(sys.argv[1]), sys.argv[2]
 enter_mock(prepare_mock((1, 2), folder / "mock"))
 import numpy, ttnn
-x = spec([64, 96])
+x = spec([1, 12, 2, 2, 2])
 sample = program(
     {"latents": x}, ["w"], {"latents": (3, x)},
     [instruction("add", [0, 1], [2], []), instruction(op, [2, 2], [3], [2])],
+    (1, 2), (1, 12, 2, 2, 2), "denoise",
 )
-pieces = [ttnn.Tensor(numpy.ones([64, 96], numpy.float32), ttnn.bfloat16, None, ttnn.TILE_LAYOUT) for _ in range(2)]
+ones = numpy.ones([1, 12, 2, 2, 2], numpy.float32)
+pieces = [ttnn.Tensor(ones, ttnn.bfloat16, None, ttnn.TILE_LAYOUT) for _ in range(2)]
 tensor = ttnn.from_host_shards(pieces, ttnn.MeshShape(1, 2))
 with BundleWriter(folder / "b") as writer:
     file = writer.add_program(sample)
     weight = writer.add_tensor_file(lambda path: ttnn.dump_tensor(path, tensor))
-    writer.add_weight(schema.Weight("w", "bfloat16", [64, 96], [], weight))
+    writer.add_weight(schema.Weight("w", "bfloat16", [1, 12, 2, 2, 2], [], weight))
     geometry = schema.Geometry(16, 16, 7, {"denoise": file})
     writer.finish(
         target="ttnn", mesh=[1, 2], dtype="bfloat16", step_capacity=8, text_length=8, model={},
         checkpoint={}, versions={}, geometries=[geometry], created_by="test",
-        mesh_settings=schema.MeshSettings("1d", 32768, 0),
+        mesh_settings=schema.MeshSettings("wormhole_b0", "1d", 32768, 0), ttnn=ttnn.__version__,
     )
 """
 ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]

@@ -26,9 +26,10 @@ RESULT = TensorSpec("bfloat16", [5, 6], [3, 6], [None, Placement(0, 3)])
 # x @ w summed over the rows, then silu of it. Values: 0 x, 1 w, 2 product, 3 sum, 4 result.
 PROGRAM = Program(
     name="sample",
+    mesh=[2, 2],
     plan="rows",
     inputs=[ProgramInput("x", 0, TOKENS, "latent")],
-    weights=[ProgramWeight("w", 1)],
+    weights=[ProgramWeight("w", 1, "bfloat16", [4, 6])],
     outputs=[ProgramOutput("y", 4, RESULT)],
     instructions=[
         instruction("experimental.minimal_matmul", [0, 1], [2], [0], dtype="bfloat16"),

@@ -3,11 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.lower.ttnn.lowerer import Weight
-from mochi_aot.compiler.lower.ttnn.prepare import prepared
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,5 @@ class DryRun(Protocol):
 
 
 def local_weight(weight: Weight) -> LocalWeight:
-    """Prepares no numbers, only their shape."""
-    local = torch.empty(weight.param.value.type.local_shape, device="meta")
-    return LocalWeight(tuple(prepared(weight.preparation, local).shape), weight.dtype, weight.layout)
+    """Without numbers."""
+    return LocalWeight(tuple(weight.local_shape), weight.dtype, weight.layout)

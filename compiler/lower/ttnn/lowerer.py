@@ -6,11 +6,13 @@ A lowered value is a tensor on each chip: its shape is what a chip holds. Ops ar
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.compiler.ir.program import Attr, Constant, Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Shard, TensorType
+from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.ttnn.traffic import is_collective, sent_bytes
 from mochi_aot.compiler.lower.weights import weight_name
 from mochi_aot.compiler.partition.cost import Cost
@@ -54,6 +56,12 @@ class Weight:
     preparation: str
     dtype: str
     layout: str
+
+    @property
+    def local_shape(self) -> list[int]:
+        """What a chip holds; no numbers are prepared, only their shape."""
+        local = torch.empty(self.param.value.type.local_shape, device="meta")
+        return list(prepared(self.preparation, local).shape)
 
 
 @dataclass(frozen=True)
@@ -213,9 +221,13 @@ def run(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
     weights = [weight for weight, _ in lowerer.weights.values()]
     program = schema.Program(
         name=lowerer.source.name,
+        mesh=list(lowerer.mesh),
         plan=plan,
         inputs=inputs,
-        weights=[schema.ProgramWeight(weight.name, tensor.value) for weight, tensor in lowerer.weights.values()],
+        weights=[
+            schema.ProgramWeight(weight.name, tensor.value, weight.dtype, weight.local_shape)
+            for weight, tensor in lowerer.weights.values()
+        ],
         outputs=outputs,
         instructions=_instructions(lowerer.emitted, {output.value for output in outputs}, _constants(lowerer)),
         stats=_stats(lowerer, cost),

@@ -48,13 +48,14 @@ def test_a_program_as_instructions() -> None:
     cut = schema.TensorSpec("bfloat16", [4, 6], [4, 3], [None, schema.Placement(1, 3)])
     assert lowered == schema.Program(
         name="denoise",
+        mesh=[1, 2],
         plan="sp1tp0",
         inputs=[
             schema.ProgramInput("x", 0, spec_of("float32", 4, 6), "latent"),
             schema.ProgramInput("t", 1, spec_of("float32", 4, 6), "prompt"),
             schema.ProgramInput("idle", 2, spec_of("int32", 1), "step"),
         ],
-        weights=[schema.ProgramWeight("dit.w/1:0:3/bfloat16", 3)],
+        weights=[schema.ProgramWeight("dit.w/1:0:3/bfloat16", 3, "bfloat16", [3, 6])],
         outputs=[
             schema.ProgramOutput("y", 8, spec_of("bfloat16", 4, 6)),
             schema.ProgramOutput("cut", 6, cut),

@@ -52,9 +52,10 @@ def program(
     """Value ids number the inputs, then the weights; `outputs` gives ids of results."""
     return Program(
         name="sample",
+        mesh=[1, 1],
         plan="single",
         inputs=[ProgramInput(name, i, spec, "latent") for i, (name, spec) in enumerate(inputs.items())],
-        weights=[ProgramWeight(name, len(inputs) + i) for i, name in enumerate(weights)],
+        weights=[ProgramWeight(name, len(inputs) + i, "float32", [1]) for i, name in enumerate(weights)],
         outputs=[ProgramOutput(name, value, spec) for name, (value, spec) in outputs.items()],
         instructions=instructions,
         stats=ProgramStats(0, 0, 0, {}),

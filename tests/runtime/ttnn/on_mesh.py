@@ -88,13 +88,18 @@ def program(
     weights: list[str],
     outputs: dict[str, tuple[int, TensorSpec]],
     instructions: list[Instruction],
+    mesh: tuple[int, int] = (ROWS, COLUMNS),
+    weight: tuple[int, ...] = (32, 32),
+    name: str = "sample",
 ) -> Program:
-    """Value ids number the inputs, then the weights; `outputs` gives ids of results."""
+    """Value ids number the inputs, then the weights, each bfloat16 with this local shape; `outputs` gives ids of
+    results."""
     return Program(
-        name="sample",
+        name=name,
+        mesh=list(mesh),
         plan="single",
         inputs=[ProgramInput(name, i, spec, "latent") for i, (name, spec) in enumerate(inputs.items())],
-        weights=[ProgramWeight(name, len(inputs) + i) for i, name in enumerate(weights)],
+        weights=[ProgramWeight(name, len(inputs) + i, "bfloat16", list(weight)) for i, name in enumerate(weights)],
         outputs=[ProgramOutput(name, value, spec) for name, (value, spec) in outputs.items()],
         instructions=instructions,
         stats=ProgramStats(0, 0, 0, {}),

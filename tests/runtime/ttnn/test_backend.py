@@ -8,6 +8,7 @@ import ttnn
 
 from mochi_aot.artifacts import Bundle, BundleError, BundleWriter
 from mochi_aot.artifacts.schema import Geometry, Placement, Program, Weight
+from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
 from mochi_aot.runtime.backend import Backend
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.placement import split
@@ -29,6 +30,7 @@ def write_tensors(path: Path) -> Bundle:
             file = writer.add_tensor_file(lambda place, tensor=tensor: ttnn.dump_tensor(place, tensor))
             writer.add_weight(Weight(name, layout.dtype, layout.local_shape, [], file))
         writer.add_weight(Weight("wrong shape", "bfloat8_b", [32, 32], [], 1))
+        writer.add_weight(Weight("wrong dtype", "bfloat16", [64, 64], [], 1))
         broken = writer.add_tensor_file(lambda place: place.write_bytes(b"no tensor"))
         writer.add_weight(Weight("broken", "bfloat16", [32, 32], [], broken))
         index = writer.add_program(TIMES_WEIGHT)
@@ -43,6 +45,9 @@ def write_tensors(path: Path) -> Bundle:
             versions={},
             geometries=[Geometry(16, 16, 7, {"denoise": index})],
             created_by="test",
+            mesh_settings=mesh_settings(MESH),
+            weights_dtype="bfloat8_b",
+            ttnn="0.1",
         )
     return Bundle.open(path)
 
@@ -111,8 +116,12 @@ def test_weights_that_cannot_be_loaded(tmp_path: Path) -> None:
     bundle = write_tensors(tmp_path / "b")
     with pytest.raises(BackendError, match=r"b: holds no weight 'bias'$"):
         mesh.load_weights(bundle, ["bias"])
-    with pytest.raises(BackendError, match=r"\.tensorbin: weight 'wrong shape': expected \[32, 32\], seen bfloat8_b\["):
+    with pytest.raises(
+        BackendError, match=r"\.tensorbin: weight 'wrong shape': expected bfloat8_b \[32, 32\], seen bfloat8_b\["
+    ):
         mesh.load_weights(bundle, ["wrong shape"])
+    with pytest.raises(BackendError, match=r"weight 'wrong dtype': expected bfloat16 \[64, 64\], seen bfloat8_b\["):
+        mesh.load_weights(bundle, ["wrong dtype"])
     with pytest.raises(BackendError, match=r"\.tensorbin: weight 'broken' cannot be loaded: "):
         mesh.load_weights(bundle, ["broken"])
     for path in (tmp_path / "b" / "weights").iterdir():

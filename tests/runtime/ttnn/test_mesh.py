@@ -52,7 +52,8 @@ def test_chips_that_are_not_there() -> None:
         "from mochi_aot.runtime.errors import BackendError\n"
         "from mochi_aot.artifacts.schema import MeshSettings\n"
         "from mochi_aot.runtime.ttnn.mesh import open_mesh\n"
-        "try:\n    open_mesh(1, 2, MeshSettings('1d', 32768, 0))\nexcept BackendError as error:\n    print(error)"
+        "settings = MeshSettings('wormhole_b0', '1d', 32768, 0)\n"
+        "try:\n    open_mesh(1, 2, settings)\nexcept BackendError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "cannot open a mesh of 1x2 chips: No chips detected in the cluster" in done.stdout
