@@ -161,7 +161,8 @@ def _check_shards(manifest: Manifest, where: str) -> None:
 
 
 def _check_whole_lists(manifest: Manifest, where: str) -> None:
-    """The hash of a file of shards is that of their list; no other shards are in it, and each is a weight's."""
+    """The hash of a file of shards is that of their list; no other shards are in it. Each shard and each tensor file is
+    a weight's."""
     listed: dict[int, list[Shard]] = {}
     for shard in manifest.shards:
         listed.setdefault(shard.file, []).append(shard)
@@ -173,6 +174,10 @@ def _check_whole_lists(manifest: Manifest, where: str) -> None:
     used = {index for weight in manifest.weights for index in weight.shards}
     unused = sorted({*range(len(manifest.shards))} - used)
     require(not unused, where, f"shards {unused[:8]} are of no weight")
+    taken = {weight.file for weight in manifest.weights}
+    for index, file in enumerate(manifest.files):
+        spare = file.path == tensor_path(file.sha256) and index not in taken
+        require(not spare, where, f"{file.path} is of no weight")
 
 
 def _check_shard(shard: Shard, files: list[File], where: str) -> None:

@@ -78,9 +78,10 @@ def _verify_bundle(path: Path) -> list[ProgramReport]:
     click.echo(f"verified: {len(files)} files, {human_bytes(sum(file.nbytes for file in files))}", err=True)
     if bundle.manifest.target != "ttnn":
         return []
-    from mochi_aot.runtime.ttnn.environment import enter_mock_mesh
+    from mochi_aot.runtime.ttnn.environment import enter_mock_mesh, tell_version
     from mochi_aot.tools.mocked import opened, run_dry
 
+    tell_version(bundle)
     rows, columns = bundle.manifest.mesh
     reports = []
     with opened((rows, columns), bundle.manifest.mesh_settings, enter_mock_mesh(bundle)) as backend:

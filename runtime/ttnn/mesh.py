@@ -25,9 +25,7 @@ def open_mesh(rows: int, columns: int, settings: MeshSettings) -> ttnn.MeshDevic
     seen = mesh.arch().name.lower()
     if seen != settings.arch:
         close_mesh(mesh)
-        raise BackendError(
-            f"the bundle was compiled for {settings.arch} chips, and these are {seen}: compile it for them"
-        )
+        raise BackendError(f"the bundle was compiled for {settings.arch} chips, and these are {seen} chips")
     return mesh
 
 

@@ -2,10 +2,15 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -13,8 +18,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from mochi_aot.artifacts import Bundle
+from mochi_aot.artifacts.envelope import pack
+from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.tools.mutations import FREE_ON_CHIPS, accepted, refusal, unknown
 
 GEOMETRY = "64x128x13"
 TO_VIDEO = ["--device", "mock", "--prompt", "a fox", "--steps", "2", "--seed", "1"]
@@ -110,6 +118,55 @@ def test_it_runs_on_a_mocked_mesh(bundle: Path, tmp_path: Path) -> None:
     assert imageio_ffmpeg.count_frames_and_secs(video)[0] == 13
     assert load_file(latents)["latents"].shape == (1, 12, 3, 8, 16)
     assert np.isfinite(load_file(latents)["latents"]).all()
+
+
+def rewritten(bundle: Path, folder: Path, **changes: Any) -> Path:
+    """The bundle with another manifest, sealed as it should be."""
+    copy = folder / "copy"
+    shutil.copytree(bundle, copy, copy_function=os.link)
+    manifest = replace(Bundle.open(bundle).manifest, **changes)
+    (copy / MANIFEST_PATH).unlink()  # which is the first bundle's too
+    (copy / MANIFEST_PATH).write_bytes(pack(MANIFEST_MAGIC, manifest, "m"))
+    return copy
+
+
+@pytest.mark.slow
+def test_chips_of_another_architecture_are_refused(bundle: Path, tmp_path: Path) -> None:
+    """Here the bundle is for others than the mesh has; nothing is loaded."""
+    settings = Bundle.open(bundle).manifest.mesh_settings
+    assert settings is not None and settings.arch == "wormhole_b0"
+    other = rewritten(bundle, tmp_path, mesh_settings=replace(settings, arch="blackhole"))
+    error = "error: the bundle was compiled for blackhole chips, and these are wormhole_b0 chips"
+    for done in (
+        run("run", str(other), *ON_MOCK, "--save-latents", str(tmp_path / "latents.safetensors")),
+        run("verify", str(other)),
+    ):
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == error
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.slow
+def test_another_ttnn_is_told_once(bundle: Path, tmp_path: Path) -> None:
+    """And the bundle runs, with kernels that are built here."""
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.kernels is not None and manifest.ttnn == version("ttnn")
+    other = rewritten(bundle, tmp_path, ttnn="0.80.0", kernels=replace(manifest.kernels, ttnn="0.80.0"))
+    line = f"the bundle was compiled for ttnn 0.80.0, and this is {version('ttnn')}: "
+    for path, told in ((other, 1), (bundle, 0)):
+        done = run("run", str(path), *ON_MOCK, "--save-latents", str(tmp_path / f"{told}.safetensors"))
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(line) == told
+
+
+@pytest.mark.slow
+def test_every_field_of_the_manifest_but_those_that_are_free(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    assert refusal(opened, opened.manifest) is None
+    found = accepted(opened)
+    assert unknown(found, FREE_ON_CHIPS) == {}
+    for pattern in FREE_ON_CHIPS:  # none of them stands there for nothing
+        assert any(re.fullmatch(pattern, field) for field in found), pattern
 
 
 @pytest.mark.slow
