@@ -34,6 +34,8 @@ def _record(job: Job, bundle: Bundle, device: str, timings: Mapping[str, float])
             "target": manifest.target,
             "mesh": manifest.mesh,
             "dtype": manifest.dtype,
+            "weights_dtype": manifest.weights_dtype,
+            "links_dtype": manifest.links_dtype,
             "checkpoint": manifest.checkpoint,
             "versions": manifest.versions,
         },

@@ -8,7 +8,7 @@ import click
 
 from mochi_aot.artifacts.layout import ROLES
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Kernels, MeshSettings, Plain
+from mochi_aot.artifacts.schema import Plain
 from mochi_aot.runtime.geometry import find_geometry
 from mochi_aot.runtime.programs import verify_programs
 from mochi_aot.tools.cli import MochiCommand
@@ -59,7 +59,7 @@ def report(summary: BundleSummary) -> str:
     lines = {
         "bundle": summary.id,
         "target": f"{summary.target}, mesh {rows}x{columns}, {summary.dtype}",
-        **_ttnn_lines(summary.mesh_settings, summary.kernels),
+        **_ttnn_lines(summary),
         "limits": f"{summary.text_length} text tokens, {summary.step_capacity} steps a table",
         "made by": f"{summary.created_by}, format {summary.format_version}, with {_pairs(summary.versions)}",
         "made from": _pairs(summary.checkpoint),
@@ -71,11 +71,13 @@ def report(summary: BundleSummary) -> str:
     return "\n\n".join([header, *map(_programs, summary.geometries)])
 
 
-def _ttnn_lines(settings: MeshSettings | None, kernels: Kernels | None) -> dict[str, str]:
+def _ttnn_lines(summary: BundleSummary) -> dict[str, str]:
     """What only bundles for ttnn have."""
-    lines = {}
+    settings, kernels, lines = summary.mesh_settings, summary.kernels, {}
     if settings is not None:
         reserved = f"{settings.l1_small_bytes} B of L1 small a core, {human_bytes(settings.trace_bytes)} for traces"
+        dtypes = f"weights in {summary.weights_dtype}, links in {summary.links_dtype}"
+        lines["for"] = f"{settings.arch} chips, ttnn {summary.ttnn}, {dtypes}"
         lines["mesh"] = f"fabric {settings.fabric}, {reserved}"
     if kernels is not None:
         maker = "the stand-in compiler (for mocked meshes only)" if kernels.stand_in else kernels.compiler

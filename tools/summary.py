@@ -68,7 +68,10 @@ class BundleSummary:
     target: str
     mesh: list[int]
     mesh_settings: MeshSettings | None
+    ttnn: str
     dtype: str
+    weights_dtype: str
+    links_dtype: str
     step_capacity: int
     text_length: int
     created_by: str
@@ -90,7 +93,10 @@ def summarise(bundle: Bundle) -> BundleSummary:
         target=manifest.target,
         mesh=manifest.mesh,
         mesh_settings=manifest.mesh_settings,
+        ttnn=manifest.ttnn,
         dtype=manifest.dtype,
+        weights_dtype=manifest.weights_dtype,
+        links_dtype=manifest.links_dtype,
         step_capacity=manifest.step_capacity,
         text_length=manifest.text_length,
         created_by=manifest.created_by,

@@ -45,7 +45,7 @@ def test_the_summary(sample: Path) -> None:
         f"bundle     {Bundle.open(sample).id}\n"
         "target     torch, mesh 1x2, float32\n"
         "limits     256 text tokens, 8 steps a table\n"
-        "made by    test, format 2, with torch 2\n"
+        "made by    test, format 3, with torch 2\n"
         "made from  dit 0123\n"
         "model dit  layers 2, widths 1x2.5xNonexTrue\n"
         "weights    3, 100 B a device, 8.2 kB on disk; 3 shards stored once serve 6 places\n"
@@ -59,12 +59,18 @@ def test_the_summary(sample: Path) -> None:
 def test_what_a_ttnn_bundle_says_of_its_mesh_and_kernels(tmp_path: Path) -> None:
     samples.write_cache(tmp_path / "cache")
     path = samples.write_kernel_bundle(tmp_path / "b", tmp_path / "cache", samples.KERNELS)
-    assert [" ".join(line.split()) for line in output(path).splitlines()[2:4]] == [
+    assert [" ".join(line.split()) for line in output(path).splitlines()[2:5]] == [
+        "for wormhole_b0 chips, ttnn 0.1, weights in bfloat16, links in bfloat16",
         "mesh fabric 1d, 32768 B of L1 small a core, 0 B for traces",
         "kernels 1 by the stand-in compiler (for mocked meshes only), for ttnn 0.1 at /root, key1",
     ]
     summary = json.loads(output(path, "--json"))
-    assert summary["mesh_settings"] == {"fabric": "1d", "l1_small_bytes": 32768, "trace_bytes": 0}
+    assert summary["mesh_settings"] == {
+        "arch": "wormhole_b0",
+        "fabric": "1d",
+        "l1_small_bytes": 32768,
+        "trace_bytes": 0,
+    }
     assert summary["kernels"]["stand_in"] is True and summary["kernels"]["build_keys"] == ["key1"]
 
 
@@ -145,11 +151,17 @@ def test_specs_show_placements() -> None:
     assert spec_text(TensorSpec("bool", [], [], [None, None])) == "bool[]"
 
 
-def test_verify_finds_nothing_wrong(sample: Path) -> None:
-    result = inspect(sample, "--verify")
+def test_verify_finds_nothing_wrong(tmp_path: Path) -> None:
+    """6 programs of one geometry, 3 that another has of its own, a file of weights, the tokenizer."""
+    handmade.write_bundle(tmp_path / "b")
+    result = inspect(tmp_path / "b", "--verify")
     assert result.exit_code == 0
-    assert result.stderr.startswith("verified: 3 files, ")
-    assert result.stdout == output(sample)
+    assert result.stderr.startswith("verified: 11 files, ")
+    assert result.stdout == output(tmp_path / "b")
+
+
+def test_verify_finds_programs_that_the_manifest_does_not_fit(sample: Path) -> None:
+    fails(inspect(sample, "--verify"), "program denoise wants 'latents' as ")
 
 
 def test_verify_finds_a_changed_byte(sample: Path) -> None:

@@ -13,11 +13,13 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.tools.dry_run_report import ProgramReport, Refusal, text
 from mochi_aot.tools.verify import main
 from tests.artifacts import samples
+from tests.runtime import handmade
 
 ROOT = Path(__file__).parents[2]
 # Writes a bundle for ttnn on 1x2 with one weight and one program; `op` is its second instruction.
 WRITE_BUNDLE = """
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
@@ -25,24 +27,24 @@ from tests.runtime.ttnn.on_mesh import instruction, program, spec
 folder, op = Path(sys.argv[1]), sys.argv[2]
 enter_mock(prepare_mock((1, 2), folder / "mock"))
 import numpy, ttnn
-x = spec([1, 12, 2, 2, 2])
+x = spec([1, 12, 2, 4, 8])
 sample = program(
     {"latents": x}, ["w"], {"latents": (3, x)},
     [instruction("add", [0, 1], [2], []), instruction(op, [2, 2], [3], [2])],
-    (1, 2), (1, 12, 2, 2, 2), "denoise",
+    (1, 2), (1, 12, 2, 4, 8), "denoise",
 )
-ones = numpy.ones([1, 12, 2, 2, 2], numpy.float32)
+ones = numpy.ones([1, 12, 2, 4, 8], numpy.float32)
 pieces = [ttnn.Tensor(ones, ttnn.bfloat16, None, ttnn.TILE_LAYOUT) for _ in range(2)]
 tensor = ttnn.from_host_shards(pieces, ttnn.MeshShape(1, 2))
 with BundleWriter(folder / "b") as writer:
     file = writer.add_program(sample)
     weight = writer.add_tensor_file(lambda path: ttnn.dump_tensor(path, tensor))
-    writer.add_weight(schema.Weight("w", "bfloat16", [1, 12, 2, 2, 2], [], weight))
-    geometry = schema.Geometry(16, 16, 7, {"denoise": file})
+    writer.add_weight(schema.Weight("w", "bfloat16", [1, 12, 2, 4, 8], [], weight))
+    geometry = schema.Geometry(32, 64, 7, {"denoise": file})
     writer.finish(
         target="ttnn", mesh=[1, 2], dtype="bfloat16", step_capacity=8, text_length=8, model={},
         checkpoint={}, versions={}, geometries=[geometry], created_by="test",
-        mesh_settings=schema.MeshSettings("wormhole_b0", "1d", 32768, 0), ttnn=ttnn.__version__,
+        mesh_settings=schema.MeshSettings("wormhole_b0", "1d", 32768, 0), ttnn=version("ttnn"),
     )
 """
 ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
@@ -100,14 +102,14 @@ def test_a_ttnn_bundle(tmp_path: Path) -> None:
     code, report = verify_written(tmp_path, "add")
     assert code == 0 and report["refusal"] is None
     assert (report["role"], report["ops"], report["accepted"], report["rejected"]) == ("denoise", 2, 2, 0)
-    # 6 tiles of 2048 bytes take a tile in each of 12 banks; at the peak: input, weight, and two results.
-    assert report["weight_bytes"] == 12 * 2048
-    assert report["peak_bytes"] == 4 * 12 * 2048
+    # 24 tiles of 2048 bytes take two in each of 12 banks; at the peak: input, weight, and two results.
+    assert report["weight_bytes"] == 24 * 2048
+    assert report["peak_bytes"] == 4 * 24 * 2048
 
 
 @pytest.mark.slow
 def test_an_op_that_ttnn_rejects(tmp_path: Path) -> None:
-    """64 x 96 by 64 x 96 is no matrix product."""
+    """4 x 8 by 4 x 8 is no matrix product."""
     code, report = verify_written(tmp_path, "matmul")
     assert code == 1
     assert (report["accepted"], report["rejected"]) == (1, 1)
@@ -116,8 +118,8 @@ def test_an_op_that_ttnn_rejects(tmp_path: Path) -> None:
     assert refusal["reason"].startswith("The width of the first tensor must be equal to the height of the second")
 
 
-def test_a_torch_bundle_is_compared_with_its_hashes_only(tmp_path: Path) -> None:
-    samples.write_bundle(tmp_path / "b")
+def test_a_torch_bundle_is_compared_with_its_hashes_and_programs_only(tmp_path: Path) -> None:
+    handmade.write_bundle(tmp_path / "b")
     result = CliRunner().invoke(main, [str(tmp_path / "b")])
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("verified: ") and result.stdout == ""

@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import ttnn
 
-from mochi_aot.runtime.ttnn.mesh import reason
+from mochi_aot.artifacts.layout import ARCHITECTURES
+from mochi_aot.artifacts.schema import MeshSettings
+from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.ttnn.mesh import open_mesh, reason
 
 FATAL = """TT_FATAL @ /project/ttnn/cpp/ttnn/operations/matmul/matmul.cpp:212: a_shape[-1] == b_shape[-2]
 info:
@@ -44,6 +49,27 @@ Available signatures:
 )
 def test_the_reason_of_an_error(message: str, expected: str) -> None:
     assert reason(RuntimeError(message)) == expected
+
+
+def test_chips_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle for Wormhole where the machine has Blackhole chips, and the other way round: the mesh is closed."""
+    closed = []
+    monkeypatch.setattr(ttnn, "set_fabric_config", lambda fabric: None)
+    monkeypatch.setattr(ttnn, "close_mesh_device", closed.append)
+    for arch, there in (("wormhole_b0", ttnn.Arch.BLACKHOLE), ("blackhole", ttnn.Arch.WORMHOLE_B0)):
+        mesh = SimpleNamespace(arch=lambda there=there: there)
+        monkeypatch.setattr(ttnn, "open_mesh_device", lambda shape, mesh=mesh, **settings: mesh)
+        seen = there.name.lower()
+        assert open_mesh(1, 2, MeshSettings(seen, "1d", 0, 0)) is mesh
+        with pytest.raises(
+            BackendError, match=f"^the bundle was compiled for {arch} chips, and these are {seen} chips$"
+        ):
+            open_mesh(1, 2, MeshSettings(arch, "1d", 0, 0))
+        assert closed.pop() is mesh and not closed
+
+
+def test_architectures_have_ttnns_names() -> None:
+    assert {*ARCHITECTURES} <= {name.lower() for name in vars(ttnn.Arch)}
 
 
 def test_chips_that_are_not_there() -> None:
