@@ -4,11 +4,13 @@ A lowered value is a tensor on each chip: its shape is what a chip holds. Ops ar
 """
 
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 
 import numpy as np
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.ttnn_defects import known_defect, may_be_defective
 from mochi_aot.compiler.ir.program import Attr, Constant, Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Shard, TensorType
 from mochi_aot.compiler.lower.ttnn.traffic import is_collective, sent_bytes
@@ -179,7 +181,11 @@ class Lowerer:
     def emit_many(
         self, op: str, operands: list[Tensor], results: list[tuple[Shape, str, str]], /, **attrs: Attr
     ) -> list[Tensor]:
-        """A call with results of the given shapes, dtypes and layouts."""
+        """A call with results of the given shapes, dtypes and layouts. LoweringError if it meets a known defect."""
+        shapes = [tensor.shape for tensor in operands]
+        defect = known_defect(op, attrs, shapes, self.mesh, version("ttnn")) if may_be_defective(op) else None
+        if defect is not None:
+            raise self.fail(f"{op}: {defect}")
         made = [self.new(*result) for result in results]
         ids = [tensor.value for tensor in operands]
         self.emitted.append(_Emitted(op, ids, [tensor.value for tensor in made], dict(attrs), self.loc))

@@ -46,12 +46,9 @@ def joint_attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Val
     rings = [axis for axis, c in enumerate(target) if isinstance(c, Shard) and c.dim == TOKENS]
     if len(rings) > 1:
         raise p.fail("the sequence is cut along both mesh axes; ring attention goes along one")
-    length = text[0].type.shape[TOKENS]
-    # The text goes round with the video where it divides; each device then has its share of the text's queries.
-    text_cuts = {a: Shard(TOKENS, length // p.mesh[a]) for a in rings if length % p.mesh[a] == 0}
-    text_target: list[Placement] = [
-        text_cuts.get(axis, REPLICATE) if axis in rings else c for axis, c in enumerate(target)
-    ]
+    # The text is whole along the ring. It is short beside a device's share of the video, so that the work on it hardly
+    # grows, nothing of it is gathered or cut, and its length need not divide.
+    text_target: list[Placement] = [REPLICATE if axis in rings else c for axis, c in enumerate(target)]
     mask_target = [c if isinstance(c, Shard) and c.dim == BATCH else REPLICATE for c in target]
     placed = [p.reshard(v, target) for v in visual]
     placed += [p.reshard(v, text_target) for v in text]
@@ -62,6 +59,4 @@ def joint_attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Val
     (axis,) = rings
     type = placed[0].type
     attrs = {**op.attrs, "axis": axis, "size": type.shape[TOKENS], "chunk": type.local_shape[TOKENS]}
-    if text_cuts:
-        attrs["text_chunk"] = text_cuts[axis].chunk
     return p.emit_as("ring_joint_attention", placed, types, attrs)
