@@ -2,8 +2,8 @@
 
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Plan
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.strips import TIME, in_strips
 
 LATENT_VIDEO = "latent_video"

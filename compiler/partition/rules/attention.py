@@ -1,19 +1,15 @@
 """Attention: heads and batch are cut freely; a cut sequence becomes a ring."""
 
-from typing import TYPE_CHECKING
-
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard
+from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.rules.table import projected, rule, whole_along
-
-if TYPE_CHECKING:
-    from mochi_aot.compiler.partition.partitioner import Partitioner
 
 BATCH, TOKENS, HEADS = 0, 1, 2  # dimensions of [B, N, H, D]
 
 
 @rule("rope")
-def rope(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def rope(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     x, *tables = operands
     target = whole_along(x.type, 3)
     # A table is [N, H, D / 2]: x without its batch, half as wide.
@@ -22,7 +18,7 @@ def rope(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("attention")
-def attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """q, k, v are [..., H, L, D]; all but the last two dimensions may be cut."""
     q, k, v, *bias = operands
     rank = len(q.type.shape)
@@ -34,7 +30,7 @@ def attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("joint_attention")
-def joint_attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def joint_attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """Visual tokens cut along one axis: each device keeps its queries, and keys and values go round the ring.
 
     A ring was chosen over all_to_all because it asks nothing of the number of heads, which tensor parallelism has

@@ -12,9 +12,9 @@ from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, FAMILIES
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.reference.geometry import Geometry

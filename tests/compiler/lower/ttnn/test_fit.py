@@ -4,8 +4,8 @@ import pytest
 
 from mochi_aot.compiler.lower.ttnn import fit
 from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips, strip_frames
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plans import DECODER_PLANS
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.reference.geometry import Geometry
 from tests.compiler import tiny
 

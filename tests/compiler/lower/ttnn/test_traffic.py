@@ -8,7 +8,8 @@ from mochi_aot.artifacts.schema import ProgramStats
 from mochi_aot.compiler.checkpoint.presets import BENCH
 from mochi_aot.compiler.compile import Compiled, compile_program
 from mochi_aot.compiler.ir.ops import COLLECTIVES
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, run
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
+from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.ttnn.traffic import held_bytes, is_collective, sent_bytes
 from mochi_aot.compiler.partition.cost import bytes_sent
 from mochi_aot.compiler.partition.plans import transformer_plan
@@ -97,7 +98,7 @@ def compiled() -> Compiled:
 
 def stats_of(compiled: Compiled, links_dtype: str) -> ProgramStats:
     lowerer = Lowerer(compiled.program, MESH, "bfloat16", links_dtype)
-    return run(lowerer, "sp1tp0", compiled.summary.cost).program.stats
+    return lower(lowerer, "sp1tp0", compiled.summary.cost).program.stats
 
 
 def by_opcode(compiled: Compiled) -> dict[str, int]:

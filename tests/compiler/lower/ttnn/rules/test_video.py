@@ -12,7 +12,8 @@ from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Param, Program
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowered, LoweringError
+from mochi_aot.compiler.lower.ttnn.lowerer import LoweringError
+from mochi_aot.compiler.lower.ttnn.program import Lowered
 from mochi_aot.compiler.partition.plans import DECODER_PLANS
 from mochi_aot.compiler.passes.strips import in_strips
 from mochi_aot.compiler.programs import build_programs
