@@ -13,12 +13,9 @@ venv: $(VENV)/installed-dev
 $(BIN)/python:
 	@python=$$(PYTHON='$(PYTHON)' .ci/find-python) && echo "making $(VENV) with $$python" && "$$python" -m venv $(VENV)
 
-# The links are for mypy, which does not see through an editable install whose folders are renamed.
 $(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing ($*); torch and its libraries are several GB the first time"
 	@$(PIP) -e '.[$(if $(filter dev,$*),compile$(comma)torch$(comma)dev,compile)]'
-	@mkdir -p $(VENV)/links/mochi_aot
-	@for folder in $(FOLDERS); do ln -sfn "$(CURDIR)/$$folder" $(VENV)/links/mochi_aot/$$folder; done
 	@touch $@
 
 comma := ,

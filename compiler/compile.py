@@ -20,8 +20,8 @@ from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.cost import Cost, cost_of
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Plan
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs

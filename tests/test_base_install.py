@@ -62,16 +62,14 @@ def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
 
 
 def site_folder(folder: Path, distributions: set[str]) -> Path:
-    """A folder with these distributions and this repository's packages, as links."""
+    """A folder with these distributions and this repository's package, as links."""
     for name in distributions:
         files = distribution(name).files or []
         for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
             path = folder / top
             if not path.exists():  # namespaces are shared
                 path.symlink_to(Path(str(distribution(name).locate_file(top))))
-    (folder / "mochi_aot").mkdir()
-    for package in ("artifacts", "compiler", "runtime", "tools"):
-        (folder / "mochi_aot" / package).symlink_to(ROOT / package)
+    (folder / "mochi_aot").symlink_to(ROOT / "mochi_aot")
     return folder
 
 

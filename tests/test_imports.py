@@ -38,12 +38,13 @@ EXCEPTIONS = {
     ("runtime/targets.py", "runtime.ttnn.environment"),
 }
 FOLDERS = ("artifacts", "compiler", "runtime", "tools")
-FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+PACKAGE = ROOT / "mochi_aot"
+FILES = sorted(path for folder in FOLDERS for path in (PACKAGE / folder).rglob("*.py"))
 
 
 def room(path: Path) -> str:
     """The folder whose rule holds for a file."""
-    folders = [str(parent) for parent in path.relative_to(ROOT).parents]
+    folders = [str(parent) for parent in path.relative_to(PACKAGE).parents]
     return next(folder for folder in folders if folder in ALLOWED)
 
 
@@ -68,10 +69,10 @@ def may_import(path: Path, name: str) -> bool:
     # A folder's rule does not open the folders inside it that have rules of their own.
     inner = {folder.replace("/", ".") for folder in ALLOWED if folder.startswith(room(path) + "/")}
     crosses = own == "runtime" and any(name == folder or name.startswith(folder + ".") for folder in inner)
-    return not crosses or (str(path.relative_to(ROOT)), name) in EXCEPTIONS
+    return not crosses or (str(path.relative_to(PACKAGE)), name) in EXCEPTIONS
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_import_is_allowed_in_its_folder(path: Path) -> None:
     assert {name for name in imported(path) if not may_import(path, name)} == set()
 
@@ -80,13 +81,13 @@ def test_the_scan_sees_what_is_forbidden(tmp_path: Path) -> None:
     source = tmp_path / "source.py"
     source.write_text("import os.path, torch.nn\ndef f():\n    from mochi_aot.compiler.ir import ops\n")
     assert imported(source) == {"torch.nn", "compiler.ir"}
-    assert not may_import(ROOT / "artifacts/reader.py", "torch.nn")
-    assert not may_import(ROOT / "runtime/pipeline.py", "compiler.ir")
-    assert not may_import(ROOT / "runtime/pipeline.py", "runtime.torch.backend")
-    assert not may_import(ROOT / "compiler/ir/ops.py", "torch")
-    assert not may_import(ROOT / "compiler/ir/ops.py", "compiler.passes.dce")
-    assert may_import(ROOT / "runtime/torch/backend.py", "torch.nn")
-    assert may_import(ROOT / "compiler/partition/rules/nn.py", "compiler.partition.plan")
+    assert not may_import(PACKAGE / "artifacts/reader.py", "torch.nn")
+    assert not may_import(PACKAGE / "runtime/pipeline.py", "compiler.ir")
+    assert not may_import(PACKAGE / "runtime/pipeline.py", "runtime.torch.backend")
+    assert not may_import(PACKAGE / "compiler/ir/ops.py", "torch")
+    assert not may_import(PACKAGE / "compiler/ir/ops.py", "compiler.passes.dce")
+    assert may_import(PACKAGE / "runtime/torch/backend.py", "torch.nn")
+    assert may_import(PACKAGE / "compiler/partition/rules/nn.py", "compiler.partition.plan")
 
 
 def loaded_after(source: str, *arguments: str) -> set[str]:
@@ -98,8 +99,8 @@ def loaded_after(source: str, *arguments: str) -> set[str]:
 
 def modules_of(*folders: str) -> str:
     """Source that imports every module directly in some folders."""
-    files = (path for folder in folders for path in sorted((ROOT / folder).glob("*.py")))
-    names = (".".join(["mochi_aot", *path.relative_to(ROOT).with_suffix("").parts]) for path in files)
+    files = (path for folder in folders for path in sorted((PACKAGE / folder).glob("*.py")))
+    names = (".".join(["mochi_aot", *path.relative_to(PACKAGE).with_suffix("").parts]) for path in files)
     return "\n".join(f"import {name.removesuffix('.__init__')}" for name in names)
 
 

@@ -13,8 +13,11 @@ from mochi_aot.artifacts import Bundle
 from mochi_aot.compiler import compile as compiling
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.compile import Job, compile_bundle
+from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, ENCODER_PLANS, TEXT_PLANS, TRANSFORMER_PLANS
+from mochi_aot.compiler.passes.strips import in_strips
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.runtime.ledger import READ, Ledger
@@ -35,6 +38,10 @@ GUIDANCE = 4.5
 TOLERANCE = 1e-4
 # A frame's value is rounded to an integer: an error of 1e-4 can move it to a neighbour, never further.
 PIXEL_TOLERANCE = 1
+
+
+# 6 latent frames, and one, of the same size.
+LONGER, ONE_FRAME = Geometry(48, 80, 31), Geometry(48, 80, 1)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +97,15 @@ def frames() -> np.ndarray:
     return rng.integers(0, 256, (GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
 
 
-def opened(path: Path, checkpoint: Checkpoint, mesh: tuple[int, int], plans: tuple[str, ...], dtype: str = "float32"):
-    compile_bundle(checkpoint, Job(mesh, (GEOMETRY,), plans, dtype), path)
+def opened(
+    path: Path,
+    checkpoint: Checkpoint,
+    mesh: tuple[int, int],
+    plans: tuple[str, ...],
+    dtype: str = "float32",
+    geometry: Geometry = GEOMETRY,
+) -> Pipeline:
+    compile_bundle(checkpoint, Job(mesh, (geometry,), plans, dtype), path)
     bundle = Bundle.open(path)
     return Pipeline(bundle, open_backend(bundle, "cpu"))
 
@@ -147,9 +161,45 @@ def test_decoded_frames(mesh, plan, tmp_path, tiny_checkpoint, reference, noise)
             opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
         return
     pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
-    got, expected = pipeline.decode(noise, pipeline.geometry()), reference.decode(noise)
+    check_frames(pipeline.decode(noise, pipeline.geometry()), reference.decode(noise))
+
+
+def check_frames(got: np.ndarray, expected: np.ndarray) -> None:
+    assert got.shape == expected.shape
     assert np.abs(got.astype(int) - expected).max() <= PIXEL_TOLERANCE
     assert expected.std() > 10  # a picture, not a grey field that anything would match
+
+
+def check_decoder(path: Path, checkpoint: Checkpoint, mesh: tuple[int, int], plan: str, geometry: Geometry) -> None:
+    """Of a video other than the rest of this file has."""
+    noise = seeded_latents(4, (1, 12, *geometry.latent_size(checkpoint.config)))
+    pipeline = opened(path, checkpoint, mesh, (plan,), geometry=geometry)
+    expected = Reference(checkpoint, geometry).decode(noise)
+    check_frames(pipeline.decode(noise, pipeline.geometry()), expected)
+    assert len(expected) == geometry.frames
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=lambda mesh: f"{mesh[0]}x{mesh[1]}")
+@pytest.mark.parametrize("plan", ["h0w1", "w0h1"])
+def test_a_video_of_one_frame(mesh, plan, tmp_path, tiny_checkpoint):
+    check_decoder(tmp_path / "b", tiny_checkpoint, mesh, plan, ONE_FRAME)
+
+
+@pytest.mark.parametrize(("mesh", "plan"), [((2, 3), "h0t1"), ((3, 2), "t0w1"), ((2, 2), "w0t1")])
+def test_a_longer_video_cut_in_time(mesh, plan, tmp_path, tiny_checkpoint):
+    check_decoder(tmp_path / "b", tiny_checkpoint, mesh, plan, LONGER)
+
+
+@pytest.mark.parametrize("strip", [1, 2, 3, 5])
+@pytest.mark.parametrize(("mesh", "plan"), [((1, 1), "h0w1"), ((2, 4), "w0h1")])
+def test_frames_in_strips(mesh, plan, strip, tmp_path, tiny_checkpoint, monkeypatch):
+    """The torch target has no need of strips; here it runs what the ttnn target makes of a decoder."""
+
+    def fitted(_: TorchTarget, program: Program, *__: object) -> Program:
+        return in_strips(program, "latent_video", strip) if program.name == "decode" else program
+
+    monkeypatch.setattr(TorchTarget, "fitted", fitted)
+    check_decoder(tmp_path / "b", tiny_checkpoint, mesh, plan, LONGER)
 
 
 @pytest.mark.parametrize(("mesh", "plan"), cases(ENCODER_PLANS))

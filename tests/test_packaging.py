@@ -1,13 +1,22 @@
 """pyproject.toml and constraints.txt against the repository."""
 
 import re
+import shutil
+import subprocess
+import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from setuptools import find_packages
+
+import mochi_aot
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mochi_aot"
 FOLDERS = ("artifacts", "compiler", "runtime", "tools")
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
@@ -23,27 +32,47 @@ def requirements() -> list[str]:
     return [*project["dependencies"], *(requirement for extra in extras for requirement in extra)]
 
 
-def test_the_list_of_packages_equals_the_folders() -> None:
-    files = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-    folders = {path.parent.relative_to(ROOT).parts for path in files}
-    assert PYPROJECT["tool"]["setuptools"]["packages"] == sorted(".".join(["mochi_aot", *parts]) for parts in folders)
+def test_setuptools_finds_every_folder_of_modules() -> None:
+    """Through the links: a folder without an `__init__.py` would be left out of wheels."""
+    files = (path for folder in FOLDERS for path in (PACKAGE / folder).rglob("*.py"))
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in files}
+    assert set(find_packages(str(ROOT), include=["mochi_aot*"])) == folders | {"mochi_aot"}
 
 
-def test_folders_are_mapped_to_their_packages() -> None:
-    expected = {f"mochi_aot.{folder}": folder for folder in FOLDERS}
-    assert PYPROJECT["tool"]["setuptools"]["package-dir"] == expected
+@pytest.mark.slow
+def test_wheel_and_source_distribution_hold_all_modules_and_all_that_tests_need(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist")]
+    tree = shutil.copytree(ROOT, tmp_path / "tree", symlinks=True, ignore=shutil.ignore_patterns(".*", "demo", "build"))
+    shutil.copytree(ROOT / ".ci", tree / ".ci")
+    subprocess.run(command, check=True, capture_output=True, cwd=tree)
+    (wheel,), (source,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
+    modules = {str(path.relative_to(ROOT)) for folder in FOLDERS for path in (PACKAGE / folder).rglob("*.py")}
+    modules |= {"mochi_aot/__init__.py", "mochi_aot/py.typed"}
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if ".dist-info/" not in name} == modules
+    with tarfile.open(source) as archive:
+        held = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    kept = {path for folder in ("tests", "docs", ".ci") for path in (ROOT / folder).rglob("*") if path.is_file()}
+    needed = {str(path.relative_to(ROOT)) for path in kept if "__pycache__" not in path.parts}
+    assert modules | needed | {"Makefile", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md"} <= held
 
 
-def test_every_folder_of_modules_says_what_it_is() -> None:
-    for folder in FOLDERS[:3]:
-        for path in (ROOT / folder).rglob("*.py"):
-            assert (path.parent / "__init__.py").is_file(), path.parent
+def test_the_package_says_its_version_and_that_it_is_typed() -> None:
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "mochi_aot.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", mochi_aot.__version__)
+    assert (PACKAGE / "py.typed").read_bytes() == b""
+
+
+def test_importing_the_package_loads_nothing_large() -> None:
+    code = "import sys, mochi_aot; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"numpy", "torch", "ttnn", "click"} & set(loaded.stdout.split())
 
 
 @pytest.mark.parametrize("script", ["bench", "checkpoint", "compile", "inspect", "run", "verify"])
 def test_each_command_line_has_its_module(script: str) -> None:
     assert PYPROJECT["project"]["scripts"][f"mochi-{script}"] == f"mochi_aot.tools.{script}:main"
-    assert re.search(r"^def main\(", (ROOT / "tools" / f"{script}.py").read_text(), re.MULTILINE)
+    assert re.search(r"^def main\(", (PACKAGE / "tools" / f"{script}.py").read_text(), re.MULTILINE)
 
 
 def test_the_base_install_is_the_thin_runtime() -> None:

@@ -13,7 +13,8 @@ from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program as IRProgram
 from mochi_aot.compiler.lower.ttnn.dry_run import LocalWeight, local_weight
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, run
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError
+from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.errors import PlanError
@@ -66,7 +67,7 @@ def configure(
         for role, plan in chosen.items():
             try:
                 partitioned = compile_program(target.fitted(built[role], mesh, plan), geometry, mesh, plan)
-                lowered = run(
+                lowered = lower(
                     Lowerer(partitioned.program, mesh, weights_dtype, links_dtype), plan.name, partitioned.summary.cost
                 )
             except (LoweringError, PlanError) as error:

@@ -96,25 +96,12 @@ def halo_exchange(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[De
 def ring_joint_attention(
     mesh: Mesh, attrs: Attrs, fill: float, q: Devices, k: Devices, v: Devices, *text: Devices
 ) -> tuple[Devices, Devices]:
-    """Joint attention of each device's queries to all visual keys of its line; text is q, k, v and mask.
-
-    With a `text_chunk` the text's q, k and v are cut along the line as well, and so is its result; the mask is whole.
-    """
+    """Joint attention of each device's queries to all visual keys of its line; text is q, k, v and mask, all whole."""
     axis, size = integer(attrs["axis"]), integer(attrs["size"])
     keys = _per_line(mesh, axis, k, lambda held: [_gather(held, 1, size)] * len(held))
     values = _per_line(mesh, axis, v, lambda held: [_gather(held, 1, size)] * len(held))
-    *tokens, mask = text
-    if "text_chunk" in attrs:
-        length = mask[0].shape[1]
-        tokens = [_per_line(mesh, axis, x, lambda held: [_gather(held, 1, length)] * len(held)) for x in tokens]
-    results = once_each(lambda *held: joint_attention(attrs, *held), [q, keys, values, *tokens, mask])
-    text_out = [out for _, out in results]
-    if "text_chunk" in attrs:
-        chunk = integer(attrs["text_chunk"])
-        text_out = _per_line(
-            mesh, axis, text_out, lambda held: [piece(x, 1, chunk, c, fill) for c, x in enumerate(held)]
-        )
-    return [visual for visual, _ in results], text_out
+    results = once_each(lambda *held: joint_attention(attrs, *held), [q, keys, values, *text])
+    return [visual for visual, _ in results], [out for _, out in results]
 
 
 def group_norm_stats(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:

@@ -212,8 +212,7 @@ def _joint_attention(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Spe
     _require(q == k == v and q_text == k_text == v_text, "q, k and v differ")
     _require(q[0][2:] == q_text[0][2:], f"heads of {q} and {q_text}")
     _require(kind == "bool" and mask[:1] == q_text[0][:1], f"mask {kind}{mask} for {q_text}")
-    text = integer(attrs.get("text_chunk", mask[1]))  # present where the text is cut along the ring too, its mask never
-    _require(q_text[0][1] == text, f"text {q_text}, mask {mask}")
+    _require(q_text[0][1] == mask[1], f"text {q_text}, mask {mask}")
     return [q, q_text]
 
 

@@ -130,7 +130,7 @@ def _ring_joint_attention(op: Op, axis: int, attrs: Attrs) -> None:
     for value in op.operands[3:6]:
         _require(value.type == text, f"q, k and v of the text differ: {type_text(text)} and {type_text(value.type)}")
     _placed(q, axis, Shard(1, integer(attrs["chunk"])), "operand")
-    _placed(text, axis, Shard(1, integer(attrs["text_chunk"])) if "text_chunk" in attrs else REPLICATE, "text operand")
+    _placed(text, axis, REPLICATE, "text operand")
     _placed(mask, axis, REPLICATE, "mask")
     _require(q.shard_axes(1) == [axis], f"both axes cut dim 1 of {type_text(q)}, the ring has one")
     _size(attrs, q, 1, axis)

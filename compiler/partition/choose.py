@@ -10,9 +10,9 @@ from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.partition.cost import Cost, cost_of
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import FAMILIES, Families
+from mochi_aot.compiler.partition.spmd import partition
 
 FLOPS_PER_SECOND = 74e12  # bfloat16 on one Wormhole chip, as its data sheet states it
 LINK_BYTES_PER_SECOND = 4 * 12.5e9  # four 100 Gb/s Ethernet links to each neighbour

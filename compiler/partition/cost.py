@@ -94,8 +94,7 @@ def bytes_sent(op: Op, mesh: tuple[int, int]) -> int:
     if op.opcode == "halo_exchange":
         return int(halo(_border_bytes(op, operand), pieces))
     if op.opcode == "ring_joint_attention":
-        travelling = op.operands[1:3] + (op.operands[4:6] if "text_chunk" in op.attrs else [])
-        return int(gathered(sum(v.type.local_nbytes for v in travelling), pieces))
+        return int(gathered(sum(v.type.local_nbytes for v in op.operands[1:3]), pieces))
     if op.opcode == "all_gather":
         return int(gathered(operand.local_nbytes, pieces))
     if op.opcode == "all_reduce":

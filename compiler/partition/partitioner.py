@@ -1,4 +1,4 @@
-"""Walks a program in order and lets each op's rule place it; collectives appear where placements disagree."""
+"""The program that partitioning makes, as the rules see it: values placed so far, and how to move and emit them."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,9 @@ from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan, param_placements, value_placements
 from mochi_aot.compiler.partition.reshard import moves
-from mochi_aot.compiler.partition.rules import RULES
-from mochi_aot.compiler.passes.dce import eliminate_dead_code
 
 Placements = tuple[Placement, ...]
 WHOLE: Placements = (REPLICATE, REPLICATE)
-
-
-def partition(program: Program, mesh: Mesh, plan: Plan) -> Program:
-    """The SPMD form of `program` for `mesh` under `plan`.
-
-    Inputs are whole on every device. Raises PlanError, naming the op's place in the reference, where the plan cannot
-    work.
-    """
-    return Partitioner(program, mesh, plan).run()
 
 
 class Partitioner:
@@ -36,20 +25,24 @@ class Partitioner:
         self.moved: dict[tuple[Value, Placements], Value] = {}
         self.loc = ""
 
-    def run(self) -> Program:
+    def begin(self) -> None:
+        """Place inputs, whole on every device, and parameters as the plan says."""
         for item in self.source.inputs:
             self.values[item.value] = self.builder.input(item.value.name, item.value.type.placed(WHOLE), item.rate)
         for param in self.source.params:
             self.values[param.value] = self._param(param, self._seed(param))
-        for op in self.source.ops:
-            self.loc = op.loc
-            results = RULES[op.opcode](self, op, [self._used(self.values[v]) for v in op.operands])
-            self.values.update(zip(op.results, results, strict=True))
+
+    def operands(self, op: Op) -> list[Value]:
+        """What the operands of an op of the source became."""
+        return [self._used(self.values[value]) for value in op.operands]
+
+    def finish(self) -> Program:
+        """The program made: outputs are whole on every device but for those that the plan leaves cut."""
         for output in self.source.outputs:
             value = self.values[output.value]
             kept = output.name in self.plan.cut_outputs
             self.builder.output(output.name, self.summed(value) if kept else self.reshard(value, WHOLE))
-        return eliminate_dead_code(self.builder.program)
+        return self.builder.program
 
     def _seed(self, param: Param) -> Placements:
         if not isinstance(param.recipe, Checkpoint):

@@ -1,7 +1,5 @@
 """The decoder of AsymmVAE: 12-channel latents to RGB, 8x8 larger in space and 6x longer in time."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +15,6 @@ class Decoder(nn.Module):
     def __init__(self, config: VAEConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         channels, res, groups = config.decoder_channels, config.decoder_res, config.groups
-        self.surplus_frames = math.prod(config.time_factors) - 1
         with parameters_in(dtype):
             self.conv_in = nn.Linear(config.latent_channels, channels[-1])
             self.block_in = res_blocks(res[-1], channels[-1], groups)
@@ -35,12 +32,15 @@ class Decoder(nn.Module):
         x = self.block_in(self.conv_in(x))
         for stage in self.up:
             x = stage(x)
-        x = self.block_out(x)[:, self.surplus_frames :]  # the first latent frame stands for one frame, not for six
-        return self.proj_out(F.silu(x))
+        return self.proj_out(F.silu(self.block_out(x)))
 
 
 class UpStage(nn.Module):
-    """Residual blocks, then every position unfolds into time x space x space new ones."""
+    """Residual blocks, then every position unfolds into time x space x space new ones.
+
+    The first frame stands for one frame, not for `time`: what it makes before its last one is dropped at once, as in
+    Genmo's DepthToSpaceTime, so that the causal convolutions of all later stages repeat that one frame in front.
+    """
 
     def __init__(self, inputs: int, outputs: int, res: int, groups: int, time: int, space: int) -> None:
         super().__init__()
@@ -49,7 +49,9 @@ class UpStage(nn.Module):
         self.proj = nn.Linear(inputs, outputs * time * space * space)
 
     def forward(self, x: Tensor) -> Tensor:
-        return depth_to_space(self.proj(self.res(x)), self.time, self.space)
+        """[B, T, H, W, inputs] -> [B, time (T - 1) + 1, H * space, W * space, outputs]"""
+        x = depth_to_space(self.proj(self.res(x)), self.time, self.space)
+        return x[:, self.time - 1 :] if self.time > 1 else x
 
 
 def depth_to_space(x: Tensor, time: int, space: int) -> Tensor:

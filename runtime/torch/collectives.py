@@ -119,16 +119,12 @@ def _extents(mesh: Mesh, device: int, valid: list[list[int]]) -> tuple[int | Non
 
 def _ring_joint_attention(mesh: Mesh, attrs: Attrs) -> Collective:
     scale, size, chunk = attrs["scale"], attrs["size"], attrs["chunk"]
-    text_chunk = attrs.get("text_chunk")  # present where the text is cut along the ring too
 
     def attend(*groups: Group) -> list[tuple[torch.Tensor, torch.Tensor]]:
         extents = [valid_extent(coordinate, chunk, size) for coordinate in range(len(groups[0]))]
         visual = [Tokens(*tensors) for tensors in zip(*groups[:3], strict=True)]
-        text = Tokens(*(torch.cat(list(group), 1) if text_chunk else group[0] for group in groups[3:6]))
-        results = ring_joint_attention(visual, text, groups[6][0], extents, scale)
-        if text_chunk:
-            return [(out, piece(whole, 1, c, text_chunk)) for c, (out, whole) in enumerate(results)]
-        return results
+        text = Tokens(*(group[0] for group in groups[3:6]))
+        return ring_joint_attention(visual, text, groups[6][0], extents, scale)
 
     attend_all = _per_group(mesh, attrs["axis"], attend)
     return lambda *values: [list(value) for value in zip(*attend_all(*values), strict=True)]

@@ -1,9 +1,11 @@
 """What the builders of instructions ask for: the mesh, ttnn's values by name, and what instructions share."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import ttnn
+
+from mochi_aot.runtime.ttnn.semaphores import semaphores
 
 DTYPES = {
     "float32": ttnn.float32,
@@ -35,31 +37,29 @@ class Context:
         size = mesh.compute_with_storage_grid_size()
         self.grid: tuple[int, int] = (size.x, size.y)
         self._compute = {name: _compute_config(mesh, *settings) for name, settings in _COMPUTE.items()}
-        self._shared: dict[Hashable, list[Any]] = {}
-        self._turn: dict[Hashable, int] = {}
+        self._buffers: dict[Hashable, ttnn.Tensor] = {}
+        self._turns: dict[Hashable, int] = {}
 
     def compute(self, name: str) -> ttnn.WormholeComputeKernelConfig:
         """The compute kernel config of this name. KeyError if there is none."""
         return self._compute[name]
 
-    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """One of a few equal things, made by `make`, that all askers with this key take in turns."""
-        things = self._shared.setdefault(key, [])
-        turn = self._turn[key] = (self._turn.get(key, -1) + 1) % _TURNS
-        if turn == len(things):
-            things.append(make())
-        return things[turn]
+    def turn(self, use: Hashable) -> int:
+        """Whose turn it is, 0 or 1, among the calls of one use: each call asks once, in the order of the program."""
+        turn = self._turns[use] = (self._turns.get(use, -1) + 1) % _TURNS
+        return turn
 
-    def semaphores(self, count: int) -> list[Any]:
-        """New global semaphores on all cores of all chips."""
-        x, y = self.grid
-        cores = ttnn.CoreRangeSet({ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(x - 1, y - 1))})
-        return [ttnn.create_global_semaphore(self.mesh, cores, 0) for _ in range(count)]
+    def semaphores(self, use: Hashable, count: int) -> list[Any]:
+        """The mesh's `count` global semaphores for `use`, which outlive the program."""
+        return semaphores(self.mesh, use, count)
 
-    def buffer(self, shape: list[int], dtype: str) -> ttnn.Tensor:
-        """A new tiled tensor in DRAM, its contents undefined."""
-        spec = ttnn.TensorSpec(shape, DTYPES[dtype], ttnn.TILE_LAYOUT, buffer_type=ttnn.BufferType.DRAM)
-        return ttnn.allocate_tensor_on_device(spec, self.mesh)
+    def buffer(self, use: Hashable, shape: Sequence[int], dtype: str) -> ttnn.Tensor:
+        """The program's tiled tensor in DRAM for `use`, shape and dtype, its contents undefined."""
+        key = (use, tuple(shape), dtype)
+        if key not in self._buffers:
+            spec = ttnn.TensorSpec(list(shape), DTYPES[dtype], ttnn.TILE_LAYOUT, buffer_type=ttnn.BufferType.DRAM)
+            self._buffers[key] = ttnn.allocate_tensor_on_device(spec, self.mesh)
+        return self._buffers[key]
 
 
 def _compute_config(

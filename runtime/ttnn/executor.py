@@ -6,10 +6,13 @@ from typing import Any
 import ttnn
 
 from mochi_aot.artifacts.schema import Instruction, Program, TensorSpec
+from mochi_aot.artifacts.ttnn_defects import known_defect, may_be_defective
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.context import Context
 from mochi_aot.runtime.ttnn.mesh import reason
+from mochi_aot.runtime.ttnn.mock.installation import ttnn_version
 from mochi_aot.runtime.ttnn.ops import OPS
+from mochi_aot.runtime.ttnn.ops.types import Call
 from mochi_aot.runtime.ttnn.placement import describe, mismatch
 
 # The callable, operand slots, result slot or slots, slots to clear afterwards.
@@ -86,9 +89,25 @@ class TtnnExecutable:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             problem = f"attributes {instruction.attrs} are not those of {instruction.op}: {error!r}"
             raise self._error(f"{_where(index, instruction)}: {problem}") from error
+        if may_be_defective(instruction.op):
+            function = self._refusing_defects(function, instruction)
         results = instruction.results
         target = results[0] if len(results) == 1 else tuple(results)
         return function, tuple(instruction.operands), target, tuple(instruction.free)
+
+    def _refusing_defects(self, function: Call, instruction: Instruction) -> Call:
+        """`function`, unless the operands that it is called with meet a known defect of the ttnn that is installed."""
+        rows, columns = self._mesh.shape
+        ttnn_here = ttnn_version()
+
+        def call(*tensors: ttnn.Tensor) -> Any:
+            shapes = [tuple(tensor.shape) for tensor in tensors]
+            defect = known_defect(instruction.op, instruction.attrs, shapes, (rows, columns), ttnn_here)
+            if defect is not None:
+                raise BackendError(f"it would be wrong on chips: {defect}; compile the bundle again with this version")
+            return function(*tensors)
+
+        return call
 
     def _check_input(self, name: str, spec: TensorSpec, inputs: Mapping[str, ttnn.Tensor]) -> None:
         if name not in inputs:

@@ -4,6 +4,7 @@ import ttnn
 
 from mochi_aot.artifacts.schema import MeshSettings
 from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.ttnn.semaphores import forget_semaphores
 
 _FABRICS = {"none": ttnn.FabricConfig.DISABLED, "1d": ttnn.FabricConfig.FABRIC_1D}
 
@@ -31,6 +32,7 @@ def open_mesh(rows: int, columns: int, settings: MeshSettings) -> ttnn.MeshDevic
 
 def close_mesh(mesh: ttnn.MeshDevice) -> None:
     """Closes the mesh and takes the fabric down, which outlives it otherwise."""
+    forget_semaphores(mesh)
     ttnn.close_mesh_device(mesh)
     ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)
 

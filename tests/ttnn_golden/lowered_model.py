@@ -11,7 +11,8 @@ from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowered, Lowerer, run
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
+from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
 from mochi_aot.compiler.lower.ttnn.target import prepared_pieces
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
@@ -60,7 +61,7 @@ class LoweredModel:
         for role in roles:
             compiled = compile_program(built[role], geometry, mesh, plans[role])
             lowerers[role] = Lowerer(compiled.program, mesh, weights_dtype, links_dtype)
-            programs[role] = run(lowerers[role], plans[role].name, compiled.summary.cost)
+            programs[role] = lower(lowerers[role], plans[role].name, compiled.summary.cost)
         return cls(mesh, checkpoint, lowerers, programs)
 
     @cached_property

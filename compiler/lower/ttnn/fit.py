@@ -2,8 +2,8 @@
 
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Plan
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.strips import TIME, in_strips
 
 LATENT_VIDEO = "latent_video"
@@ -26,10 +26,16 @@ def decoder_in_strips(program: Program, mesh: Mesh, plan: Plan) -> Program:
 
 
 def strip_frames(program: Program) -> int:
-    """Latent frames of a strip, of a partitioned decoder."""
-    latent = latent_frames(program)
+    """Latent frames of a strip, of a partitioned decoder, whose largest value has all frames of the video.
+
+    The first latent frame becomes one frame, each other one `growth`: these decide how long strips can be.
+    """
+    latent, frames = latent_frames(program), program.outputs[0].value.type.shape[0]
+    if latent == 1:
+        return 1
+    growth = (frames - 1) // (latent - 1)
     largest = max(value.type.local_nbytes for value in program.values())
-    most = max(1, STRIP_BYTES * latent // largest)
+    most = max(1, STRIP_BYTES * frames // (largest * growth))
     strips = -(-latent // most)
     return -(-latent // strips)
 

@@ -20,9 +20,10 @@ from mochi_aot.compiler.lower.shards import GROUP_BYTES, single_thread
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
 from mochi_aot.compiler.lower.ttnn.dry_run import DryRun, local_weight
 from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight, run
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
 from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
 from mochi_aot.compiler.lower.ttnn.prepare import prepared
+from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.weights import (
     DTYPES,
     KnownSource,
@@ -64,7 +65,7 @@ class TtnnTarget:
     def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
         """See Target."""
         assert program.mesh is not None
-        lowered = run(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
+        lowered = lower(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
         self._weights[program.name].update((weight.name, weight) for weight in lowered.weights)
         file = writer.add_program(lowered.program)
         self._programs[file] = lowered.program

@@ -4,7 +4,7 @@ in tiles, with the padding of tiles.
 Each op is counted by what ttnn does for it. all_gather and reduce_scatter pass pieces on from neighbour to neighbour.
 all_reduce is a reduce_scatter and an all_gather where some dimension, in tiles, divides by the number of chips, and
 otherwise an all_gather and a local sum. ring_joint_scaled_dot_product_attention gathers keys and values, the text's
-too where it is cut. neighbor_pad_async sends borders, of a second dimension with the corners that the first brought.
+too. neighbor_pad_async sends borders, of a second dimension with the corners that the first brought.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def _all_reduce(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
 
 def _ring(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
     _, keys, values, _, text_keys, text_values, *_ = operands
-    travelling = (keys, values, text_keys, text_values)  # the lowering cuts the text along the ring, always
+    travelling = (keys, values, text_keys, text_values)  # ttnn gathers the text too, though every chip has all of it
     return gathered(sum(map(held_bytes, travelling)), mesh[attrs["axis"]])
 
 

@@ -1,19 +1,15 @@
 """Attention: heads and batch are cut freely; a cut sequence becomes a ring."""
 
-from typing import TYPE_CHECKING
-
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard
+from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.rules.table import projected, rule, whole_along
-
-if TYPE_CHECKING:
-    from mochi_aot.compiler.partition.partitioner import Partitioner
 
 BATCH, TOKENS, HEADS = 0, 1, 2  # dimensions of [B, N, H, D]
 
 
 @rule("rope")
-def rope(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def rope(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     x, *tables = operands
     target = whole_along(x.type, 3)
     # A table is [N, H, D / 2]: x without its batch, half as wide.
@@ -22,7 +18,7 @@ def rope(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("attention")
-def attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """q, k, v are [..., H, L, D]; all but the last two dimensions may be cut."""
     q, k, v, *bias = operands
     rank = len(q.type.shape)
@@ -34,7 +30,7 @@ def attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("joint_attention")
-def joint_attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def joint_attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """Visual tokens cut along one axis: each device keeps its queries, and keys and values go round the ring.
 
     A ring was chosen over all_to_all because it asks nothing of the number of heads, which tensor parallelism has
@@ -46,12 +42,9 @@ def joint_attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Val
     rings = [axis for axis, c in enumerate(target) if isinstance(c, Shard) and c.dim == TOKENS]
     if len(rings) > 1:
         raise p.fail("the sequence is cut along both mesh axes; ring attention goes along one")
-    length = text[0].type.shape[TOKENS]
-    # The text goes round with the video where it divides; each device then has its share of the text's queries.
-    text_cuts = {a: Shard(TOKENS, length // p.mesh[a]) for a in rings if length % p.mesh[a] == 0}
-    text_target: list[Placement] = [
-        text_cuts.get(axis, REPLICATE) if axis in rings else c for axis, c in enumerate(target)
-    ]
+    # The text is whole along the ring. It is short beside a device's share of the video, so that the work on it hardly
+    # grows, nothing of it is gathered or cut, and its length need not divide.
+    text_target: list[Placement] = [REPLICATE if axis in rings else c for axis, c in enumerate(target)]
     mask_target = [c if isinstance(c, Shard) and c.dim == BATCH else REPLICATE for c in target]
     placed = [p.reshard(v, target) for v in visual]
     placed += [p.reshard(v, text_target) for v in text]
@@ -62,6 +55,4 @@ def joint_attention(p: "Partitioner", op: Op, operands: list[Value]) -> list[Val
     (axis,) = rings
     type = placed[0].type
     attrs = {**op.attrs, "axis": axis, "size": type.shape[TOKENS], "chunk": type.local_shape[TOKENS]}
-    if text_cuts:
-        attrs["text_chunk"] = text_cuts[axis].chunk
     return p.emit_as("ring_joint_attention", placed, types, attrs)

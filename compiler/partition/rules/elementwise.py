@@ -1,17 +1,13 @@
 """Elementwise ops: all operands follow the cuts of the largest operand that is cut."""
 
-from typing import TYPE_CHECKING
-
 from mochi_aot.compiler.ir.ops import ELEMENTWISE
 from mochi_aot.compiler.ir.program import Op, Value
+from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.rules.table import followed, projected, rule
-
-if TYPE_CHECKING:
-    from mochi_aot.compiler.partition.partitioner import Partitioner
 
 
 @rule(*ELEMENTWISE - {"annotate"})
-def elementwise(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def elementwise(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     shape = op.result.type.shape
     target = followed(shape, operands)
     placed = [p.reshard(v, projected(target, shape, v.type.shape)) for v in operands]
@@ -19,7 +15,7 @@ def elementwise(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("annotate")
-def annotate(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def annotate(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """Moves the value where the plan wants it; the op itself disappears."""
     (value,) = operands
     wanted = p.annotated(str(op.attrs["name"]), value.type.shape)

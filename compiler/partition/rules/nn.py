@@ -1,17 +1,13 @@
 """Linear layers, products, embeddings and norms over the last dimension."""
 
-from typing import TYPE_CHECKING
-
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.ir.types import PARTIAL, REPLICATE, Partial, Placement, Shard
+from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.rules.table import followed, projected, released, rule, whole_along
-
-if TYPE_CHECKING:
-    from mochi_aot.compiler.partition.partitioner import Partitioner
 
 
 @rule("linear")
-def linear(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def linear(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """A weight cut by rows (its outputs) cuts the result; one cut by columns (its inputs) leaves partial sums.
 
     A bias is added after partial sums meet, so that it is added once.
@@ -48,7 +44,7 @@ def _around_weight(
 
 
 @rule("matmul")
-def matmul(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def matmul(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """Batch dimensions may be cut, alike in both operands; the matrices are whole."""
     shape = op.result.type.shape
     rank = len(shape)
@@ -57,7 +53,7 @@ def matmul(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("embedding")
-def embedding(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def embedding(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """A table cut along its width cuts the result's; otherwise the result is cut as the ids are."""
     table, ids = operands
     table = p.reshard(table, whole_along(table.type, 0))
@@ -74,7 +70,7 @@ def embedding(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("rms_norm")
-def rms_norm(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def rms_norm(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     x, *scale = operands
     shape = x.type.shape
     target = whole_along(x.type, len(shape) - 1)

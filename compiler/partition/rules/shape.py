@@ -1,15 +1,12 @@
 """Ops that move elements without computing: cuts follow the dimension they belong to."""
 
 import math
-from typing import TYPE_CHECKING
 
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard
+from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.rules.table import followed, projected, rule, whole_along
-
-if TYPE_CHECKING:
-    from mochi_aot.compiler.partition.partitioner import Partitioner
 
 Shape = tuple[int, ...]
 
@@ -45,7 +42,7 @@ def reshaped_cut(source: Shape, target: Shape, cut: Shard) -> Shard | None:
 
 
 @rule("reshape")
-def reshape(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def reshape(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     (x,) = operands
     source, target = x.type.shape, op.result.type.shape
     needs: list[Placement] = []
@@ -60,7 +57,7 @@ def reshape(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
     return p.emit(op, [p.reshard(x, needs)], gives, {"shape": list(local)})
 
 
-def _refuse_broken_rows(p: "Partitioner", source: Shape, target: Shape, cut: Shard) -> None:
+def _refuse_broken_rows(p: Partitioner, source: Shape, target: Shape, cut: Shard) -> None:
     """A dimension that splits into several, such as a width into heads, must be cut between rows, not through them.
 
     Gathering it instead would be right but undo what the plan is for, in silence.
@@ -75,7 +72,7 @@ def _refuse_broken_rows(p: "Partitioner", source: Shape, target: Shape, cut: Sha
 
 
 @rule("permute")
-def permute(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def permute(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     x = p.summed(operands[0])
     dims = ints(op.attrs["dims"])
     gives = [Shard(dims.index(c.dim), c.chunk) if isinstance(c, Shard) else c for c in x.type.placements]
@@ -83,7 +80,7 @@ def permute(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("expand")
-def expand(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def expand(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     (x,) = operands
     shape = op.result.type.shape
     target = followed(shape, operands)
@@ -92,7 +89,7 @@ def expand(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("slice")
-def slice_(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def slice_(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """A slice along a cut dimension shifts the pieces by its start, which comes from the right-hand neighbour."""
     x = p.summed(operands[0])
     dim, start = integer(op.attrs["dim"]), integer(op.attrs["start"])
@@ -108,7 +105,7 @@ def slice_(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
     return p.emit(op, [x], _with_chunk(x, axis, dim, chunk), {"dim": dim, "start": start, "stop": start + chunk})
 
 
-def exchange_halo(p: "Partitioner", x: Value, dim: int, axis: int, before: int, after: int) -> Value:
+def exchange_halo(p: Partitioner, x: Value, dim: int, axis: int, before: int, after: int) -> Value:
     """`x` with the neighbours' edges joined on; its type says so by a longer chunk, which only the next op may see."""
     size, chunk = x.type.shape[dim], x.type.local_shape[dim]
     attrs = {"dim": dim, "axis": axis, "before": before, "after": after, "size": size, "chunk": chunk}
@@ -122,7 +119,7 @@ def _with_chunk(x: Value, axis: int, dim: int, chunk: int) -> list[Placement]:
 
 
 @rule("concat")
-def concat(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def concat(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     dim = integer(op.attrs["dim"])
     largest = max(operands, key=lambda v: v.type.nbytes)
     target = whole_along(largest.type, dim)
@@ -130,7 +127,7 @@ def concat(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("select")
-def select(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def select(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     table, index = operands
     dim = integer(op.attrs["dim"])
     table = p.reshard(table, whole_along(table.type, dim))
@@ -139,7 +136,7 @@ def select(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
 
 
 @rule("sum", "mean", "softmax")
-def reduce(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def reduce(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     (x,) = operands
     dims = ints(op.attrs["dims"]) if "dims" in op.attrs else [integer(op.attrs["dim"])]
     x = p.reshard(x, whole_along(x.type, *dims))

@@ -1,15 +1,12 @@
 """The table of rules, and what rules share."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard, TensorType
+from mochi_aot.compiler.partition.partitioner import Partitioner
 
-if TYPE_CHECKING:
-    from mochi_aot.compiler.partition.partitioner import Partitioner
-
-Rule = Callable[["Partitioner", Op, list[Value]], list[Value]]
+Rule = Callable[[Partitioner, Op, list[Value]], list[Value]]
 RULES: dict[str, Rule] = {}
 
 

@@ -1,15 +1,11 @@
 """Convolutions and group norms on [B, T, H, W, C], cut along time, height or width."""
 
-from typing import TYPE_CHECKING
-
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Attr, Op, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard, TensorType
+from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.rules.shape import exchange_halo
 from mochi_aot.compiler.partition.rules.table import rule, whole_along
-
-if TYPE_CHECKING:
-    from mochi_aot.compiler.partition.partitioner import Partitioner
 
 TIME, HEIGHT, WIDTH, CHANNELS = 1, 2, 3, 4
 NAMES = {TIME: "time", HEIGHT: "height", WIDTH: "width"}
@@ -17,7 +13,7 @@ WHOLE = [REPLICATE, REPLICATE]
 
 
 @rule("causal_conv3d")
-def causal_conv3d(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def causal_conv3d(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """Along a cut dimension the padding becomes a halo exchange; the convolution itself then pads nothing there."""
     x, *parameters = operands
     x = p.reshard(x, whole_along(x.type, CHANNELS))
@@ -45,13 +41,13 @@ def _take_padding(padding: list[int], dim: int) -> int:
     return before
 
 
-def _check_cut_once(p: "Partitioner", x: Value) -> None:
+def _check_cut_once(p: Partitioner, x: Value) -> None:
     for dim, name in NAMES.items():
         if len(x.type.shard_axes(dim)) > 1:
             raise p.fail(f"the {name} is cut along both mesh axes; a halo goes along one")
 
 
-def _check_cut(p: "Partitioner", cut: Shard, stride: int, halo: int) -> None:
+def _check_cut(p: Partitioner, cut: Shard, stride: int, halo: int) -> None:
     name = NAMES[cut.dim]
     if cut.chunk % stride:
         raise p.fail(f"pieces of {cut.chunk} along {name} do not divide by the stride {stride}")
@@ -60,7 +56,7 @@ def _check_cut(p: "Partitioner", cut: Shard, stride: int, halo: int) -> None:
 
 
 @rule("group_norm")
-def group_norm(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
+def group_norm(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """Cut in space, each device counts, averages and sums squares over its own part; only those travel."""
     x, *parameters = operands
     x = p.reshard(x, whole_along(x.type, CHANNELS))
@@ -78,7 +74,7 @@ def group_norm(p: "Partitioner", op: Op, operands: list[Value]) -> list[Value]:
     return p.emit_as("group_norm_apply", [x, stats, *parameters], [op.result.type.placed(x.type.placements)], attrs)
 
 
-def _statistics(p: "Partitioner", x: Value, cuts: dict[int, Shard], groups: int) -> Value:
+def _statistics(p: Partitioner, x: Value, cuts: dict[int, Shard], groups: int) -> Value:
     """The gathered [P0, P1, B, T, G, 3] statistics of all spatial parts."""
     parts = [p.mesh[axis] if axis in cuts else 1 for axis in range(2)]
     # Batch and time are dimensions 2 and 3 of the statistics; a part is a row of dimension `axis`.

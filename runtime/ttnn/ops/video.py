@@ -1,6 +1,6 @@
 """Convolution over frames, and the exchange of borders it needs."""
 
-from typing import Any
+import math
 
 import ttnn
 
@@ -36,18 +36,24 @@ def _conv3d(attrs: Attrs, context: Context) -> Call:
 def _neighbor_pad(attrs: Attrs, context: Context) -> Call:
     """Operand x row by row. attrs are lists with an item for each dimension: `dim`, `padding_left`, `padding_right`,
     and the mesh `axis` it is cut along; and `padding_mode`, what chips at the edge of the mesh put there."""
-    count = len(attrs["dim"])
-
-    def make() -> dict[str, Any]:
-        return {"neighbor_semaphore": context.semaphores(count), "barrier_semaphore": context.semaphores(1)}
-
+    dims, axes = attrs["dim"], attrs["axis"]
+    use = ("neighbor_pad", tuple(axes))
+    turn = context.turn(use)
+    links = [ttnn.get_num_links(context.mesh, axis) for axis in axes]
     passed = {
-        **context.shared(("neighbor_pad", count), make),
-        "cluster_axis": attrs["axis"],
+        "neighbor_semaphore": context.semaphores((*use, turn), len(dims)),
+        "barrier_semaphore": context.semaphores((*use, turn, "barrier"), 1),
+        "cluster_axis": axes,
         "topology": ttnn.Topology.Linear,
         **{name: attrs[name] for name in ("dim", "padding_left", "padding_right", "padding_mode")},
     }
-    return lambda x: ttnn.experimental.neighbor_pad_async(x, **passed)
+
+    def call(x: ttnn.Tensor) -> ttnn.Tensor:
+        # What lies in front of the dimension is shared out over the links, a piece each at least.
+        used = [min(most, math.prod(tuple(x.shape)[:dim])) for most, dim in zip(links, dims, strict=True)]
+        return ttnn.experimental.neighbor_pad_async(x, num_links=used, **passed)
+
+    return call
 
 
 VIDEO: dict[str, Builder] = {

@@ -13,8 +13,8 @@ from mochi_aot.compiler.ir.types import REPLICATE, Shard, TensorType
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.lower.torch import lower, spec
 from mochi_aot.compiler.partition.cost import Cost, cost_of
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plans import FAMILIES
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.simplify import simplify
 from tests.compiler.tiny import programs

@@ -15,8 +15,8 @@ from mochi_aot.compiler.partition.choose import (
 )
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.errors import PlanError
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, FAMILIES, TEXT_PLANS, TRANSFORMER_PLANS
+from mochi_aot.compiler.partition.spmd import partition
 from tests.compiler.tiny import programs
 
 MESHES = [(1, 1), (1, 2), (2, 2), (2, 4), (1, 8), (4, 8)]

@@ -15,9 +15,9 @@ from mochi_aot.compiler.lower.weights import local_tensor, weight_name
 from mochi_aot.compiler.partition.cost import bytes_sent, cost_of
 from mochi_aot.compiler.partition.gathering import DECODERS, gathering_decoder_plan, gathering_transformer_plan
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, transformer_plan
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.reference.geometry import Geometry

@@ -12,11 +12,12 @@ from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, FAMILIES
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.simplify import simplify
+from mochi_aot.compiler.passes.strips import in_strips
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.reference.units import UNITS
 from mochi_aot.compiler.trace.export import trace
@@ -88,6 +89,31 @@ def test_on_every_mesh_under_every_plan(role: str, name: str, mesh: Mesh) -> Non
 @pytest.mark.parametrize("name", DECODER_PLANS)
 def test_decode_a_longer_video(name: str, mesh: Mesh) -> None:
     check("decode", name, mesh, LONG)
+
+
+@pytest.mark.parametrize("latent_frames", [1, 2, 4, 5, 7])
+@pytest.mark.parametrize("mesh", [(1, 2), (2, 1), (3, 2), (2, 3)], ids=mesh_name)
+@pytest.mark.parametrize("name", ["t0h1", "w0t1"])
+def test_decode_videos_that_fill_the_pieces_of_time_or_not(name: str, mesh: Mesh, latent_frames: int) -> None:
+    """The frames that a stage drops shift all others by less than a piece: the last piece has padding for them."""
+    pieces = time_pieces(name, mesh)
+    geometry = Geometry(height=16, width=32, frames=6 * (latent_frames - 1) + 1)
+    if pieces > 1 and -(-latent_frames // pieces) < 2:
+        with pytest.raises(PlanError, match="a piece of 1 along time is shorter than the halo of 2"):
+            check("decode", name, mesh, geometry)
+    else:
+        check("decode", name, mesh, geometry)
+
+
+@pytest.mark.parametrize("strip", [1, 2, 3, 5])
+@pytest.mark.parametrize(("name", "mesh"), [("h0w1", (2, 2)), ("w0h1", (2, 4))])
+def test_decode_in_strips_on_a_mesh(name: str, mesh: Mesh, strip: int) -> None:
+    source = programs(LONG)["decode"]
+    program = simplify(partition(in_strips(source, "latent_video", strip), mesh, plan_of("decode", name)))
+    verify(program)
+    actual = run(program, inputs(source), parameter, poison=7.0)["frames"]
+    difference = np.abs(actual.astype(int) - expected("decode", LONG, 0)["frames"])
+    assert difference.max() <= 1 and difference.mean() < 1e-3  # as in check
 
 
 @pytest.mark.slow

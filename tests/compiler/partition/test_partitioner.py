@@ -12,8 +12,8 @@ from mochi_aot.compiler.ir.types import Shard
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.mesh import Mesh, parse_mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Cut, Plan
+from mochi_aot.compiler.partition.spmd import partition
 from tests.compiler.golden import Golden, cases
 from tests.compiler.numbers import REORDERED, assert_same, inputs, parameter
 

@@ -12,6 +12,7 @@ from mochi_aot.compiler.checkpoint.naming import decoder_shapes, dit_shapes, enc
 from mochi_aot.compiler.checkpoint.table import Source, entries
 from mochi_aot.compiler.reference.config import DiTConfig, MochiConfig, TextConfig, VAEConfig
 from mochi_aot.compiler.reference.geometry import Geometry
+from tests.genmo_decoder import corrected
 
 CONFIG = MochiConfig(
     dit=DiTConfig(layers=3, heads=8, head_dim=24, text_width=96, caption_width=64, hidden=512, text_hidden=256),
@@ -68,13 +69,16 @@ def diffusers_dit() -> MochiTransformer3DModel:
 
 @pytest.fixture(scope="session")
 def diffusers_vae() -> AutoencoderKLMochi:
+    """diffusers' autoencoder, whose decoder is corrected to drop frames as Genmo's does."""
     torch.manual_seed(0)
     vae = CONFIG.vae
-    return randomised(
-        AutoencoderKLMochi(
-            encoder_block_out_channels=vae.encoder_channels,
-            decoder_block_out_channels=vae.decoder_channels,
-            layers_per_block=vae.decoder_res,
+    return corrected(
+        randomised(
+            AutoencoderKLMochi(
+                encoder_block_out_channels=vae.encoder_channels,
+                decoder_block_out_channels=vae.decoder_channels,
+                layers_per_block=vae.decoder_res,
+            )
         )
     )
 

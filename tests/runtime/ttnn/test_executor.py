@@ -132,13 +132,15 @@ def test_instructions_of_a_program_take_turns_with_shared_buffers() -> None:
     """Three ring attentions, two sets of buffers; they go with the program, or as long as it is not used."""
     mesh, before = backend(), used()
     local = spec([1, 4, 512, 128], columns=Placement(2, 64))
-    text = spec([1, 4, 256, 128], columns=Placement(2, 32))
+    text = spec([1, 4, 256, 128])
     length = spec([1], "uint32", "row_major")
     op = "transformer.ring_joint_scaled_dot_product_attention"
     attrs: dict[str, Attr] = {
         "axis": 1,
         "size": 500,
+        "text_size": 256,
         "buffer": [1, 4, 512, 128],
+        "text_buffer": [1, 4, 2048, 128],
         "dtype": "bfloat16",
         "program_config": [64, 64],
         "scale": 0.1,
@@ -157,8 +159,8 @@ def test_instructions_of_a_program_take_turns_with_shared_buffers() -> None:
     )
     executable = mesh.load_program(sample)
     buffers = used() - before
-    tiles = 4 * 16 * 4
-    assert buffers == 2 * 2 * -(-tiles // 12) * 2048  # keys and values
+    pages = [-(-4 * tokens // 32 * 4 // 12) for tokens in (512, 2048)]  # tiles of a buffer in each of 12 banks
+    assert buffers == 2 * 2 * sum(pages) * 2048  # keys and values
     inputs = {
         "x": mesh.upload(ones(local.shape), local),
         "t": mesh.upload(ones(text.shape), text),

@@ -47,10 +47,11 @@ def _lowered():
 
     from mochi_aot.compiler.checkpoint.naming import parameter_shapes
     from mochi_aot.compiler.checkpoint.presets import TINY
-    from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, run
+    from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
+    from mochi_aot.compiler.lower.ttnn.program import lower
     from mochi_aot.compiler.partition.cost import cost_of
-    from mochi_aot.compiler.partition.partitioner import partition
     from mochi_aot.compiler.partition.plans import DECODER_PLANS
+    from mochi_aot.compiler.partition.spmd import partition
     from mochi_aot.compiler.passes.simplify import simplify
     from mochi_aot.compiler.programs import build_programs
     from mochi_aot.compiler.reference.config import VAEConfig
@@ -66,4 +67,4 @@ def _lowered():
     program = build_programs(config, Geometry(*GEOMETRY), "bfloat16", Source())["decode"]
     placed = simplify(partition(program, (ROWS, COLUMNS), DECODER_PLANS["h0t1"]))
     lowerer = Lowerer(placed, (ROWS, COLUMNS), "bfloat16")
-    return lowerer, run(lowerer, "h0t1", cost_of(placed)).program
+    return lowerer, lower(lowerer, "h0t1", cost_of(placed)).program

@@ -57,7 +57,7 @@ def test_chips_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ttnn, "set_fabric_config", lambda fabric: None)
     monkeypatch.setattr(ttnn, "close_mesh_device", closed.append)
     for arch, there in (("wormhole_b0", ttnn.Arch.BLACKHOLE), ("blackhole", ttnn.Arch.WORMHOLE_B0)):
-        mesh = SimpleNamespace(arch=lambda there=there: there)
+        mesh = SimpleNamespace(id=lambda: -1, arch=lambda there=there: there)
         monkeypatch.setattr(ttnn, "open_mesh_device", lambda shape, mesh=mesh, **settings: mesh)
         seen = there.name.lower()
         assert open_mesh(1, 2, MeshSettings(seen, "1d", 0, 0)) is mesh

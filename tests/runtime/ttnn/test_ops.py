@@ -15,7 +15,7 @@ from tests.runtime.ttnn.on_mesh import backend, spec
 X, ROW = spec([1, 64, 128]), spec([1, 1, 128])
 F = spec([1, 64, 128], "float32")
 WEIGHT, BLOCKS, BIAS = spec([128, 256]), spec([128, 256], "bfloat8_b"), spec([1, 256])
-HEADS, TEXT, LENGTH = spec([1, 4, 64, 128]), spec([1, 4, 32, 128]), spec([1], "uint32", "row_major")
+HEADS, TEXT, LENGTH = spec([1, 4, 64, 128]), spec([1, 4, 256, 128]), spec([1], "uint32", "row_major")
 IDS, TABLE = spec([1, 32], "uint32", "row_major"), spec([64, 128], "bfloat16", "row_major")
 VIDEO = spec([1, 4, 6, 6, 64], "bfloat16", "row_major")
 
@@ -124,13 +124,15 @@ CASES: list[Case] = [
             "kw": ["logical_l"],
             "axis": 1,
             "size": 500,
+            "text_size": 256,
             "buffer": [1, 4, 512, 128],
+            "text_buffer": [1, 4, 2048, 128],
             "dtype": "bfloat16",
             "program_config": [64, 64],
             "scale": 0.1,
             "compute": "hifi2_bf16acc",
         },
-        "bfloat16[1, 4, 64, 128] tile, bfloat16[1, 4, 32, 128] tile",
+        "bfloat16[1, 4, 64, 128] tile, bfloat16[1, 4, 256, 128] tile",
     ),
 ]
 
@@ -197,8 +199,16 @@ def test_compute_configs() -> None:
 
 
 @pytest.mark.mesh
-def test_what_is_shared_is_taken_in_turns() -> None:
+def test_uses_take_turns_each_for_itself() -> None:
     context = Context(backend().mesh)
-    numbers = iter(range(10))
-    taken = [context.shared(key, lambda: next(numbers)) for key in "aaabab"]
-    assert taken == [0, 1, 0, 2, 1, 3]
+    assert [context.turn(use) for use in "aaabab"] == [0, 1, 0, 0, 1, 1]
+
+
+@pytest.mark.mesh
+def test_a_buffer_is_made_once_for_each_use_shape_and_dtype() -> None:
+    context = Context(backend().mesh)
+    first = context.buffer("a", [1, 1, 32, 32], "bfloat16")
+    assert context.buffer("a", [1, 1, 32, 32], "bfloat16") is first
+    others = [("b", [1, 1, 32, 32], "bfloat16"), ("a", [1, 1, 64, 32], "bfloat16"), ("a", [1, 1, 32, 32], "bfloat8_b")]
+    addresses = {context.buffer(*other).buffer_address() for other in others} | {first.buffer_address()}
+    assert len(addresses) == 4

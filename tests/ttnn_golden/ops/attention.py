@@ -30,7 +30,7 @@ def _ring_joint(attrs: Attrs, mesh: Mesh, *operands: Value) -> list[Value]:
     the visual keys before `size` and to the text keys before logical_l, which may be 0 (to ttnn's own definition that
     means all). The attention itself is ttnn's. `buffer` and `dtype` are of the buffers that keys and values arrive in.
     """
-    require_known(attrs, "axis size scale buffer dtype")
+    require_known(attrs, "axis size text_size scale buffer text_buffer dtype")
     (q, k, v, q_text, k_text, v_text), named = by_keyword(attrs, operands)
     lengths = named["logical_l"]
     visual, text = list(q), list(q_text)

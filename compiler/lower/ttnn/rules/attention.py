@@ -70,7 +70,7 @@ def _small_attention(lo: Lowerer, op: Op, q: Tensor, k: Tensor, v: Tensor, bias:
     scores = lo.emit("multiply", [scores], scores.shape, value=op.attrs["scale"])
     if bias:
         scores = lo.emit("add", [scores, *bias], scores.shape)
-    weights = lo.emit("softmax", [scores], scores.shape, dim=3)
+    weights = lo.emit("softmax", [scores], scores.shape, dim=3, compute="hifi4")
     return lo.emit("matmul", [weights, v], (*q.shape[:3], v.shape[3]), compute="hifi4")
 
 
@@ -95,10 +95,14 @@ def ring_joint_attention(lo: Lowerer, op: Op) -> None:
 
     So a prompt's padding is masked exactly, and no prompt length needs a program of its own. It asks of the mask that
     the attended tokens come first.
+
+    Every chip has the whole text, and hands it to ttnn as its own share of a text as many times as long. The length
+    then always lies in the first chip's share, and ttnn skips the shares of the others: a length that reached into a
+    later share would meet a defect of ttnn (see artifacts/ttnn_defects.py).
     """
-    if "text_chunk" not in op.attrs:
-        raise lo.fail("the text does not divide over the ring")
     parts = [heads_first(lo, value) for value in op.operands[:6]]
+    if parts[3].shape[2] % TILE_SIZE:
+        raise lo.fail(f"a text of {parts[3].shape[2]} tokens, which is no multiple of {TILE_SIZE}")
     if lo.sends_rounded:  # keys and values; ttnn wants queries to be alike
         parts = [lo.to_dtype(part, "bfloat8_b") for part in parts]
     lengths = _attended(lo, op.operands[6])
@@ -117,14 +121,21 @@ def _ring(lo: Lowerer, op: Op, parts: list[Tensor], length: Tensor, row: int) ->
         [(q.shape, "bfloat16", q.layout), (q_text.shape, "bfloat16", q.layout)],
         kw=["logical_l"],  # type: ignore[arg-type]
         size=integer(op.attrs["size"]),
+        text_size=q_text.shape[2],
         scale=op.attrs["scale"],
         axis=axis,
-        buffer=[1, q.shape[1], q.shape[2] * lo.mesh[axis], q.shape[3]],
+        buffer=_gathered(k, lo.mesh[axis]),
+        text_buffer=_gathered(k_text, lo.mesh[axis]),
         dtype=q.dtype,
         program_config=_chunks(q.shape[2], q.shape[2]),
         compute="hifi2_bf16acc",  # with a length in a tensor, ttnn skips the text's padding on this path alone
     )
     return made[0], made[1]
+
+
+def _gathered(x: Tensor, pieces: int) -> list[int]:
+    """The shape of the tokens [1, H, N, D] of all chips."""
+    return [*x.shape[:2], x.shape[2] * pieces, x.shape[3]]
 
 
 def _attended(lo: Lowerer, mask: Value) -> list[Tensor]:
@@ -134,7 +145,7 @@ def _attended(lo: Lowerer, mask: Value) -> list[Tensor]:
     rows = counted.shape[0]
     if (key, 0) not in lo.cache:
         wide = lo.to_dtype(counted, "float32")
-        total = lo.emit("sum", [wide], (rows, 1), dim=[1], keepdim=True)
+        total = lo.emit("sum", [wide], (rows, 1), dim=[1], keepdim=True, compute="hifi4")
         whole = lo.to_layout(lo.to_dtype(total, "uint32"), ROW_MAJOR)
         for row in range(rows):
             one = sliced(lo, whole, 0, row, row + 1)

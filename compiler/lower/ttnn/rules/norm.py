@@ -50,10 +50,10 @@ def reduce(lo: Lowerer, op: Op) -> None:
     x = lo.get(op.operands[0])
     shape = op.result.type.local_shape
     dims = ints(op.attrs["dims"])
-    lo.tensors[op.result] = lo.emit(op.opcode, [x], shape, dim=dims, keepdim=op.attrs["keepdim"])
+    lo.tensors[op.result] = lo.emit(op.opcode, [x], shape, dim=dims, keepdim=op.attrs["keepdim"], compute="hifi4")
 
 
 @rule("softmax")
 def softmax(lo: Lowerer, op: Op) -> None:
     x = lo.get(op.operands[0])
-    lo.tensors[op.result] = lo.emit("softmax", [x], x.shape, dim=integer(op.attrs["dim"]))
+    lo.tensors[op.result] = lo.emit("softmax", [x], x.shape, dim=integer(op.attrs["dim"]), compute="hifi4")

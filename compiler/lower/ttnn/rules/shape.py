@@ -110,7 +110,7 @@ def select(lo: Lowerer, op: Op) -> None:
         )
     else:
         picked = lo.emit("multiply", [table, _one_hot(lo, index, rows)], table.shape)
-        row = lo.emit("sum", [picked], (1, length), dim=[0], keepdim=True)
+        row = lo.emit("sum", [picked], (1, length), dim=[0], keepdim=True, compute="hifi4")
     shape = op.result.type.local_shape
     lo.tensors[op.result] = lo.emit("reshape", [row], shape, shape=list(shape)) if row.shape != shape else row
 

@@ -10,8 +10,7 @@ from mochi_aot.compiler.lower.ttnn.prepare_video import conv_blocks
 from mochi_aot.compiler.lower.ttnn.rules.frames import flat, is_video, rows
 from mochi_aot.compiler.lower.ttnn.rules.mesh import cut
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
-from mochi_aot.compiler.lower.ttnn.rules.special import rule_where
-from mochi_aot.compiler.lower.ttnn.rules.table import rule
+from mochi_aot.compiler.lower.ttnn.rules.table import rule, rule_where
 
 TIME, COLOURS = 1, 4
 DEPTH_TO_SPACE = [0, 1, 5, 2, 6, 3, 7, 4]  # [1, T, H, W, C, t, s, s] -> [1, T, t, H, s, W, s, C]

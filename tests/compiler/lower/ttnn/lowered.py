@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from mochi_aot.compiler.ir.program import Program
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowered, Lowerer, run
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
+from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
 from mochi_aot.compiler.lower.ttnn.target import prepared_pieces
 from mochi_aot.compiler.partition.cost import cost_of
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plan import Plan
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.simplify import simplify
 from tests.ttnn_golden.formats import stored
 from tests.ttnn_golden.runner import run_golden
@@ -31,7 +32,7 @@ class Tensors:
 def lowered(program: Program, mesh: Mesh, plan: Plan) -> Lowered:
     """A program without a mesh, partitioned and lowered."""
     placed = simplify(partition(program, mesh, plan))
-    return run(Lowerer(placed, mesh, "bfloat16"), plan.name, cost_of(placed))
+    return lower(Lowerer(placed, mesh, "bfloat16"), plan.name, cost_of(placed))
 
 
 def golden_outputs(

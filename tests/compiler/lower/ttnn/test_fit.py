@@ -4,17 +4,18 @@ import pytest
 
 from mochi_aot.compiler.lower.ttnn import fit
 from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips, strip_frames
-from mochi_aot.compiler.partition.partitioner import partition
 from mochi_aot.compiler.partition.plans import DECODER_PLANS
+from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.reference.geometry import Geometry
 from tests.compiler import tiny
 
 GEOMETRY = Geometry(32, 32, 37)  # 7 latent frames of 4 x 4
-LATENT_FRAME = 6 * 32 * 32 * 4 * 4  # bytes that one becomes in the last stage: 6 frames of 32 x 32 with 4 channels
+# Bytes that one becomes in the last stage, 6 frames of 32 x 32 with 4 channels; the first one becomes one frame.
+LATENT_FRAME = 6 * 32 * 32 * 4 * 4
 
 
-def _decoder():
-    return tiny.programs(GEOMETRY)["decode"]
+def _decoder(geometry=GEOMETRY):
+    return tiny.programs(geometry)["decode"]
 
 
 @pytest.mark.parametrize(
@@ -41,4 +42,10 @@ def test_a_plan_that_cuts_time_has_no_strips(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_strip_is_no_strip() -> None:
     program = _decoder()
+    assert decoder_in_strips(program, (1, 1), DECODER_PLANS["h0w1"]) is program
+
+
+def test_a_video_of_one_frame_is_one_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "STRIP_BYTES", 1)
+    program = _decoder(Geometry(32, 32, 1))
     assert decoder_in_strips(program, (1, 1), DECODER_PLANS["h0w1"]) is program

@@ -12,7 +12,8 @@ from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Param, Program
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowered, LoweringError
+from mochi_aot.compiler.lower.ttnn.lowerer import LoweringError
+from mochi_aot.compiler.lower.ttnn.program import Lowered
 from mochi_aot.compiler.partition.plans import DECODER_PLANS
 from mochi_aot.compiler.passes.strips import in_strips
 from mochi_aot.compiler.programs import build_programs
@@ -20,7 +21,7 @@ from mochi_aot.compiler.reference.geometry import Geometry
 from tests.compiler.lower.ttnn.lowered import Tensors, golden_outputs, lowered
 
 GEOMETRY = Geometry(32, 32, 31)  # 6 latent frames of 4 x 4
-LATENTS = np.random.default_rng(0).standard_normal((1, 12, 6, 4, 4)).astype(np.float32)
+ONE_FRAME = Geometry(32, 32, 1)
 
 
 @cache
@@ -38,43 +39,53 @@ def decoder(dtype: str, geometry: Geometry = GEOMETRY) -> Program:
 
 
 @cache
-def expected() -> np.ndarray:
-    """uint8 [31, 32, 32, 3] in float32."""
+def latents(geometry: Geometry) -> np.ndarray:
+    shape = (1, 12, *geometry.latent_size(TINY))
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+@cache
+def expected(geometry: Geometry) -> np.ndarray:
+    """uint8 [frames, 32, 32, 3], computed in float32."""
 
     def read(param: Param) -> np.ndarray:
         return np.asarray(parameters()[param.recipe.name].numpy())  # type: ignore[union-attr]  # all are Checkpoint
 
-    return run(decoder("float32"), {"latents": LATENTS}, read)["frames"]
+    return run(decoder("float32", geometry), {"latents": latents(geometry)}, read)["frames"]
 
 
 @cache
-def lowered_decoder(rows: int, columns: int, plan: str, strip: int = 0) -> Lowered:
-    program = decoder("bfloat16")
+def lowered_decoder(rows: int, columns: int, plan: str, strip: int = 0, geometry: Geometry = GEOMETRY) -> Lowered:
+    program = decoder("bfloat16", geometry)
     return lowered(
         in_strips(program, "latent_video", strip) if strip else program, (rows, columns), DECODER_PLANS[plan]
     )
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "plan", "strip"),
+    ("rows", "columns", "plan", "strip", "geometry"),
     [
-        (1, 1, "h0w1", 0),  # nothing is cut
-        (2, 2, "h0w1", 0),  # both halos in space are one call, time has a front of its own
-        (2, 3, "w0t1", 0),  # the halo in time
-        (2, 4, "h0t1", 0),  # the last chips have a part of their frames, and none
-        (2, 2, "w0h1", 1),  # strips shorter than what convolutions look back
-        (2, 1, "h0w1", 4),  # a shorter last strip
+        (1, 1, "h0w1", 0, GEOMETRY),  # nothing is cut
+        (2, 2, "h0w1", 0, GEOMETRY),  # both halos in space are one call, time has a front of its own
+        (2, 3, "w0t1", 0, GEOMETRY),  # the halo in time
+        (2, 4, "h0t1", 0, GEOMETRY),  # the last chips have a part of their frames, and none
+        (2, 2, "w0h1", 1, GEOMETRY),  # strips shorter than what convolutions look back
+        (1, 2, "h0w1", 2, GEOMETRY),
+        (2, 2, "h0w1", 3, GEOMETRY),
+        (2, 1, "h0w1", 4, GEOMETRY),  # a shorter last strip
+        (1, 1, "h0w1", 5, GEOMETRY),  # one that is shorter than what convolutions look back
+        (2, 2, "h0w1", 0, ONE_FRAME),
+        (2, 1, "h0t1", 0, ONE_FRAME),  # a plan for time, which this mesh does not cut
     ],
 )
-def test_frames(rows: int, columns: int, plan: str, strip: int) -> None:
+def test_frames(rows: int, columns: int, plan: str, strip: int, geometry: Geometry) -> None:
     """bfloat16 keeps 8 bits; some 50 roundings, each of at most 2^-9 of about one deviation, add up to 1.4% of one as a
     random walk does, which leaves a correlation above 0.9999."""
-    mesh = (rows, columns)
-    (frames,) = golden_outputs(
-        lowered_decoder(rows, columns, plan, strip), mesh, {"latents": LATENTS}, parameters()
-    ).values()
-    assert frames.dtype == torch.uint8 and list(frames.shape) == [31, 32, 32 * 3]
-    seen, known = frames.reshape(31, -1).numpy().astype(np.float64), expected().reshape(31, -1).astype(np.float64)
+    count, mesh = geometry.frames, (rows, columns)
+    low = lowered_decoder(rows, columns, plan, strip, geometry)
+    (frames,) = golden_outputs(low, mesh, {"latents": latents(geometry)}, parameters()).values()
+    assert frames.dtype == torch.uint8 and list(frames.shape) == [count, 32, 32 * 3]
+    seen, known = (array.reshape(count, -1).astype(np.float64) for array in (frames.numpy(), expected(geometry)))
     assert known.std() > 5  # of 255: not a grey picture
     assert min(np.corrcoef(a, b)[0, 1] for a, b in zip(seen, known, strict=True)) > 0.999
 

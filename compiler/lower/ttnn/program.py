@@ -1,0 +1,116 @@
+"""Walks a partitioned program; each op's rule emits the ttnn calls that do its work on every chip."""
+
+from dataclasses import dataclass
+
+from mochi_aot.artifacts import schema
+from mochi_aot.compiler.ir.program import Value
+from mochi_aot.compiler.ir.types import Shard, TensorType
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Emitted, Lowerer, Tensor, Weight
+from mochi_aot.compiler.lower.ttnn.rules import rule_for
+from mochi_aot.compiler.lower.ttnn.tables import is_table, is_table_name, table_form, to_table
+from mochi_aot.compiler.lower.ttnn.traffic import is_collective, sent_bytes
+from mochi_aot.compiler.partition.cost import Cost
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A program for ttnn and the weights it reads, in order of first use."""
+
+    program: schema.Program
+    weights: list[Weight]
+
+
+def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
+    """Lower the whole program. Raises LoweringError where an op cannot be done."""
+    inputs = [_input(lowerer, item.value, item.rate) for item in lowerer.source.inputs]
+    for op in lowerer.source.ops:
+        lowerer.loc = op.loc
+        if op in lowerer.absorbed:
+            continue
+        rule = rule_for(op)
+        if rule is None:
+            raise lowerer.fail(f"{op.opcode} has no ttnn lowering")
+        rule(lowerer, op)
+    outputs = [_output(lowerer, output.name, output.value) for output in lowerer.source.outputs]
+    weights = [weight for weight, _ in lowerer.weights.values()]
+    program = schema.Program(
+        name=lowerer.source.name,
+        mesh=list(lowerer.mesh),
+        plan=plan,
+        inputs=inputs,
+        weights=[
+            schema.ProgramWeight(weight.name, tensor.value, weight.dtype, weight.local_shape)
+            for weight, tensor in lowerer.weights.values()
+        ],
+        outputs=outputs,
+        instructions=_instructions(lowerer.emitted, {output.value for output in outputs}, _constants(lowerer)),
+        stats=_stats(lowerer, cost),
+    )
+    return Lowered(program, weights)
+
+
+def _stats(lowerer: Lowerer, cost: Cost) -> schema.ProgramStats:
+    """Bytes sent and collectives are of the calls that run."""
+    sent, counts = 0, dict[str, int]()
+    for call in lowerer.emitted:
+        if is_collective(call.op):
+            sent += sent_bytes(call.op, call.attrs, [lowerer.made[i] for i in call.operands], lowerer.mesh)
+            name = call.op.rpartition(".")[2]
+            counts[name] = counts.get(name, 0) + 1
+    return schema.ProgramStats(cost.flops, cost.weight_bytes, sent, counts)
+
+
+def boundary_form(type: TensorType) -> tuple[str, str]:
+    """Dtype and layout of a value that passes between programs or to the host.
+
+    Masks and ids are what ttnn counts and looks up with. Tables of a row for each step are kept as embedding tables.
+    """
+    dtype = {"bool": "bfloat16", "int32": "uint32"}.get(type.dtype, type.dtype)
+    return dtype, ROW_MAJOR if type.dtype in ("int32", "uint8") else TILE
+
+
+def _input(lowerer: Lowerer, value: Value, rate: str) -> schema.ProgramInput:
+    shape, (dtype, layout) = value.type.local_shape, boundary_form(value.type)
+    if rate == "step" and is_table(value):
+        shape, dtype, layout = table_form(value.type)
+    tensor = lowerer.new(shape, dtype, layout)
+    lowerer.tensors[value] = tensor
+    return schema.ProgramInput(value.name, tensor.value, _spec(value.type, tensor), rate)
+
+
+def _output(lowerer: Lowerer, name: str, value: Value) -> schema.ProgramOutput:
+    if is_table_name(name):
+        tensor = to_table(lowerer, lowerer.held(value), table_form(value.type))
+    else:
+        dtype, layout = boundary_form(value.type)
+        tensor = lowerer.to_dtype(lowerer.get(value, layout), dtype)
+    return schema.ProgramOutput(name, tensor.value, _spec(value.type, tensor))
+
+
+def _spec(type: TensorType, tensor: Tensor) -> schema.TensorSpec:
+    # A rule may have merged the last dimensions: the last one that is left is longer by a factor.
+    rank = len(tensor.shape)
+    shape, local = ((*dims, *[1] * rank)[:rank] for dims in (type.shape, type.local_shape))
+    factors = [held // n for held, n in zip(tensor.shape, local, strict=True)]
+    whole = [n * factor for n, factor in zip(shape, factors, strict=True)]
+    placements = [
+        schema.Placement(p.dim, p.chunk * factors[p.dim]) if isinstance(p, Shard) else None for p in type.placements
+    ]
+    return schema.TensorSpec(tensor.dtype, whole, list(tensor.shape), placements, tensor.layout)
+
+
+def _constants(lowerer: Lowerer) -> set[int]:
+    """Values that instructions do not own: weights."""
+    return {tensor.value for _, tensor in lowerer.weights.values()}
+
+
+def _instructions(emitted: list[Emitted], outputs: set[int], kept: set[int]) -> list[schema.Instruction]:
+    last_use = {v: i for i, e in enumerate(emitted) for v in (*e.operands, *e.results)}
+    dead: dict[int, list[int]] = {}
+    for value, index in last_use.items():
+        if value not in outputs and value not in kept:
+            dead.setdefault(index, []).append(value)
+    return [
+        schema.Instruction(e.op, e.operands, e.results, dict(e.attrs), sorted(dead.get(i, [])), e.loc)  # type: ignore[arg-type]
+        for i, e in enumerate(emitted)
+    ]
