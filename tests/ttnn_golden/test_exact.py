@@ -65,6 +65,23 @@ def test_frames(models, bfloat16_checkpoint, mesh):
 
 @pytest.mark.slow
 @on_meshes
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_latent_that_is_not_finite_is_counted(models, mesh, value):
+    """In the latent's own six frames at least, where group norms spread it over all 64 x 64 pixels of three colours.
+
+    The plan of 2x4 cuts time, and what follows the last frame there is padding that counts too. Sums are of ones in
+    bfloat16.
+    """
+    noise = starting_noise(VIDEO)
+    decoder = models(mesh).bundled["decode"]
+    assert not decoder.run("decode", {"latents": noise})["nonfinite"].any()
+    noise[0, 3, 2, 5, 1] = value
+    count = decoder.run("decode", {"latents": noise})["nonfinite"]
+    assert count.shape == mesh and count.sum() >= 6 * 64 * 64 * 3 * (1 - 2**-7)
+
+
+@pytest.mark.slow
+@on_meshes
 @pytest.mark.parametrize("role", ROLES)
 def test_every_instruction_makes_what_its_ir_op_does(models, bfloat16_checkpoint, mesh, role):
     made = models(mesh)

@@ -31,6 +31,7 @@ ELEMENTWISE: dict[str, Builder] = {
     "rsqrt": _unary(ttnn.rsqrt),
     "reciprocal": _unary(ttnn.reciprocal),
     "square": _unary(ttnn.square),
+    "isfinite": _unary(ttnn.isfinite),
     "round": _unary(ttnn.round, "decimals"),
     "clamp": _unary(ttnn.clamp, "min max"),
     "addcmul": _unary(ttnn.addcmul, "value"),

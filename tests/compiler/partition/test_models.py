@@ -184,7 +184,7 @@ def test_heads_that_do_not_divide_are_refused() -> None:
     """Six heads of width 4: 24 columns divide by four devices, heads do not."""
     config = replace(CONFIG, dit=replace(CONFIG.dit, heads=6))
     (unit,) = (unit for unit in UNITS if unit.name == "denoise")
-    program = trace("denoise", lambda: unit.build(config, GEOMETRY, torch.float32), unit.rates, unit.output)
+    program = trace("denoise", lambda: unit.build(config, GEOMETRY, torch.float32), unit.rates, *unit.outputs)
     partition(program, (4, 1), plan_of("denoise", "sp0tp1"))
     partition(program, (1, 2), plan_of("denoise", "sp0tp1"))
     message = r"plan sp0tp1, program denoise, reference/dit.py:\d+: 24 splits into 6 x 4, .* 6 does not divide by"

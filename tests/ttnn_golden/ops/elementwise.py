@@ -8,7 +8,7 @@ from torch import Tensor
 from tests.ttnn_golden.local import golden_function, local, theirs
 from tests.ttnn_golden.types import Attrs, Golden
 
-UNARY = ("silu", "tanh", "sin", "cos", "exp", "rsqrt", "reciprocal", "square")
+UNARY = ("silu", "tanh", "sin", "cos", "exp", "rsqrt", "reciprocal", "square", "isfinite")
 BINARY = (
     "add",
     "subtract",
