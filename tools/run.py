@@ -122,6 +122,12 @@ class Console:
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option(
+    "--check-values",
+    is_flag=True,
+    help="Look at what every instruction makes, and name the first that made a number which is not finite. Takes "
+    "long. Without it the message names the program.",
+)
+@click.option(
     "--profile",
     metavar="FILE.json",
     type=click.Path(path_type=Path),
@@ -129,7 +135,13 @@ class Console:
     "Perfetto, in which the key `ledger` has the numbers that are shown at the end.",
 )
 def main(
-    bundle: Path, device: str | None, sweep: Path | None, force: bool, profile: Path | None, **options: Any
+    bundle: Path,
+    device: str | None,
+    sweep: Path | None,
+    force: bool,
+    check_values: bool,
+    profile: Path | None,
+    **options: Any,
 ) -> None:
     """Make a video from the compiled BUNDLE.
 
@@ -141,7 +153,7 @@ def main(
         with InterruptFlag(console.announce_stop) as console.interrupt:
             if profile is not None:
                 check_writable(profile, force)
-            _run(bundle, device, _read_jobs(sweep, Job(**options)), force, profile, console, ledger)
+            _run(bundle, device, _read_jobs(sweep, Job(**options)), force, check_values, profile, console, ledger)
             click.echo(ledger_report(ledger.numbers()), err=True)
             if profile is not None:
                 _write_profile(profile, ledger)
@@ -162,6 +174,7 @@ def _run(
     device: str | None,
     jobs: list[LabelledJob],
     force: bool,
+    check_values: bool,
     profile: Path | None,
     console: Console,
     ledger: Ledger,
@@ -179,7 +192,7 @@ def _run(
     read_ahead(reader, bundle, roles(first), first.geometry)  # importing the target's library may take seconds
     with ledger.span("open the device"):
         backend = open_backend(bundle, device)
-    pipeline = Pipeline(bundle, backend, reader, ledger)
+    pipeline = Pipeline(bundle, backend, reader, ledger, check_values)
     for label, item in checked:
         start = time.perf_counter()
         with _labelled(label):

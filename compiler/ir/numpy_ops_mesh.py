@@ -110,9 +110,7 @@ def group_norm_stats(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple
     return ([statistics(a, groups, _exists(mesh, attrs, n, a.shape)[..., None]) for n, a in enumerate(x)],)
 
 
-def count_nonfinite(
-    mesh: Mesh, attrs: Attrs, fill: float, x: Devices, before: Devices | None = None
-) -> tuple[Devices]:
+def count_nonfinite(mesh: Mesh, attrs: Attrs, fill: float, x: Devices, before: Devices | None = None) -> tuple[Devices]:
     """How many of each device's elements that exist are not finite, and as many as were counted `before`."""
     found = [np.sum(~np.isfinite(a) & _exists(mesh, attrs, n, a.shape)) for n, a in enumerate(x)]
     counts = [np.full((1, 1), count, np.float32) for count in found]

@@ -8,7 +8,6 @@ from mochi_aot.compiler.ir.text import type_text
 from mochi_aot.compiler.ir.types import PARTIAL, REPLICATE, Placement, Shard, TensorType
 from mochi_aot.compiler.ir.verify_types import extent
 
-
 # Local ops that have to know what of their operand [B, T, H, W, C] is padding: the dimensions over which they count.
 MASKED_DIMS = {"group_norm_stats": (2, 3), "count_nonfinite": (0, 1, 2, 3, 4)}
 

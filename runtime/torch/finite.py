@@ -1,5 +1,7 @@
 """Numbers that are none: infinities, and what is not a number."""
 
+from collections.abc import Iterable
+
 import torch
 
 
@@ -15,3 +17,15 @@ def count_nonfinite(
     for frame in valid.flatten(0, 1):
         total = total + (frame.numel() - torch.isfinite(frame).sum())
     return total
+
+
+def nonfinite_kinds(tensors: Iterable[torch.Tensor]) -> list[str]:
+    """Which of "NaN", "inf" and "-inf" are in any of the tensors."""
+    strange = [x for x in tensors if x.is_floating_point() and not all_finite(x)]
+    tests = {"NaN": torch.isnan, "inf": torch.isposinf, "-inf": torch.isneginf}
+    return [kind for kind, test in tests.items() if any(bool(test(x).any()) for x in strange)]
+
+
+def all_finite(x: torch.Tensor) -> bool:
+    """Whether all elements are: the extremes are, and NaN is both of them where there is one."""
+    return x.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(x))).all())

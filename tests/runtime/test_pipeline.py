@@ -14,7 +14,7 @@ from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime import pipeline as pipeline_module
-from mochi_aot.runtime.backend import Executable, Wait, no_wait
+from mochi_aot.runtime.backend import Executable, Wait, Watch, no_wait
 from mochi_aot.runtime.errors import BackendError, InputFileError, Interrupted, OptionError
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline, step_chunks
@@ -36,6 +36,7 @@ class Spy:
         self.loaded: set[str] = set()
         self.log: list[str] = []
         self.memory: int | None = None
+        self.on_host = True
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         names = list(names)
@@ -62,14 +63,17 @@ class Spy:
     def fetch(self, value: Any, spec: TensorSpec) -> np.ndarray:
         return self._backend.fetch(value, spec)
 
+    def nonfinite(self, value: Any) -> list[str]:
+        return self._backend.nonfinite(value)
+
 
 class SpyExecutable:
     def __init__(self, name: str, executable: Executable, spy: Spy) -> None:
         self._name, self._executable, self._spy = name, executable, spy
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], watch: Watch | None = None) -> dict[str, Any]:
         self._spy.log.append(f"run {self._name} with {' '.join(sorted(self._spy.loaded))}".strip())
-        return self._executable.run(inputs)
+        return self._executable.run(inputs, watch)
 
 
 def spied(tmp_path: Path) -> tuple[Pipeline, Spy]:
