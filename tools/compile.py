@@ -87,6 +87,12 @@ from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand
     "another geometry: files are linked, or copied where the file system has no links. May be the one that --force "
     "replaces. A checkpoint is told from another by its headers and samples of each tensor.",
 )
+@click.option(
+    "--check-weights/--no-check-weights",
+    default=True,
+    show_default=True,
+    help="Whether a weight that is not a finite number ends the compile. Weights are looked at while they are read.",
+)
 def main(
     checkpoint: Path,
     text_encoder: Path | None,
@@ -101,6 +107,7 @@ def main(
     force: bool,
     resume: bool,
     reuse: Path | None,
+    check_weights: bool,
 ) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
     from mochi_aot.tools.compiling import (
@@ -116,7 +123,7 @@ def main(
     job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
     with stopped_cleanly(), target_ready(job) as dry_run:
-        source = open_checkpoint(checkpoint, text_encoder)
+        source = open_checkpoint(checkpoint, text_encoder, check_weights)
         summary = compile_bundle(source, job, output, force, Terminal(), dry_run, resume, reuse)
     click.echo(report(summary, output))
 

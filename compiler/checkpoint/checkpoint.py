@@ -10,6 +10,7 @@ from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo, ge
 from mochi_aot.compiler.checkpoint.component import Component, find_weights
 from mochi_aot.compiler.checkpoint.consistency import check_sizes
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.finite import check_finite
 from mochi_aot.compiler.checkpoint.identity import identity, tensor_identity
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig, read_json
 from mochi_aot.compiler.checkpoint.layouts import DIFFUSERS, GENMO, layout_sources
@@ -35,8 +36,12 @@ class Checkpoint:
         tokenizer: Path,
         components: Mapping[str, Component],
         keys: Mapping[Source, str],
+        check_weights: bool = True,
     ) -> None:
-        """`keys` has every tensor of the layout for `config`, with the key it has in its component."""
+        """`keys` has every tensor of the layout for `config`, with the key it has in its component.
+
+        With `check_weights` whatever is read must be finite.
+        """
         self.layout = layout
         self.config = config
         self.tokenizer = tokenizer
@@ -44,6 +49,7 @@ class Checkpoint:
         self._components = components
         self._keys = keys
         self._entries = entries(keys, parameter_shapes(config))
+        self._check_weights = check_weights
 
     def names(self) -> tuple[str, ...]:
         """Every canonical name, in the order of compiler/checkpoint/naming.py."""
@@ -62,7 +68,7 @@ class Checkpoint:
         """Parameter `name`, or the part of it that `index` selects, in the dtype it is stored in, in fresh memory.
 
         `index` has a slice without step for each of the first dimensions. Only the selected rows are read.
-        Raises CheckpointError if the file cannot be read any more.
+        Raises CheckpointError if the file cannot be read any more, and WeightError for rows that are not finite.
         """
         entry = self._entries[name]
         rows, rest = (index[0], index[1:]) if index else (slice(None), ())
@@ -89,7 +95,11 @@ class Checkpoint:
 
     def _read_rows(self, entry: Entry, start: int, count: int) -> torch.Tensor:
         key, first = self._keys[entry.source], entry.start + start
-        return self._file(entry).read_rows(key, first, first + count)
+        file = self._file(entry)
+        rows = file.read_rows(key, first, first + count)
+        if self._check_weights:
+            check_finite(rows, first, f"{file.path}: {key}")
+        return rows
 
     def _file(self, entry: Entry) -> TensorFile:
         return self._components[entry.source.component].file(self._keys[entry.source])
@@ -103,12 +113,13 @@ class _TextFolder:
     tokenizer: Path
 
 
-def open_checkpoint(path: str | Path, text_encoder: str | Path | None = None) -> Checkpoint:
+def open_checkpoint(path: str | Path, text_encoder: str | Path | None = None, check_weights: bool = True) -> Checkpoint:
     """Open the checkpoint in folder `path`, recognising its layout, and check every tensor's name and shape.
 
     Genmo's layout has no T5: `text_encoder` is a folder in Hugging Face layout that holds it, or that holds
     `text_encoder/` and `tokenizer/`; without it these are looked for in `path`. Diffusers' layout has its own, which
-    `text_encoder` replaces. Raises CheckpointError.
+    `text_encoder` replaces. Weights are checked while they are read unless `check_weights` is off: one that is not
+    finite is an error then. Raises CheckpointError.
     """
     root = Path(path)
     layout = _recognise(root)
@@ -119,7 +130,7 @@ def open_checkpoint(path: str | Path, text_encoder: str | Path | None = None) ->
     check_sizes(config, root)
     components[TEXT] = text_component
     keys = locate(layout_sources(layout, config), components, f"{root} ({layout} layout)")
-    return Checkpoint(layout, config, text.tokenizer, components, keys)
+    return Checkpoint(layout, config, text.tokenizer, components, keys, check_weights)
 
 
 def _open_genmo(root: Path, text: TextConfig) -> tuple[dict[str, Component], MochiConfig]:
