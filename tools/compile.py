@@ -124,6 +124,8 @@ def main(
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
     with stopped_cleanly(), target_ready(job) as dry_run:
         source = open_checkpoint(checkpoint, text_encoder, check_weights)
+        for note in source.notes:
+            click.echo(f"note: {note}", err=True)
         summary = compile_bundle(source, job, output, force, Terminal(), dry_run, resume, reuse)
     click.echo(report(summary, output))
 

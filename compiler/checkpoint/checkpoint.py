@@ -1,12 +1,12 @@
 """Opens a checkpoint of either layout and reads its parameters by their canonical names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo, genmo_config
+from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, frequencies, genmo, genmo_config
 from mochi_aot.compiler.checkpoint.component import Component, find_weights
 from mochi_aot.compiler.checkpoint.consistency import check_sizes
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
@@ -37,10 +37,11 @@ class Checkpoint:
         components: Mapping[str, Component],
         keys: Mapping[Source, str],
         check_weights: bool = True,
+        notes: Iterable[str] = (),
     ) -> None:
         """`keys` has every tensor of the layout for `config`, with the key it has in its component.
 
-        With `check_weights` whatever is read must be finite.
+        With `check_weights` whatever is read must be finite. `notes` are what a user should know of the checkpoint.
         """
         self.layout = layout
         self.config = config
@@ -50,6 +51,7 @@ class Checkpoint:
         self._keys = keys
         self._entries = entries(keys, parameter_shapes(config))
         self._check_weights = check_weights
+        self.notes = tuple(notes)
 
     def names(self) -> tuple[str, ...]:
         """Every canonical name, in the order of compiler/checkpoint/naming.py."""
@@ -130,7 +132,16 @@ def open_checkpoint(path: str | Path, text_encoder: str | Path | None = None, ch
     check_sizes(config, root)
     components[TEXT] = text_component
     keys = locate(layout_sources(layout, config), components, f"{root} ({layout} layout)")
-    return Checkpoint(layout, config, text.tokenizer, components, keys, check_weights)
+    notes = _use_precise_frequencies(root, components, keys)
+    return Checkpoint(layout, config, text.tokenizer, components, keys, check_weights, notes)
+
+
+def _use_precise_frequencies(root: Path, components: dict[str, Component], keys: Mapping[Source, str]) -> list[str]:
+    """Looks for them in the transformer's files of either layout. Returns what is to be said of it."""
+    (source,) = (source for source in keys if frequencies.PARAMETER in source.parts)
+    folders = (root / diffusers.TRANSFORMER, root)
+    note = frequencies.use_float32(components[source.component], keys[source], folders)
+    return [] if note is None else [note]
 
 
 def _open_genmo(root: Path, text: TextConfig) -> tuple[dict[str, Component], MochiConfig]:

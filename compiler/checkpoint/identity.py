@@ -23,6 +23,8 @@ def identity(config: MochiConfig, components: Iterable[Component]) -> str:
             digest.update(file.header)
             for key in file.tensors:
                 digest.update(tensor_identity(file, key).encode())
+        for key, file in component.taken.items():
+            digest.update(tensor_identity(file, key).encode())
     return digest.hexdigest()
 
 
