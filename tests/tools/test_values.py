@@ -103,10 +103,11 @@ def test_a_weight_of_a_stacked_tensor_is_named_by_its_place_in_the_file(tmp_path
 
 
 CASES = {
-    # what is spoilt, the program that is the first to make no number of it, and what that program's instruction reads
+    # what is spoilt, the program that is the first to make no number of it, and what that program's instruction reads:
+    # a merged weight has the name of the first one in it
     "text": ((TEXT, "encoder.block.1.layer.1.DenseReluDense.wo.weight", (1, 2)), "encode_text", "wo.weight"),
     "caption": ((TRANSFORMER, "time_embed.caption_proj.weight", (0, 1)), "prepare_prompt", "dit.caption_proj.weight"),
-    "modulation": ((TRANSFORMER, f"{BLOCK}.norm1.linear.weight", (3, 3)), "prepare_steps", "dit.blocks.1.mod_x."),
+    "modulation": ((TRANSFORMER, f"{BLOCK}.norm1.linear.weight", (3, 3)), "prepare_steps", "dit.blocks.0.mod_x."),
     "transformer": ((TRANSFORMER, f"{BLOCK}.attn1.to_v.weight", (6, 1)), "denoise", "dit.blocks.1.attn."),
     "decoder": ((VAE, "decoder.up_blocks.1.resnets.0.conv2.conv.weight", (1, 0, 0, 0, 0)), "decode", "conv2.weight"),
     "last bias": ((VAE, "decoder.proj_out.bias", (2,)), "decode", "decoder.proj_out.bias"),
