@@ -46,8 +46,8 @@ def assemble(value: ttnn.Tensor, spec: TensorSpec, mesh: tuple[int, int]) -> np.
 
 
 def pieces_on_host(value: ttnn.Tensor) -> list[np.ndarray]:
-    """What each chip holds of a tensor, without the padding of tiles."""
-    return [_local(piece) for piece in ttnn.get_device_tensors(value)]
+    """What each chip holds of a tensor, without the padding of tiles; all chips are read at once."""
+    return [_local(piece) for piece in ttnn.get_device_tensors(value.cpu())]
 
 
 def mismatch(tensor: ttnn.Tensor, spec: TensorSpec) -> str | None:

@@ -64,11 +64,21 @@ def test_values_are_freed_when_the_program_says_so() -> None:
     assert used() - before == BYTES
     seen: list[int] = []
     executable = mesh.load_program(sample)
-    outputs = executable.run(inputs, lambda index: seen.append(used() - before))
+    outputs = executable.run(inputs, lambda index, results: seen.append(used() - before))
     assert seen == [2 * BYTES, 3 * BYTES, 3 * BYTES]  # after the instruction, before what it frees
     assert used() - before == 2 * BYTES
     del outputs, inputs
     assert used() == before
+
+
+@pytest.mark.mesh
+def test_who_watches_sees_each_result() -> None:
+    sample = chain([instruction("silu", [0], [1], [0]), instruction("typecast", [1], [2], [1], dtype="float32")], 2)
+    mesh = backend()
+    seen: list[tuple[int, list[str]]] = []
+    inputs = {"x": mesh.upload(ones(X.shape), X)}
+    mesh.load_program(sample).run(inputs, lambda index, made: seen.append((index, [str(m.dtype) for m in made])))
+    assert seen == [(0, ["DataType.BFLOAT16"]), (1, ["DataType.FLOAT32"])]
 
 
 @pytest.mark.mesh
@@ -86,7 +96,7 @@ def test_a_view_keeps_the_buffer_of_what_was_freed() -> None:
     )
     inputs = {"x": mesh.upload(ones(X.shape), X)}
     seen: list[int] = []
-    outputs = mesh.load_program(sample).run(inputs, lambda index: seen.append(used() - before))
+    outputs = mesh.load_program(sample).run(inputs, lambda index, results: seen.append(used() - before))
     assert seen == [2 * BYTES, 2 * BYTES, 3 * BYTES, 3 * BYTES]
     assert used() - before == 2 * BYTES
     assert mesh.fetch(outputs["y"], X).shape == (512, 1536)
