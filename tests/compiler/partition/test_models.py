@@ -61,6 +61,8 @@ def check(role: str, name: str, mesh: Mesh, geometry: Geometry, seed: int = 0) -
             difference = np.abs(actual[output].astype(int) - array.astype(int))
             assert difference.max() <= 1
             assert difference.mean() < 1e-3
+        elif output == "nonfinite":  # a device counts what it holds
+            assert array.shape == (1, 1) and actual[output].sum() == array.sum() == 0
         else:
             scale = np.abs(array.astype(np.float32)).max()
             np.testing.assert_allclose(actual[output], array, rtol=0, atol=TOLERANCE * scale)
@@ -148,7 +150,7 @@ def test_in_bfloat16_results_stay_close(role: str) -> None:
     program = simplify(merge_linears(simplify(partition(source, (2, 4), plan_of(role, name)))))
     verify(program)
     arrays = inputs(source)
-    (whole,), (actual,) = (run(p, arrays, parameter).values() for p in (source, program))
+    (whole, *_), (actual, *_) = (run(p, arrays, parameter).values() for p in (source, program))
     assert np.corrcoef(whole.ravel().astype(float), actual.ravel().astype(float))[0, 1] > 0.999
 
 
