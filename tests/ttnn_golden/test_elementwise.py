@@ -27,6 +27,11 @@ def test_unary(op, expected):
     torch.testing.assert_close(on_one(op, X), expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("number", [0.0, 3e38, float("nan"), float("inf"), float("-inf")])
+def test_what_is_finite(number):
+    assert on_one("isfinite", torch.full((2, 3), number)).tolist() == [3 * [float(abs(number) < 4e38)]] * 2
+
+
 @pytest.mark.parametrize(
     ("op", "expected"),
     [("add", X + Y), ("subtract", X - Y), ("multiply", X * Y), ("divide", X / Y), ("eq", (X == Y).float())],
