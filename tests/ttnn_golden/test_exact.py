@@ -4,16 +4,16 @@ A correlation does not see what is small on the whole: without one of the sums o
 0.990 (test_against_ir.py has the fault).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from tests.reference_run import Reference, relative_error
-from tests.ttnn_golden.against_ir import EXACT, first_wrong
+from tests.ttnn_golden.against_ir import EXACT
 from tests.ttnn_golden.compare import first_departure, record
-from tests.ttnn_golden.formats import stored
-from tests.ttnn_golden.ir_values import wanted_values
 from tests.ttnn_golden.lowered_model import DIT_ROLES, GEOMETRY, VIDEO, prompt, prompt_ids, starting_noise
 
 STEPS, GUIDANCE = 3, 4.5
@@ -83,11 +83,8 @@ def test_one_latent_that_is_not_finite_is_counted(models, mesh, value):
 @pytest.mark.slow
 @on_meshes
 @pytest.mark.parametrize("role", ROLES)
-def test_every_instruction_makes_what_its_ir_op_does(models, bfloat16_checkpoint, mesh, role):
-    made = models(mesh)
-    program, inputs = made.bundled[role].programs[role].program, made.inputs[role]
-    wanted = wanted_values(made.bundled[role].lowerers[role], program.outputs, inputs, bfloat16_checkpoint)
-    wrong = first_wrong(program, mesh, inputs, made.exact[role].weights[role], wanted)
+def test_every_instruction_makes_what_its_ir_op_does(subject, mesh, role):
+    wrong = subject(mesh, role).first_wrong()
     assert wrong is None, str(wrong)
 
 
@@ -98,10 +95,11 @@ def test_no_instruction_departs_by_rounding(models, role):
     mesh = (2, 4)
     made, inputs = models(mesh), models(mesh).inputs[role]
     bundled, exact = made.bundled[role], made.exact[role]
-    expected = record(exact.programs[role].program, mesh, inputs, exact.weights[role])
     program = bundled.programs[role].program
+    expected = record(program, exact.chips, inputs, exact.weights[role])
     rounded = {
-        source.name: [stored(piece, source.spec.dtype) for piece in inputs[source.name]] for source in program.inputs
+        name: replace(value, pieces=[bundled.chips.held(piece, value.dtype) for piece in value.pieces])
+        for name, value in inputs.items()
     }
-    found = first_departure(program, mesh, rounded, bundled.weights[role], expected, 0.98)
+    found = first_departure(program, bundled.chips, rounded, bundled.weights[role], expected, 0.98)
     assert found is None, found
