@@ -59,10 +59,11 @@ class LoweredModel:
         links_dtype: str = "bfloat16",
         strip: int | None = None,
     ) -> "LoweredModel":
-        """With plans as chosen for all programs; the decoder in strips of so many latent frames."""
+        """With the plans that are chosen; or the decoder in strips of so many latent frames, which only a plan that
+        cuts no time has."""
         built = built_programs(checkpoint, geometry)
         families = {names: plans for names, plans in TTNN_FAMILIES.items() if set(names) & set(roles)}
-        plans = choose_plans([built], mesh, (), families)
+        plans = choose_plans([built], mesh, ("h0w1",) if strip else (), families)
         lowerers, programs = {}, {}
         for role in roles:
             program = in_strips(built[role], LATENT_VIDEO, strip) if role == "decode" and strip else built[role]
