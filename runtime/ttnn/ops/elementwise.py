@@ -17,7 +17,7 @@ ELEMENTWISE: dict[str, Builder] = {
     "subtract": calls(ttnn.subtract, "dtype"),
     "multiply": _with_tensor_or_number(ttnn.multiply, "activations dtype"),
     "divide": calls(ttnn.divide, "dtype"),
-    "eq": _with_tensor_or_number(ttnn.eq),
+    "eq": _with_tensor_or_number(ttnn.eq, ""),
     "silu": calls(ttnn.silu),
     "tanh": calls(ttnn.tanh),
     "sin": calls(ttnn.sin),
