@@ -32,7 +32,7 @@ def build_programs(config: MochiConfig, geometry: Geometry, dtype: str, source: 
 def _unit_programs(
     unit: Unit, config: MochiConfig, geometry: Geometry, dtype: str, source: Source
 ) -> dict[str, Program]:
-    traced = trace(unit.name, lambda: unit.build(config, geometry, DTYPES[dtype]), unit.rates, unit.output)
+    traced = trace(unit.name, lambda: unit.build(config, geometry, DTYPES[dtype]), unit.rates, *unit.outputs)
     return rated_programs(traced, source)
 
 

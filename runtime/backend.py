@@ -17,6 +17,10 @@ Value = Any
 Wait = Callable[[str], None]
 
 
+# Called with an instruction's index and its results, before any of them is freed.
+Watch = Callable[[int, list[Value]], None]
+
+
 def no_wait(name: str) -> None:
     """Weights are read when they are touched."""
 
@@ -32,12 +36,17 @@ class KernelUse:
 class Executable(Protocol):
     """A program that is ready to run."""
 
-    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
-        """Outputs by name. `inputs` may hold more than the program reads. BackendError names the failing op."""
+    def run(self, inputs: Mapping[str, Value], watch: Watch | None = None) -> dict[str, Value]:
+        """Outputs by name. `inputs` may hold more than the program reads. BackendError names the failing op.
+
+        `watch` is called after each instruction; what it raises ends the run.
+        """
 
 
 class Backend(Protocol):
     """A mesh of devices that hold weights and values. All errors are BackendError, but for those of the bundle."""
+
+    on_host: bool  # values are in the host's memory, where looking at them costs little
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         """Put these weights of the bundle on the devices, each after `wait(name)`; it may be as late as at its use."""
@@ -56,6 +65,9 @@ class Backend(Protocol):
 
     def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
         """The inverse of upload: a new array of spec.shape, without padding."""
+
+    def nonfinite(self, value: Value) -> list[str]:
+        """Which of "NaN", "inf" and "-inf" are in a value, on any device; none are in one of whole numbers."""
 
     def kernel_use(self) -> KernelUse | None:
         """What became of kernels since the last call; None for a backend that does not know or has none."""

@@ -1,7 +1,7 @@
 """Everything about jobs that can be found out before a device is opened or a weight loaded."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
@@ -25,6 +25,7 @@ class CheckedJob:
     geometry: Geometry
     prompt_file: PromptEntries | None
     latents_entry: Entry | None
+    cuts: Mapping[str, str] = field(default_factory=dict)  # by option, the end of a prompt that is too long
 
 
 def check_job(job: Job, bundle: Bundle) -> CheckedJob:
@@ -56,10 +57,20 @@ def check_outputs(job: Job, taken: set[Path], force: bool) -> None:
         taken.add(path.resolve())
 
 
-def check_tokenizer(jobs: Iterable[Job], bundle: Bundle) -> None:
-    """Raises BundleError if a prompt has to be tokenized and the bundle's tokenizer cannot be used."""
+def check_tokenizer(jobs: Iterable[Job], bundle: Bundle) -> PromptTokenizer | None:
+    """Returns the tokenizer, None if no prompt has to be tokenized. Raises BundleError if it cannot be used."""
     if any(job.prompt or job.negative_prompt for job in jobs):
-        PromptTokenizer(bundle.tokenizer(), bundle.manifest.text_length)
+        return PromptTokenizer(bundle.tokenizer(), bundle.manifest.text_length)
+    return None
+
+
+def with_cuts(checked: CheckedJob, tokenizer: PromptTokenizer | None) -> CheckedJob:
+    """The job with what of its prompts is cut off."""
+    if tokenizer is None:
+        return checked
+    prompts = {"prompt": checked.job.prompt, "negative-prompt": checked.job.negative_prompt}
+    cuts = {option: tokenizer.cut(prompt) for option, prompt in prompts.items() if prompt}
+    return replace(checked, cuts={option: text for option, text in cuts.items() if text is not None})
 
 
 def _check_prompt_file(job: Job, programs: Mapping[str, Program]) -> PromptEntries | None:

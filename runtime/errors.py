@@ -23,5 +23,9 @@ class BackendError(MochiError):
     """A backend cannot be used here, or failed to run a program."""
 
 
+class NumbersError(MochiError):
+    """What a program made is not finite: infinities, or what is not a number at all."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The user asked to stop; raised between two steps, never inside one."""

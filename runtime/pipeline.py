@@ -19,6 +19,7 @@ from mochi_aot.runtime.residency import all_weights_fit
 from mochi_aot.runtime.targets import COUNTING_TARGETS, open_backend
 from mochi_aot.runtime.tensor_files import Embedding, require_first
 from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
+from mochi_aot.runtime.values import ValueCheck, check_array, kinds_of, not_finite
 from mochi_aot.runtime.weight_reader import WeightReader
 
 _KEPT_EMBEDDINGS = 32  # prompts; 4 MiB each at full size
@@ -67,10 +68,20 @@ class Pipeline:
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, reader: WeightReader | None = None, ledger: Ledger | None = None
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        reader: WeightReader | None = None,
+        ledger: Ledger | None = None,
+        check_values: bool = False,
     ) -> None:
-        """`reader` may be reading already; `ledger` is told what takes how long."""
+        """`reader` may be reading already; `ledger` is told what takes how long.
+
+        With `check_values` an error about numbers that are not finite names the first instruction, and not just the
+        program; looking at every result takes long.
+        """
         self.bundle = bundle
+        self._check = ValueCheck(backend, check_values)
         self.ledger = ledger or Ledger()
         self._backend = backend
         self._reader = reader or WeightReader(bundle, self.ledger)
@@ -146,6 +157,8 @@ class Pipeline:
     ) -> np.ndarray:
         """Takes latents float32 [1, 12, T, H/8, W/8] from noise to a clean sample of the same shape.
 
+        Raises NumbersError for latents that are not finite: after the step that made them so where values are in the
+        host's memory, elsewhere at the end.
         `after_step(done, steps)` is called between steps and may raise, for instance Interrupted, to stop.
         """
         geometry = conditioning.geometry
@@ -154,21 +167,34 @@ class Pipeline:
             chunk, row = divmod(step, conditioning.capacity)
             known = {**conditioning.prompt, **conditioning.tables[chunk], **values}
             with self.ledger.span(STEP):
-                values = self._run("denoise", geometry, {"step": np.array([row], np.int32)}, known)
+                when = f"step {step + 1} of {conditioning.steps}"
+                values = self._run("denoise", geometry, {"step": np.array([row], np.int32)}, known, when)
             if after_step is not None:
                 after_step(step + 1, conditioning.steps)
-        return self._fetch("denoise", geometry, values, "latents")
+        made = self._fetch("denoise", geometry, values, "latents")
+        if kinds_of(made):
+            self._check_conditioning(conditioning)
+            check_array("denoise", made)
+        return made
 
     def decode(self, latents: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Turns latents, as the sampler sees them, into frames uint8 [F, H, W, 3]."""
+        """Turns latents, as the sampler sees them, into frames uint8 [F, H, W, 3].
+
+        Raises NumbersError where a number that became a byte was not finite: the program counts these.
+        """
         values = self._run("decode", geometry, {"latents": latents})
+        count = self._fetch("decode", geometry, values, "nonfinite").sum()
+        if count != 0:
+            raise not_finite("decode", f"{count:.0f} in the video")
         frames = self._fetch("decode", geometry, values, "frames")  # chips may hold rows of pixels, [F, H, W * 3]
         return frames.reshape(geometry.frames, geometry.height, geometry.width, 3)
 
     def encode(self, frames: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Turns frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""
         values = self._run("encode", geometry, {"frames": frames})
-        return self._fetch("encode", geometry, values, "latents")
+        latents = self._fetch("encode", geometry, values, "latents")
+        check_array("encode", latents)
+        return latents
 
     @cached_property
     def _tokenizer(self) -> PromptTokenizer:
@@ -179,7 +205,15 @@ class Pipeline:
         length = self.bundle.manifest.text_length
         ids, mask = self._tokenizer.encode(prompt) if prompt else empty_prompt(length)
         values = self._run("encode_text", geometry, {"input_ids": ids, "attention_mask": mask})
-        return Embedding(self._fetch("encode_text", geometry, values, "prompt_embeds"), mask)
+        embeds = self._fetch("encode_text", geometry, values, "prompt_embeds")
+        check_array("encode_text", embeds)
+        return Embedding(embeds, mask)
+
+    def _check_conditioning(self, conditioning: Conditioning) -> None:
+        """Raises NumbersError for what was prepared before denoising and is not finite: the fault is there, then."""
+        self._check.check_outputs(self._program("prepare_prompt", conditioning.geometry), conditioning.prompt)
+        for table in conditioning.tables:
+            self._check.check_outputs(self._program("prepare_steps", conditioning.geometry), table)
 
     def _run(
         self,
@@ -187,13 +221,17 @@ class Pipeline:
         geometry: Geometry,
         arrays: Mapping[str, np.ndarray],
         values: Mapping[str, Value] | None = None,
+        when: str = "",
     ) -> Mapping[str, Value]:
-        """Runs a program on host arrays and on values of earlier programs; `values` may hold more than it wants."""
+        """Runs a program on host arrays and on values of earlier programs; `values` may hold more than it wants.
+
+        `when` says in messages which run of the program it is.
+        """
         known = {**(values or {}), **self._upload(role, geometry, arrays)}
         executable = self._enter(role, geometry)
         program = self._program(role, geometry)
         self.ledger.mark("first program")
-        return executable.run({item.name: known[item.name] for item in program.inputs})
+        return self._check.run(executable, program, {item.name: known[item.name] for item in program.inputs}, when)
 
     def _enter(self, role: str, geometry: Geometry) -> Executable:
         """Makes the weights of this phase resident, frees those that have to make room, and returns its executable."""

@@ -23,7 +23,12 @@ HOST_INPUTS: dict[str, tuple[str, ...]] = {
     "encode": ("frames",),
 }
 _SOURCES = {"prepare_steps": ("prepare_prompt",), "denoise": ("prepare_prompt", "prepare_steps")}
-_RESULTS = {"encode_text": "prompt_embeds", "denoise": "latents", "decode": "frames", "encode": "latents"}
+_RESULTS = {
+    "encode_text": ("prompt_embeds",),
+    "denoise": ("latents",),
+    "decode": ("frames", "nonfinite"),
+    "encode": ("latents",),
+}
 
 
 def load_programs(bundle: Bundle, geometry: Geometry) -> dict[str, Program]:
@@ -59,8 +64,9 @@ def check_wiring(programs: Mapping[str, Program]) -> None:
         for item in program.inputs:
             if item.name not in HOST_INPUTS[role]:
                 _check_connection(role, item.name, item.spec, made)
-        if role in _RESULTS and _RESULTS[role] not in {item.name for item in program.outputs}:
-            raise BundleError(f"program {role} has no output {_RESULTS[role]!r}")
+        absent = set(_RESULTS.get(role, ())) - {item.name for item in program.outputs}
+        if absent:
+            raise BundleError(f"program {role} has no output {min(absent)!r}")
     if "denoise" in programs:
         _check_loop(programs["denoise"])
 

@@ -7,27 +7,31 @@ from importlib import metadata
 from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.job import Job, arguments, record_path
+from mochi_aot.runtime.checks import CheckedJob
+from mochi_aot.runtime.job import arguments, record_path
 from mochi_aot.runtime.paths import replacing
 
 _PACKAGES = ("mochi-aot", "numpy", "tokenizers", "imageio-ffmpeg")
 
 
-def write_record(job: Job, bundle: Bundle, device: str, timings: Mapping[str, float]) -> Path:
+def write_record(checked: CheckedJob, bundle: Bundle, device: str, timings: Mapping[str, float]) -> Path:
     """Writes the JSON record of a finished job, whole or not at all, and returns its path; timings are in seconds.
 
-    `arguments` in it is a valid line of a sweep, with the seed that was used.
+    `arguments` in it is a valid line of a sweep, with the seed that was used. `prompt_cut` is the end of a prompt that
+    was too long, which had no effect, and null if all of it had; so is `negative_prompt_cut`.
     """
-    path = record_path(job)
+    path = record_path(checked.job)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_record(job, bundle, device, timings), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_record(checked, bundle, device, timings), indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def _record(job: Job, bundle: Bundle, device: str, timings: Mapping[str, float]) -> dict[str, object]:
+def _record(checked: CheckedJob, bundle: Bundle, device: str, timings: Mapping[str, float]) -> dict[str, object]:
     manifest = bundle.manifest
     return {
-        "arguments": arguments(job),
+        "arguments": arguments(checked.job),
+        "prompt_cut": checked.cuts.get("prompt"),
+        "negative_prompt_cut": checked.cuts.get("negative-prompt"),
         "device": device,
         "bundle": {
             "id": bundle.id,

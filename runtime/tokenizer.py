@@ -36,3 +36,8 @@ class PromptTokenizer:
             return empty_prompt(self._length)
         encoding = self._tokenizer.encode(prompt)
         return np.array([encoding.ids], np.int32), np.array([encoding.attention_mask], np.bool_)
+
+    def cut(self, prompt: str) -> str | None:
+        """The end of a prompt that has more than `length` tokens with </s>, which `encode` leaves out; None if none."""
+        pieces = self._tokenizer.encode(prompt).overflowing
+        return prompt[pieces[0].offsets[0][0] :].strip() if pieces else None

@@ -93,6 +93,12 @@ from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand
     help="With --reuse or --resume: files of the checkpoint that an earlier compile of this user has read are not read "
     "again to tell what they are, if their size, inode and times are the same.",
 )
+@click.option(
+    "--check-weights/--no-check-weights",
+    default=True,
+    show_default=True,
+    help="Whether a weight that is not a finite number ends the compile. Weights are looked at while they are read.",
+)
 def main(
     checkpoint: Path,
     text_encoder: Path | None,
@@ -108,6 +114,7 @@ def main(
     resume: bool,
     reuse: Path | None,
     trust_times: bool,
+    check_weights: bool,
 ) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
     from mochi_aot.tools.compiling import (
@@ -125,7 +132,9 @@ def main(
     job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
     with stopped_cleanly(), target_ready(job) as dry_run:
-        source = open_recorded(checkpoint, text_encoder, trust_times)
+        source = open_recorded(checkpoint, text_encoder, check_weights, trust_times)
+        for note in source.notes:
+            click.echo(f"note: {note}", err=True)
         summary = compile_bundle(source, job, output, force, Terminal(), dry_run, resume, reuse)
     click.echo(report(summary, output))
 

@@ -38,7 +38,7 @@ def make_job(
     return Job(parse_mesh(mesh), sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype)
 
 
-def open_recorded(path: Path, text_encoder: Path | None, trust_times: bool) -> Checkpoint:
+def open_recorded(path: Path, text_encoder: Path | None, check_weights: bool, trust_times: bool) -> Checkpoint:
     """The checkpoint; what is read of it is recorded for this user, and with `trust_times` what was is believed.
 
     Raises CheckpointError, and BackendError for `trust_times` without a home folder.
@@ -49,7 +49,7 @@ def open_recorded(path: Path, text_encoder: Path | None, trust_times: bool) -> C
         if trust_times:
             raise
         record = None
-    return open_checkpoint(path, text_encoder, record)
+    return open_checkpoint(path, text_encoder, check_weights, record)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class _Watch:
         self._mesh = mesh
         self.accepted, self.peak, self.l1_peak = 0, 0, 0
 
-    def __call__(self, index: int) -> None:
+    def __call__(self, index: int, results: list[ttnn.Tensor]) -> None:
         self.accepted = index + 1
         self.measure()
 

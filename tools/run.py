@@ -13,7 +13,7 @@ import click
 
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer
+from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer, with_cuts
 from mochi_aot.runtime.generate import generate, roles
 from mochi_aot.runtime.interrupt import InterruptFlag
 from mochi_aot.runtime.job import DEFAULT_GUIDANCE_SCALE, Job
@@ -29,6 +29,8 @@ from mochi_aot.runtime.weight_reader import WeightReader
 from mochi_aot.tools.cli import INTERRUPTED, MochiCommand
 from mochi_aot.tools.ledger_report import ledger_report
 from mochi_aot.tools.read_limit import read_limit
+
+SHOWN_CUT = 200  # characters of what is cut off a prompt
 
 type LabelledJob = tuple[str, Job]
 
@@ -122,6 +124,12 @@ class Console:
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option(
+    "--check-values",
+    is_flag=True,
+    help="Look at what every instruction makes, and name the first that made a number which is not finite. Takes "
+    "long. Without it the message names the program.",
+)
+@click.option(
     "--profile",
     metavar="FILE.json",
     type=click.Path(path_type=Path),
@@ -129,7 +137,13 @@ class Console:
     "Perfetto, in which the key `ledger` has the numbers that are shown at the end.",
 )
 def main(
-    bundle: Path, device: str | None, sweep: Path | None, force: bool, profile: Path | None, **options: Any
+    bundle: Path,
+    device: str | None,
+    sweep: Path | None,
+    force: bool,
+    check_values: bool,
+    profile: Path | None,
+    **options: Any,
 ) -> None:
     """Make a video from the compiled BUNDLE.
 
@@ -141,7 +155,7 @@ def main(
         with InterruptFlag(console.announce_stop) as console.interrupt:
             if profile is not None:
                 check_writable(profile, force)
-            _run(bundle, device, _read_jobs(sweep, Job(**options)), force, profile, console, ledger)
+            _run(bundle, device, _read_jobs(sweep, Job(**options)), force, check_values, profile, console, ledger)
             click.echo(ledger_report(ledger.numbers()), err=True)
             if profile is not None:
                 _write_profile(profile, ledger)
@@ -162,6 +176,7 @@ def _run(
     device: str | None,
     jobs: list[LabelledJob],
     force: bool,
+    check_values: bool,
     profile: Path | None,
     console: Console,
     ledger: Ledger,
@@ -173,26 +188,36 @@ def _run(
     with ledger.span("check the jobs"):
         taken = {profile.resolve()} if profile is not None else set()
         checked = [(label, _check(label, job, bundle, taken, force)) for label, job in jobs]
-        check_tokenizer((item.job for _, item in checked), bundle)
+        tokenizer = check_tokenizer((item.job for _, item in checked), bundle)
+        checked = [(label, with_cuts(item, tokenizer)) for label, item in checked]
+    _tell_cuts(checked, bundle.manifest.text_length)
     reader = WeightReader(bundle, ledger)
     first = checked[0][1]
     read_ahead(reader, bundle, roles(first), first.geometry)  # importing the target's library may take seconds
     with ledger.span("open the device"):
         backend = open_backend(bundle, device)
-    pipeline = Pipeline(bundle, backend, reader, ledger)
+    pipeline = Pipeline(bundle, backend, reader, ledger, check_values)
     for label, item in checked:
         start = time.perf_counter()
         with _labelled(label):
             timings = generate(pipeline, item, console)
         console.close()
         timings["total"] = time.perf_counter() - start
-        write_record(item.job, bundle, device, timings)
+        write_record(item, bundle, device, timings)
         console.done += 1
         click.echo(_summary(item, timings["total"]))
     ledger.read_limit = read_limit(bundle, ledger.bytes_from_disk())
     use = backend.kernel_use()
     if use is not None:
         click.echo(f"kernels: {use.found} found, {use.built} built", err=True)
+
+
+def _tell_cuts(checked: list[tuple[str, CheckedJob]], length: int) -> None:
+    for label, item in checked:
+        for option, text in item.cuts.items():
+            shown = text if len(text) <= SHOWN_CUT else f"{text[:SHOWN_CUT]}... ({len(text)} characters)"
+            problem = f"the {option} has more than {length} tokens; its end has no effect: {shown!r}"
+            click.echo(f"warning: {label}{problem}", err=True)
 
 
 def _write_profile(path: Path, ledger: Ledger) -> None:

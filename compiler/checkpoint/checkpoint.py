@@ -1,17 +1,18 @@
 """Opens a checkpoint of either layout and reads its parameters by their canonical names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo, genmo_config
+from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, frequencies, genmo, genmo_config
 from mochi_aot.compiler.checkpoint.component import Component, find_weights
 from mochi_aot.compiler.checkpoint.consistency import check_sizes
 from mochi_aot.compiler.checkpoint.content_record import ContentRecord
 from mochi_aot.compiler.checkpoint.contents import Contents
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.finite import check_finite
 from mochi_aot.compiler.checkpoint.identity import identity
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig, read_json
 from mochi_aot.compiler.checkpoint.layouts import DIFFUSERS, GENMO, layout_sources
@@ -38,8 +39,13 @@ class Checkpoint:
         components: Mapping[str, Component],
         keys: Mapping[Source, str],
         record: ContentRecord | None = None,
+        check_weights: bool = True,
+        notes: Iterable[str] = (),
     ) -> None:
-        """`keys` has every tensor of the layout for `config`, with the key it has in its component."""
+        """`keys` has every tensor of the layout for `config`, with the key it has in its component.
+
+        With `check_weights` whatever is read must be finite. `notes` are what a user should know of the checkpoint.
+        """
         self.layout = layout
         self.config = config
         self.tokenizer = tokenizer
@@ -49,6 +55,8 @@ class Checkpoint:
         self._record = record
         self._recorded: set[str] = set()
         self._contents = self._known_contents()
+        self._check_weights = check_weights
+        self.notes = tuple(notes)
 
     def names(self) -> tuple[str, ...]:
         """Every canonical name, in the order of compiler/checkpoint/naming.py."""
@@ -67,7 +75,7 @@ class Checkpoint:
         """Parameter `name`, or the part of it that `index` selects, in the dtype it is stored in, in fresh memory.
 
         `index` has a slice without step for each of the first dimensions. Only the selected rows are read.
-        Raises CheckpointError if the file cannot be read any more.
+        Raises CheckpointError if the file cannot be read any more, and WeightError for rows that are not finite.
         """
         entry = self._entries[name]
         rows, rest = (index[0], index[1:]) if index else (slice(None), ())
@@ -101,7 +109,7 @@ class Checkpoint:
         """
         found = identity(self.config, {name: self.fingerprint(name) for name in self.names()})
         for component in self._components.values():
-            for file in component.files:
+            for file in (*component.files, *component.taken.values()):
                 file.check_unchanged()
         return found
 
@@ -140,7 +148,11 @@ class Checkpoint:
 
     def _read_rows(self, entry: Entry, start: int, count: int) -> torch.Tensor:
         key, first = self._keys[entry.source], entry.start + start
-        return self._file(entry).read_rows(key, first, first + count)
+        file = self._file(entry)
+        rows = file.read_rows(key, first, first + count)
+        if self._check_weights:
+            check_finite(rows, first, f"{file.path}: {key}")
+        return rows
 
     def _file(self, entry: Entry) -> TensorFile:
         return self._components[entry.source.component].file(self._keys[entry.source])
@@ -155,13 +167,17 @@ class _TextFolder:
 
 
 def open_checkpoint(
-    path: str | Path, text_encoder: str | Path | None = None, record: ContentRecord | None = None
+    path: str | Path,
+    text_encoder: str | Path | None = None,
+    check_weights: bool = True,
+    record: ContentRecord | None = None,
 ) -> Checkpoint:
     """Open the checkpoint in folder `path`, recognising its layout, and check every tensor's name and shape.
 
     Genmo's layout has no T5: `text_encoder` is a folder in Hugging Face layout that holds it, or that holds
     `text_encoder/` and `tokenizer/`; without it these are looked for in `path`. Diffusers' layout has its own, which
-    `text_encoder` replaces. `record` knows, and is told, the contents of files that were read. Raises CheckpointError.
+    `text_encoder` replaces. Weights are checked while they are read unless `check_weights` is off: one that is not
+    finite is an error then. `record` knows, and is told, the contents of files that were read. Raises CheckpointError.
     """
     root = Path(path)
     layout = _recognise(root)
@@ -172,7 +188,16 @@ def open_checkpoint(
     check_sizes(config, root)
     components[TEXT] = text_component
     keys = locate(layout_sources(layout, config), components, f"{root} ({layout} layout)")
-    return Checkpoint(layout, config, text.tokenizer, components, keys, record)
+    notes = _use_precise_frequencies(root, components, keys)
+    return Checkpoint(layout, config, text.tokenizer, components, keys, record, check_weights, notes)
+
+
+def _use_precise_frequencies(root: Path, components: dict[str, Component], keys: Mapping[Source, str]) -> list[str]:
+    """Looks for them in the transformer's files of either layout. Returns what is to be said of it."""
+    (source,) = (source for source in keys if frequencies.PARAMETER in source.parts)
+    folders = (root / diffusers.TRANSFORMER, root)
+    note = frequencies.use_float32(components[source.component], keys[source], folders)
+    return [] if note is None else [note]
 
 
 def _open_genmo(root: Path, text: TextConfig) -> tuple[dict[str, Component], MochiConfig]:

@@ -16,6 +16,7 @@ class Component:
         """Open every file. Raises CheckpointError if one is damaged or two hold the same tensor."""
         self.name = name
         self.files = [TensorFile(path) for path in paths]
+        self.taken: dict[str, TensorFile] = {}  # tensors that are read from other files than the component's
         self._where: dict[str, TensorFile] = {}
         for file in self.files:
             for key in file.tensors:
@@ -30,6 +31,11 @@ class Component:
     def info(self, key: str) -> TensorInfo:
         """What the header says of tensor `key`."""
         return self._where[key].tensors[key]
+
+    def take(self, key: str, file: TensorFile) -> None:
+        """Read tensor `key` from another file from now on, which is none of the component's otherwise."""
+        self._where[key] = file
+        self.taken[key] = file
 
     def file(self, key: str) -> TensorFile:
         """The file that holds tensor `key`."""

@@ -5,3 +5,7 @@ from mochi_aot.artifacts.errors import MochiError
 
 class CheckpointError(MochiError):
     """A checkpoint that is absent, damaged, of an unknown layout, or not the model that its sizes promise."""
+
+
+class WeightError(CheckpointError):
+    """A weight that is not a finite number."""

@@ -14,6 +14,7 @@ import torch
 from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo_config
 from mochi_aot.compiler.checkpoint.checkpoint import TEXT_STEMS
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.frequencies import PARAMETER as FREQUENCIES
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig
 from mochi_aot.compiler.checkpoint.layouts import GENMO, layout_sources
 from mochi_aot.compiler.checkpoint.naming import Shapes, parameter_shapes
@@ -27,7 +28,6 @@ from mochi_aot.compiler.checkpoint.word_tokenizer import write_tokenizer
 from mochi_aot.compiler.reference.config import MochiConfig
 
 SHARD_BYTES = 5_000_000_000
-FLOAT32_ALWAYS = "dit.pos_frequencies"  # too fine for bfloat16: an angle is a frequency times up to a hundred positions
 
 MODEL_INDEX = {
     "_class_name": diffusers.PIPELINE,
@@ -103,7 +103,7 @@ def plan(
     shapes = parameter_shapes(config)
     components: dict[str, list[Tensor]] = {}
     for source in layout_sources(layout, config):
-        kept = torch.float32 if FLOAT32_ALWAYS in source.parts else dtype
+        kept = torch.float32 if FREQUENCIES in source.parts else dtype
         make = partial(_make, source, shapes, seed, kept, progress)
         components.setdefault(source.component, []).append(Tensor(source.key, source.shape, kept, make))
     return components

@@ -61,6 +61,7 @@ ON_MESH: dict[str, Callable[..., tuple[Devices, ...]]] = {
     "halo_exchange": on_mesh.halo_exchange,
     "ring_joint_attention": on_mesh.ring_joint_attention,
     "group_norm_stats": on_mesh.group_norm_stats,
+    "count_nonfinite": on_mesh.count_nonfinite,
 }
 
 # These only move elements: what they read was rounded to bfloat16 already.

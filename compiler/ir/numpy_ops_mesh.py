@@ -106,18 +106,27 @@ def ring_joint_attention(
 
 def group_norm_stats(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:
     """Statistics of the positions that exist. Of two entries of `valid` for one dim, the major axis comes first."""
-    groups, valid = integer(attrs["groups"]), attrs["valid"]
+    groups = integer(attrs["groups"])
+    return ([statistics(a, groups, _exists(mesh, attrs, n, a.shape)[..., None]) for n, a in enumerate(x)],)
+
+
+def count_nonfinite(mesh: Mesh, attrs: Attrs, fill: float, x: Devices, before: Devices | None = None) -> tuple[Devices]:
+    """How many of each device's elements that exist are not finite, and as many as were counted `before`."""
+    found = [np.sum(~np.isfinite(a) & _exists(mesh, attrs, n, a.shape)) for n, a in enumerate(x)]
+    counts = [np.full((1, 1), count, np.float32) for count in found]
+    return (counts if before is None else [a + b for a, b in zip(counts, before, strict=True)],)
+
+
+def _exists(mesh: Mesh, attrs: Attrs, device: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Which positions of a device's [B, T, H, W, C] are no padding, broadcastable to it."""
+    valid = attrs["valid"]
     if not isinstance(valid, list):
         raise ValueError(f"valid is {valid!r}, not a list")
-    result = []
-    for device, array in enumerate(x):
-        mask = np.ones((1,) * 6, np.bool_)
-        position = [np.arange(n) for n in array.shape]
-        for entry in reversed(valid):
-            dim, axis, chunk, size = ints(entry)
-            coordinate = divmod(device, mesh[1])[axis]
-            position[dim] = position[dim] + coordinate * chunk
-            shape = [-1 if d == dim else 1 for d in range(6)]
-            mask = mask & (position[dim] < size).reshape(shape)
-        result.append(statistics(array, groups, mask))
-    return (result,)
+    mask = np.ones((1,) * 5, np.bool_)
+    position = [np.arange(n) for n in shape]
+    for entry in reversed(valid):
+        dim, axis, chunk, size = ints(entry)
+        coordinate = divmod(device, mesh[1])[axis]
+        position[dim] = position[dim] + coordinate * chunk
+        mask = mask & (position[dim] < size).reshape([-1 if d == dim else 1 for d in range(5)])
+    return mask

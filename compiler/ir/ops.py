@@ -248,6 +248,14 @@ def _group_norm_apply(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Sp
     return [(x, dtype)]
 
 
+@_op("count_nonfinite")
+def _count_nonfinite(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Spec]:
+    """Of a video, after those counted `before`."""
+    (x, _), *before = operands
+    _require(len(x) == 5 and before in ([], [((1, 1), "float32")]), f"{x} after {before}")
+    return [((1, 1), "float32")]
+
+
 @_op("shard")
 def _shard(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Spec]:
     ((x, dtype),) = operands

@@ -10,7 +10,7 @@ from mochi_aot.compiler.ir.ops import COLLECTIVES, infer
 from mochi_aot.compiler.ir.parser import NAME
 from mochi_aot.compiler.ir.program import RATES, Attrs, Input, Op, Output, Param, Program, Value
 from mochi_aot.compiler.ir.text import input_text, op_text, output_text, param_text
-from mochi_aot.compiler.ir.verify_collectives import check_collective, check_valid_ranges
+from mochi_aot.compiler.ir.verify_collectives import MASKED_DIMS, check_collective, check_valid_ranges
 from mochi_aot.compiler.ir.verify_types import check_argument, check_recipe, check_type
 
 _NAME = re.compile(NAME)
@@ -103,7 +103,7 @@ def _check_op(op: Op, mesh: tuple[int, int] | None) -> None:
     elif op.opcode in COLLECTIVES:
         check_collective(op)
     _require(mesh is None or op.opcode != "annotate", "annotate in a partitioned program")
-    if op.opcode == "group_norm_stats":
+    if op.opcode in MASKED_DIMS:
         check_valid_ranges(op, mesh or (1, 1))
 
 

@@ -8,6 +8,9 @@ from mochi_aot.compiler.ir.text import type_text
 from mochi_aot.compiler.ir.types import PARTIAL, REPLICATE, Placement, Shard, TensorType
 from mochi_aot.compiler.ir.verify_types import extent
 
+# Local ops that have to know what of their operand [B, T, H, W, C] is padding: the dimensions over which they count.
+MASKED_DIMS = {"group_norm_stats": (2, 3), "count_nonfinite": (0, 1, 2, 3, 4)}
+
 
 def check_collective(op: Op) -> None:
     """Raises ValueError (or KeyError for a missing attribute) for an op of `ops.COLLECTIVES` that is inconsistent.
@@ -20,9 +23,9 @@ def check_collective(op: Op) -> None:
 
 
 def check_valid_ranges(op: Op, mesh: tuple[int, int]) -> None:
-    """`valid` of group_norm_stats lists [dim, axis, chunk, size] as the operand is placed.
+    """`valid` of an op of MASKED_DIMS lists [dim, axis, chunk, size] as the operand is placed.
 
-    Dimensions of a frame (2 and 3) whose pieces hold padding must be listed.
+    Dimensions over which the op counts, and whose pieces hold padding, must be listed.
     """
     type = op.operands[0].type
     valid = op.attrs["valid"]
@@ -34,7 +37,7 @@ def check_valid_ranges(op: Op, mesh: tuple[int, int]) -> None:
         _require(entry in expected, f"valid has {entry}, but the operand is {type_text(type)}")
     for entry in expected:
         dim, axis, chunk, size = entry
-        padded = dim in (2, 3) and chunk * mesh[axis] > size
+        padded = dim in MASKED_DIMS[op.opcode] and chunk * mesh[axis] > size
         _require(not padded or entry in valid, f"valid lacks {entry}: the operand {type_text(type)} is padded there")
 
 

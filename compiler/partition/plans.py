@@ -54,12 +54,13 @@ def text_plan(axes: tuple[int, ...]) -> Plan:
 
 
 def decoder_plan(dims: str, even: bool = False) -> Plan:
-    """`dims[a]` of t, h, w is what mesh axis `a` cuts of the video; frames leave the program cut.
+    """`dims[a]` of t, h, w is what mesh axis `a` cuts of the video; frames, and the count of what is not finite in
+    them, leave the program cut.
 
     `even`: pieces of a frame have no padding. In time padding is at the end, where a causal decoder does not look.
     """
     cuts = tuple(Cut(axis, VIDEO_DIMS[dim], even=even and dim != "t") for axis, dim in enumerate(dims))
-    return Plan(_video_name(dims), values={"latent_video": cuts}, cut_outputs=frozenset(("frames",)))
+    return Plan(_video_name(dims), values={"latent_video": cuts}, cut_outputs=frozenset(("frames", "nonfinite")))
 
 
 def encoder_plan(dims: str) -> Plan:

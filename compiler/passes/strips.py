@@ -41,6 +41,7 @@ class _Strips:
             "reshape": self._reshape,
             "permute": self._permute,
             "slice": self._slice,
+            "count_nonfinite": self._count,
         }
 
     def run(self) -> Program:
@@ -127,6 +128,11 @@ class _Strips:
         start = max(integer(op.attrs["start"]) - first, 0)
         stop = min(integer(op.attrs["stop"]) - first, x.type.shape[time])
         return self._sliced(x, time, start, stop, op.loc) if start < stop else None
+
+    def _count(self, op: Op, operands: list[Value]) -> Value:
+        """Each strip's count goes on from that of the strip before, so the last one is the whole."""
+        counted, self.made[op.result] = self.made[op.result], []
+        return self._emit(op, [*operands, *counted], op.attrs)
 
     def _sliced(self, x: Value, dim: int, start: int, stop: int, loc: str) -> Value:
         if (start, stop) == (0, x.type.shape[dim]):

@@ -107,3 +107,14 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float)
 @group_norm.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
     return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("mochi::count_nonfinite", mutates_args=())
+def count_nonfinite(x: Tensor) -> Tensor:
+    """Count the elements of x [B, T, H, W, C] that are infinite or not a number. Returns float32 [1, 1]."""
+    return torch.isfinite(x).logical_not().sum().float().reshape(1, 1)
+
+
+@count_nonfinite.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(1, 1, dtype=torch.float32)

@@ -86,24 +86,46 @@ class DenoiseStep(nn.Module):
         }
 
 
-class Decode(nn.Module):
-    """Latents, as the sampler sees them, to frames."""
+class DecoderUnit(nn.Module):
+    """Latents, as the sampler sees them, to what the decoder makes of them."""
 
     def __init__(self, config: MochiConfig, geometry: Geometry, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config, self.dtype, self.latent_size = config.vae, dtype, geometry.latent_size(config)
         self.decoder = Decoder(config.vae, dtype)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """latents: float32 [1, C, T, h, w]. Returns uint8 [F, H, W, 3]."""
+    def video(self, latents: Tensor) -> Tensor:
+        """latents: float32 [1, C, T, h, w]. Returns [1, F, H, W, 3], about -1 to 1."""
         mean, std = channel_constant(self.config.latents_mean), channel_constant(self.config.latents_std)
         z = latents.permute(0, 2, 3, 4, 1) * std + mean
-        video = self.decoder(ops.annotate(z.to(self.dtype), "latent_video"))
-        unit = (video.float().squeeze(0) * 0.5 + 0.5).clamp(0.0, 1.0)
-        return (unit * 255.0).round().to(torch.uint8)
+        video: Tensor = self.decoder(ops.annotate(z.to(self.dtype), "latent_video"))
+        return video
 
     def example_inputs(self) -> dict[str, Tensor]:
         return {"latents": torch.zeros(1, self.config.latent_channels, *self.latent_size)}
+
+
+class Decode(DecoderUnit):
+    """Latents to frames."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """latents: float32 [1, C, T, h, w]. Returns uint8 [F, H, W, 3]."""
+        return as_bytes(self.video(latents))
+
+
+class CheckedDecode(DecoderUnit):
+    """Latents to frames, and to whether these mean anything: as a byte, what is not a number looks like black."""
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what Decode does, and how many elements of the video are not finite, float32 [1, 1]."""
+        video = self.video(latents)
+        return as_bytes(video), ops.count_nonfinite(video)
+
+
+def as_bytes(video: Tensor) -> Tensor:
+    """[1, F, H, W, 3], -1 to 1, to uint8 [F, H, W, 3]."""
+    unit = (video.float().squeeze(0) * 0.5 + 0.5).clamp(0.0, 1.0)
+    return (unit * 255.0).round().to(torch.uint8)
 
 
 class EncodeVideo(nn.Module):

@@ -7,7 +7,7 @@ import torch
 
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
-from mochi_aot.compiler.reference.programs import Decode, DenoiseStep, EncodeText, EncodeVideo
+from mochi_aot.compiler.reference.programs import CheckedDecode, DenoiseStep, EncodeText, EncodeVideo
 
 STEP_INPUTS = ("sigma", "next_sigma", "guidance_scale")
 
@@ -17,9 +17,9 @@ class Unit:
     """One module to trace. Inputs not named in `rates` change with the latent."""
 
     name: str
-    build: Callable[[MochiConfig, Geometry, torch.dtype], EncodeText | DenoiseStep | Decode | EncodeVideo]
+    build: Callable[[MochiConfig, Geometry, torch.dtype], EncodeText | DenoiseStep | CheckedDecode | EncodeVideo]
     rates: dict[str, str]
-    output: str
+    outputs: tuple[str, ...]
 
 
 UNITS = (
@@ -27,7 +27,7 @@ UNITS = (
         "encode_text",
         lambda config, geometry, dtype: EncodeText(config, dtype),
         {"input_ids": "prompt", "attention_mask": "prompt"},
-        "prompt_embeds",
+        ("prompt_embeds",),
     ),
     Unit(
         "denoise",
@@ -38,8 +38,8 @@ UNITS = (
             for sign in ("", "negative_")
             for part in ("prompt_embeds", "prompt_attention_mask")
         },
-        "latents",
+        ("latents",),
     ),
-    Unit("decode", Decode, {}, "frames"),
-    Unit("encode", EncodeVideo, {}, "latents"),
+    Unit("decode", CheckedDecode, {}, ("frames", "nonfinite")),
+    Unit("encode", EncodeVideo, {}, ("latents",)),
 )

@@ -44,3 +44,8 @@ def _causal_conv3d(graph: Graph, node: torch.fx.Node) -> Value:
 def _group_norm(graph: Graph, node: torch.fx.Node) -> Value:
     *tensors, groups, eps = arguments(node, "x", "weight", "bias", "groups", "eps")
     return graph.emit("group_norm", [graph.value(t) for t in tensors], groups=int(groups), eps=float(eps))
+
+
+@handles(COMPOSITE, "mochi.count_nonfinite.default")
+def _count_nonfinite(graph: Graph, node: torch.fx.Node) -> Value:
+    return graph.emit("count_nonfinite", [graph.operand(node)], valid=[])

@@ -32,8 +32,8 @@ class Traceable(Protocol):
         """Inputs by argument name, in order, of the shapes and dtypes that the program will take."""
 
 
-def trace(name: str, build: Callable[[], Traceable], rates: Mapping[str, str], output: str) -> Program:
-    """The program of the module that `build` makes, with one output.
+def trace(name: str, build: Callable[[], Traceable], rates: Mapping[str, str], *outputs: str) -> Program:
+    """The program of the module that `build` makes; `outputs` are the names of what it returns.
 
     `build` runs under FakeTensorMode, so its parameters take no memory; each becomes a parameter named by its key in
     the module's state dict. Inputs are named and typed as the module's `example_inputs`; one that `rates` does not
@@ -47,7 +47,7 @@ def trace(name: str, build: Callable[[], Traceable], rates: Mapping[str, str], o
         (key, TensorType(tuple(tensor.shape), dtype_name(tensor.dtype)), rates.get(key, "latent"))
         for key, tensor in example.items()
     ]
-    return _Translator(name, exported, inputs, [output]).run()
+    return _Translator(name, exported, inputs, list(outputs)).run()
 
 
 class _Translator:

@@ -10,6 +10,7 @@ from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime.backend import Wait, host_dtype, no_wait
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.torch.executor import TorchExecutable
+from mochi_aot.runtime.torch.finite import nonfinite_kinds
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.placement import assemble, split
 from mochi_aot.runtime.torch.types import DTYPES, Value
@@ -27,6 +28,7 @@ class TorchBackend:
             _prepare_cuda()
         self.mesh = Mesh(rows, columns)
         self.device = torch.device(device)
+        self.on_host = device == "cpu"
         self._weights = Weights(self.device)
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
@@ -66,6 +68,11 @@ class TorchBackend:
             raise BackendError(f"fetch: expected {expected}, seen {shape} on {len(value)}")
         whole = assemble(value, spec, self.mesh).cpu()
         return np.array(whole.float() if whole.dtype is torch.bfloat16 else whole)
+
+    def nonfinite(self, value: Value) -> list[str]:
+        """Which of "NaN", "inf" and "-inf" are in a value, on any device."""
+        tensors = {id(tensor): tensor for tensor in value}.values()
+        return nonfinite_kinds(tensors)
 
     def kernel_use(self) -> None:
         """torch builds none."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from mochi_aot.runtime.torch.attention import Tokens
+from mochi_aot.runtime.torch.finite import count_nonfinite
 from mochi_aot.runtime.torch.group_norm import group_norm_stats
 from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
 from mochi_aot.runtime.torch.pieces import join, piece, valid_extent
@@ -93,15 +94,29 @@ def _halo_exchange(mesh: Mesh, attrs: Attrs) -> Collective:
 
 def _group_norm_stats(mesh: Mesh, attrs: Attrs) -> Collective:
     """A local op, but what is padding depends on the device."""
-    groups = attrs["groups"]
-    interned: dict[tuple[int | None, ...], tuple[int | None, ...]] = {}
-    extents = [_extents(mesh, device, attrs["valid"]) for device in range(mesh.size)]
-    extents = [interned.setdefault(extent, extent) for extent in extents]
+    groups, extents = attrs["groups"], _all_extents(mesh, attrs["valid"])
 
     def stats(value: Value) -> Value:
         return once_per_distinct(lambda x, e: group_norm_stats(x, groups, e), zip(value, extents, strict=True))
 
     return stats
+
+
+def _count_nonfinite(mesh: Mesh, attrs: Attrs) -> Collective:
+    """A local op, but what is padding depends on the device."""
+    extents = _all_extents(mesh, attrs["valid"])
+
+    def count(value: Value, *before: Value) -> Value:
+        return once_per_distinct(count_nonfinite, zip(value, extents, *before, strict=True))
+
+    return count
+
+
+def _all_extents(mesh: Mesh, valid: list[list[int]]) -> list[tuple[int | None, ...]]:
+    """`_extents` of each device; equal ones are one object."""
+    interned: dict[tuple[int | None, ...], tuple[int | None, ...]] = {}
+    extents = [_extents(mesh, device, valid) for device in range(mesh.size)]
+    return [interned.setdefault(extent, extent) for extent in extents]
 
 
 def _extents(mesh: Mesh, device: int, valid: list[list[int]]) -> tuple[int | None, ...]:
@@ -138,5 +153,6 @@ COLLECTIVES: dict[str, CollectiveBuilder] = {
     "all_to_all": _all_to_all,
     "halo_exchange": _halo_exchange,
     "group_norm_stats": _group_norm_stats,
+    "count_nonfinite": _count_nonfinite,
     "ring_joint_attention": _ring_joint_attention,
 }

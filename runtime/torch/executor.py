@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 
+from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.artifacts.schema import Instruction, Program, TensorSpec
+from mochi_aot.runtime.backend import Watch
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.resolve import resolve
@@ -38,8 +40,11 @@ class TorchExecutable:
         self._slots = 1 + max(_values(program), default=-1)
         self._uses = _first_uses(program)
 
-    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
-        """Outputs by name. BackendError for a missing or misshapen input, a weight not loaded, or an op that fails."""
+    def run(self, inputs: Mapping[str, Value], watch: Watch | None = None) -> dict[str, Value]:
+        """Outputs by name. BackendError for a missing or misshapen input, a weight not loaded, or an op that fails.
+
+        `watch` is called with each instruction's index and results, before any value is freed after it.
+        """
         slots: list[Any] = [None] * self._slots
         for source in self._program.inputs:
             self._check_input(source.name, source.spec, inputs)
@@ -48,23 +53,23 @@ class TorchExecutable:
             if weight.name not in self._weights:
                 raise self._error(f"weight {weight.name!r} is not loaded; load the program's weights before it runs")
         with torch.inference_mode():
-            self._execute_as_weights_arrive(slots)
+            self._execute_as_weights_arrive(slots, watch)
         return {
             output.name: [slots[output.value]] if self._single else slots[output.value]
             for output in self._program.outputs
         }
 
-    def _execute_as_weights_arrive(self, slots: list[Any]) -> None:
+    def _execute_as_weights_arrive(self, slots: list[Any], watch: Watch | None) -> None:
         """Runs up to the first instruction that reads a weight which is not there yet, waits for it, and so on."""
         done = 0
         for index, name, value in self._uses:
             if not self._there(name):
-                self._execute(slots, done, index)
+                self._execute(slots, done, index, watch)
                 done = index
             slots[value] = self._slot(self._weights[name])
-        self._execute(slots, done, len(self._steps))
+        self._execute(slots, done, len(self._steps), watch)
 
-    def _execute(self, slots: list[Any], start: int, stop: int) -> None:
+    def _execute(self, slots: list[Any], start: int, stop: int, watch: Watch | None) -> None:
         step = None
         try:
             for step in self._steps[start:stop]:
@@ -75,10 +80,19 @@ class TorchExecutable:
                 else:
                     for i, result in zip(results, outcome, strict=True):
                         slots[i] = result
+                if watch is not None:
+                    self._show(step, slots, watch)
                 for i in dead:
                     slots[i] = None
+        except MochiError:  # the watcher's
+            raise
         except Exception as error:  # whatever torch raises: the program and the op are what the reader needs
             raise self._failure([s is step for s in self._steps].index(True), slots, error) from error
+
+    def _show(self, step: Step, slots: list[Any], watch: Watch) -> None:
+        index = next(index for index, s in enumerate(self._steps) if s is step)
+        results = [slots[i] for i in self._program.instructions[index].results]
+        watch(index, [[slot] if self._single else slot for slot in results])
 
     def _slot(self, value: Value) -> Any:
         return value[0] if self._single else value

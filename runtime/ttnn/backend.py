@@ -15,12 +15,15 @@ from mochi_aot.runtime.ttnn.context import DTYPES
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
 from mochi_aot.runtime.ttnn.mesh import close_mesh, open_mesh, reason
-from mochi_aot.runtime.ttnn.placement import assemble, describe, split
+from mochi_aot.runtime.ttnn.placement import assemble, describe, pieces_on_host, split
 from mochi_aot.runtime.ttnn.trace import TracedExecutable, can_trace, feeds_itself
+from mochi_aot.runtime.values import kinds_of
 
 
 class TtnnBackend:
     """A Value is a ttnn tensor on all chips of the mesh."""
+
+    on_host = False
 
     def __init__(self, mesh: ttnn.MeshDevice, kernels: KernelCache | None = None) -> None:
         """`mesh` is open, and stays the caller's unless `close` is called; `kernels` is where ttnn keeps them."""
@@ -81,6 +84,11 @@ class TtnnBackend:
     def fetch(self, value: ttnn.Tensor, spec: TensorSpec) -> np.ndarray:
         """A new array [*spec.shape]; bfloat16 widens to float32. BackendError if the value does not fit the spec."""
         return assemble(value, spec, self._shape)
+
+    def nonfinite(self, value: ttnn.Tensor) -> list[str]:
+        """Which of "NaN", "inf" and "-inf" any chip holds of a value; copies it to the host."""
+        kinds = {kind for piece in pieces_on_host(value) for kind in kinds_of(piece)}
+        return sorted(kinds)
 
     def kernel_use(self) -> KernelUse | None:
         """What became of kernels since the last call, or since before the mesh was opened."""

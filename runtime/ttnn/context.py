@@ -16,7 +16,6 @@ DTYPES = {
     "uint8": ttnn.uint8,
 }
 LAYOUTS = {"row_major": ttnn.ROW_MAJOR_LAYOUT, "tile": ttnn.TILE_LAYOUT}
-MEMORY_CONFIGS = {"dram": ttnn.DRAM_MEMORY_CONFIG, "l1": ttnn.L1_MEMORY_CONFIG}
 
 # Fidelity, and whether matrix products accumulate in float32; the last one is for attention, whose kernels are short of
 # registers otherwise.

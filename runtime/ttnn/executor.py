@@ -7,6 +7,7 @@ import ttnn
 
 from mochi_aot.artifacts.schema import Instruction, Program, TensorSpec
 from mochi_aot.artifacts.ttnn_defects import known_defect, may_be_defective
+from mochi_aot.runtime.backend import Watch
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.context import Context
 from mochi_aot.runtime.ttnn.mesh import reason
@@ -17,8 +18,6 @@ from mochi_aot.runtime.ttnn.placement import describe, mismatch
 
 # The callable, operand slots, result slot or slots, slots to clear afterwards.
 Step = tuple[Callable[..., Any], tuple[int, ...], int | tuple[int, ...], tuple[int, ...]]
-
-Watch = Callable[[int], None]
 
 
 class TtnnExecutable:
@@ -37,7 +36,7 @@ class TtnnExecutable:
     def run(self, inputs: Mapping[str, ttnn.Tensor], watch: Watch | None = None) -> dict[str, ttnn.Tensor]:
         """Outputs by name. BackendError for a missing or misshapen input, a weight not loaded, or an op that fails.
 
-        `watch` is called with each instruction's index, when its results are there and nothing was freed after it yet.
+        `watch` is called with each instruction's index and results, before any value is freed after it.
         """
         self._steps = self._steps or self._resolve()
         slots: list[Any] = [None] * self._slots
@@ -52,7 +51,7 @@ class TtnnExecutable:
             for index in range(len(self._steps)):
                 self._execute(index, slots)
                 if watch is not None:
-                    watch(index)
+                    watch(index, [slots[value] for value in self._program.instructions[index].results])
                 for value in self._steps[index][3]:
                     slots[value] = None
             return {output.name: slots[output.value] for output in self._program.outputs}

@@ -45,6 +45,11 @@ def assemble(value: ttnn.Tensor, spec: TensorSpec, mesh: tuple[int, int]) -> np.
     return np.array(whole[tuple(slice(size) for size in spec.shape)], order="C")
 
 
+def pieces_on_host(value: ttnn.Tensor) -> list[np.ndarray]:
+    """What each chip holds of a tensor, without the padding of tiles; all chips are read at once."""
+    return [_local(piece) for piece in ttnn.get_device_tensors(value.cpu())]
+
+
 def mismatch(tensor: ttnn.Tensor, spec: TensorSpec) -> str | None:
     """What distinguishes a tensor from what `spec` says that each chip holds."""
     same = tensor.dtype == _dtype(spec) and tensor.layout == LAYOUTS[spec.layout]

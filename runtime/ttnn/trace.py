@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import ttnn
 
 from mochi_aot.artifacts.schema import Program
+from mochi_aot.runtime.backend import Watch
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
 from mochi_aot.runtime.ttnn.mesh import reason
@@ -39,10 +40,10 @@ class TracedExecutable:
         self._trace: ttnn.MeshTraceId | None = None
         self._refused = False
 
-    def run(self, inputs: Mapping[str, ttnn.Tensor]) -> dict[str, ttnn.Tensor]:
-        """Outputs by name, as TtnnExecutable.run gives them, with its errors."""
-        if self._refused:
-            return self._executable.run(inputs)
+    def run(self, inputs: Mapping[str, ttnn.Tensor], watch: Watch | None = None) -> dict[str, ttnn.Tensor]:
+        """Outputs by name, as TtnnExecutable.run gives them, with its errors; by no trace where someone watches."""
+        if self._refused or watch is not None:
+            return self._executable.run(inputs, watch)
         if not self._same(inputs):
             return self._prepare(inputs)
         if self._trace is None and not self._record():

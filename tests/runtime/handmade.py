@@ -4,7 +4,8 @@ With text embeddings e (table rows of the ids, 0 where masked) and s = the sum o
     prompt.0 = s(prompt) * w_prompt                prompt.1 = s(negative prompt) * w_prompt
     steps.0[i] = next_sigma[i] - sigma[i]          steps.1[i] = prompt.1 + guidance[i] * (prompt.0 - prompt.1)
     latents <- latents + steps.0[i] * (steps.1[i] + w_dit * latents)
-Decoding repeats latent channels 0 to 2 over 8x8 pixels and 6 frames (the first latent frame gives one frame).
+Decoding repeats latent channels 0 to 2 over 8x8 pixels and 6 frames (the first latent frame gives one frame), and
+counts what is not finite of that.
 """
 
 from collections.abc import Sequence
@@ -167,6 +168,8 @@ def _decode(mesh: Sequence[int], size: Sequence[int]) -> Program:
     )
     video = body.op("concat", first, body.op("reshape", rest, shape=[frames - 1, height, width, 3]), dim=0)
     grey = body.op("add_scalar", body.op("mul", video, body.weight("w_vae")), value=127.5)
+    counted = body.op("count_nonfinite", body.op("reshape", grey, shape=[1, frames, height, width, 3]), valid=[])
+    body.output("nonfinite", counted, "float32", [1, 1])
     limited = body.op("clamp", body.op("round", grey), min=0.0, max=255.0)
     body.output("frames", body.op("cast", limited, dtype="uint8"), "uint8", [frames, height, width, 3])
     return body.program()

@@ -14,8 +14,8 @@ from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime import pipeline as pipeline_module
-from mochi_aot.runtime.backend import Executable, Wait, no_wait
-from mochi_aot.runtime.errors import BackendError, InputFileError, Interrupted, OptionError
+from mochi_aot.runtime.backend import Executable, Wait, Watch, no_wait
+from mochi_aot.runtime.errors import BackendError, InputFileError, Interrupted, NumbersError, OptionError
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline, step_chunks
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
@@ -36,6 +36,7 @@ class Spy:
         self.loaded: set[str] = set()
         self.log: list[str] = []
         self.memory: int | None = None
+        self.on_host = True
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         names = list(names)
@@ -62,14 +63,17 @@ class Spy:
     def fetch(self, value: Any, spec: TensorSpec) -> np.ndarray:
         return self._backend.fetch(value, spec)
 
+    def nonfinite(self, value: Any) -> list[str]:
+        return self._backend.nonfinite(value)
+
 
 class SpyExecutable:
     def __init__(self, name: str, executable: Executable, spy: Spy) -> None:
         self._name, self._executable, self._spy = name, executable, spy
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], watch: Watch | None = None) -> dict[str, Any]:
         self._spy.log.append(f"run {self._name} with {' '.join(sorted(self._spy.loaded))}".strip())
-        return self._executable.run(inputs)
+        return self._executable.run(inputs, watch)
 
 
 def spied(tmp_path: Path) -> tuple[Pipeline, Spy]:
@@ -239,3 +243,47 @@ def test_other_targets(tmp_path: Path) -> None:
     handmade.write_bundle(tmp_path / "bundle", target="abacus")
     with pytest.raises(BackendError, match="compiled for target 'abacus'; this version runs torch and ttnn"):
         Pipeline.open(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("weight", "program"),
+    [
+        ("text", "encode_text"),
+        ("w_prompt", "prepare_prompt"),
+        ("w_time", "prepare_steps"),
+        ("w_dit", "denoise"),
+        ("w_vae", "decode"),
+    ],
+)
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("check", ["on the host", "on devices", "every instruction"])
+def test_the_first_program_that_makes_no_numbers_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight: str, program: str, number: float, check: str
+) -> None:
+    """Where values are on devices, those between programs are fetched only once the latents are known to be bad."""
+    spoilt = np.full_like(handmade.WEIGHTS[weight], number)
+    monkeypatch.setitem(handmade.WEIGHTS, weight, spoilt)
+    handmade.write_bundle(tmp_path / "bundle")
+    spy = Spy()
+    spy.on_host = check == "on the host"
+    pipeline = Pipeline(Bundle.open(tmp_path / "bundle"), spy, check_values=check == "every instruction")
+    geometry = pipeline.geometry()
+    with pytest.raises(NumbersError) as caught:
+        positive, negative = pipeline.encode_prompt("a red fox"), pipeline.encode_prompt("")
+        conditioning = pipeline.condition(positive, negative, linear_quadratic_sigmas(4), 6.0, geometry)
+        latents = pipeline.denoise(seeded_latents(1, pipeline.latent_shape(geometry)), conditioning)
+        pipeline.decode(latents, geometry)
+    message = str(caught.value)
+    assert message.startswith(f"program {program!r}")
+    assert ("step 1 of 4" in message) == (program == "denoise" and check != "on devices")
+    assert (f"it reads {weight}" in message) == (check == "every instruction")
+
+
+def test_a_video_that_is_not_finite_is_not_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, spy = spied(tmp_path)
+    spy.on_host = False
+    fetch = spy.fetch
+    monkeypatch.setattr(spy, "fetch", lambda value, spec: fetch(value, spec) + np.float32(np.inf))
+    height, width, frames = handmade.SIZES[0]
+    with pytest.raises(NumbersError, match=r"^program 'encode' is the first that made .* \(inf\); --check-values"):
+        pipeline.encode(np.zeros((frames, height, width, 3), np.uint8), pipeline.geometry())

@@ -5,10 +5,13 @@ import json
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import sentencepiece
+import torch
+from diffusers import MochiPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -16,6 +19,7 @@ from transformers import T5Tokenizer
 
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.runtime.tokenizer import PromptTokenizer
+from tests.runtime import handmade
 
 LENGTH = 256
 TEXT = [
@@ -89,10 +93,59 @@ def test_truncation_keeps_the_end_token() -> None:
     assert 1 not in ids[0, :-1]
 
 
+@pytest.mark.parametrize(
+    ("foxes", "cut"),
+    [(254, None), (255, "snow"), (256, "fox snow"), (400, "fox " * 145 + "snow")],  # 255 words and </s> have room
+)
+def test_what_is_cut_off(foxes: int, cut: str | None) -> None:
+    tokenizer = PromptTokenizer(handmade.tokenizer_json(), LENGTH)  # a token a word
+    assert tokenizer.cut(" ".join(["fox"] * foxes) + " snow ") == cut
+
+
+def test_what_is_kept_has_as_many_tokens_as_there_is_room_for() -> None:
+    """By transformers' own count, on text that the tokenizer normalises to other characters."""
+    prompt = " ".join(f"{text} ünïcödé ﬁ 狐" for text in TEXT * 12)
+    cut = ours().cut(prompt)
+    assert cut is not None and prompt.endswith(cut)
+    kept = theirs()(prompt.removesuffix(cut))["input_ids"]
+    assert len(kept) == LENGTH and kept == ours().encode(prompt)[0][0].tolist()
+
+
 def test_empty_prompt_attends_to_nothing() -> None:
     ids, mask = ours().encode("")
     assert ids.shape == mask.shape == (1, LENGTH)
     assert not ids.any() and not mask.any()
+
+
+def diffusers_inputs(prompt: str, force_zeros: bool) -> list[np.ndarray]:
+    """Ids and mask that diffusers' pipeline gives to the text encoder; for it each of the two prompts is a call."""
+    given: list[np.ndarray] = []
+
+    class Encoder:
+        dtype = torch.float32
+
+        def __call__(self, ids: torch.Tensor, attention_mask: torch.Tensor) -> list[torch.Tensor]:
+            given.extend([ids.numpy(), attention_mask.numpy()])
+            return [torch.zeros(1, LENGTH, 8)]
+
+    pipeline = SimpleNamespace(
+        text_encoder=Encoder(), tokenizer=theirs(), config=SimpleNamespace(force_zeros_for_empty_prompt=force_zeros)
+    )
+    MochiPipeline._get_t5_prompt_embeds(pipeline, [prompt], max_sequence_length=LENGTH, device="cpu")
+    return given
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "a red fox"])
+def test_prompts_are_those_of_diffusers_with_zeros_for_an_empty_one(prompt: str) -> None:
+    for seen, expected in zip(ours().encode(prompt), diffusers_inputs(prompt, force_zeros=True), strict=True):
+        np.testing.assert_array_equal(seen, expected)
+    assert ours().encode(" ")[1].sum() == 1  # a lone </s>
+
+
+def test_by_default_diffusers_attends_to_the_end_token_of_an_empty_prompt() -> None:
+    """As docs/prompts.md says, and as this project does not."""
+    ids, mask = diffusers_inputs("", force_zeros=False)
+    assert ids[0].nonzero()[0].tolist() == mask[0].nonzero()[0].tolist() == [0] and ids[0, 0] == 1
 
 
 def test_settings_in_the_file_do_not_matter() -> None:

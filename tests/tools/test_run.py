@@ -187,6 +187,33 @@ def test_a_sweep_overrides_the_command_line(run: Run) -> None:
     assert Path("a.st").read_bytes() == Path("d.st").read_bytes()
 
 
+def test_what_is_cut_off_a_prompt_is_told_and_recorded(run: Run) -> None:
+    """The bundle takes eight tokens, a word each, and the last of them ends the text."""
+    kept, common = "a red fox in the green snow", ["--steps", 1, "--seed", 1]
+    told = ok(run("--prompt", f"{kept} a red owl", *common, "-o", "a.mp4")).stderr.splitlines()
+    assert told[0] == "warning: the prompt has more than 8 tokens; its end has no effect: 'a red owl'"
+    negative = ["--negative-prompt", f"{kept} {'blurry ' * 100}"]
+    told = ok(run("--prompt", kept, *negative, *common, "-o", "b.mp4")).stderr.splitlines()
+    shown = ("blurry " * 100)[:200]
+    problem = "the negative-prompt has more than 8 tokens; its end has no effect"
+    assert told[0] == f"warning: {problem}: {shown + '... (699 characters)'!r}"
+    assert "warning" not in ok(run("--prompt", kept, *common, "-o", "c.mp4")).stderr
+    records = [json.loads(Path(f"{name}.json").read_text()) for name in "abc"]
+    assert [record["prompt_cut"] for record in records] == ["a red owl", None, None]
+    assert [record["negative_prompt_cut"] for record in records] == [None, ("blurry " * 100).strip(), None]
+
+
+def test_what_is_cut_off_a_prompt_in_a_sweep_names_its_line(run: Run) -> None:
+    """All lines are told of before the first job runs."""
+    jobs = [{"output": "a.mp4"}, {"output": "b.mp4", "prompt": "a " * 9, "negative-prompt": "the " * 8}]
+    Path("jobs.jsonl").write_text("\n".join(json.dumps(job) for job in jobs))
+    told = ok(run("--prompt", "a fox", "--steps", 1, "--sweep", "jobs.jsonl")).stderr.splitlines()
+    where, problem = "warning: jobs.jsonl, line 2: the", "prompt has more than 8 tokens; its end has no effect:"
+    assert told[:3] == [f"{where} {problem} 'a a'", f"{where} negative-{problem} 'the'", "job 1/2: encode the prompt"]
+    record = json.loads(Path("b.json").read_text())
+    assert (record["prompt_cut"], record["negative_prompt_cut"]) == ("a a", "the")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

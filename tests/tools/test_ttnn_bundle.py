@@ -15,7 +15,7 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from mochi_aot.artifacts import Bundle
 from mochi_aot.artifacts.envelope import pack
@@ -108,6 +108,31 @@ def test_a_full_disk_is_one_line(bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("error: ") == 1 and done.stderr.rstrip().endswith(": File too large")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_weight_that_is_no_number_ends_the_compile(bundle: Path, tmp_path: Path) -> None:
+    """Before it becomes bfloat8_b, where its neighbours would share its exponent."""
+    shutil.copytree(bundle.parent / "checkpoint", tmp_path / "checkpoint", copy_function=os.link)
+    path, key = tmp_path / "checkpoint/transformer/diffusion_pytorch_model.safetensors", "proj_out.weight"
+    tensors = load_file(path)
+    tensors[key] = tensors[key].copy()
+    tensors[key][2, 1] = np.nan
+    path.unlink()
+    save_file(tensors, path)
+    done = run("compile", *compile_words(tmp_path, tmp_path / "out", GEOMETRY))
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: {path}: {key}[2, 1] is nan, which is not a finite number: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.slow
+def test_every_instruction_is_looked_at_on_a_mocked_mesh(bundle: Path, tmp_path: Path) -> None:
+    """All is zero there, and so finite."""
+    prompt = ["--device", "mock", "--prompt", "a fox", "--steps", "1", "--no-decode"]
+    done = run("run", str(bundle), *prompt, "--check-values", "--save-latents", str(tmp_path / "latents.safetensors"))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -1,16 +1,17 @@
 """Finds the first instruction of a lowered program whose result is not what the IR op it comes from makes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mochi_aot.artifacts.schema import Instruction, Program
 from mochi_aot.compiler.ir.text import op_text
-from tests.ttnn_golden.compare import exact
+from mochi_aot.compiler.lower.ttnn.lowerer import Tensor
+from tests.ttnn_golden.forms import form_problem
 from tests.ttnn_golden.ir_values import Wanted
-from tests.ttnn_golden.runner import describe, run_on_chips
-from tests.ttnn_golden.types import Value
+from tests.ttnn_golden.runner import chip_mesh, describe, run_on_chips
+from tests.ttnn_golden.types import Chips, Value
 
 # float32 rounds by 2^-24 of a number at most. A sum of the 2048 terms of the longest product errs by sqrt(2048) such
 # roundings, 2.7e-6 of its size, as a random walk does; the 42 products that follow each other in three steps of two
@@ -21,22 +22,20 @@ MASKED = -1e29  # what is added to the score of a masked token: a softmax does n
 
 @dataclass(frozen=True)
 class Wrong:
-    """Instruction `index` makes what differs from what `wanted.op` makes: on chip `chip`, by `error`, relative to the
-    largest magnitude on all chips. `suspects` are it and the instructions that it was made from since what was still
-    right."""
+    """Instruction `index` makes what differs from what it should: `how`, and `by` what. `suspects` are it and the
+    instructions that it was made from since what was still right."""
 
     program: Program
     index: int
-    chip: int
-    error: float
-    wanted: Wanted
+    how: str
+    by: str
     suspects: list[int]
 
     def __str__(self) -> str:
         instructions = self.program.instructions
         others = "".join(f"\n  made from {describe(i, instructions[i])}" for i in self.suspects if i != self.index)
         where = f"{self.program.name}, {describe(self.index, instructions[self.index])}"
-        return f"{where}: chip {self.chip} errs by {self.error:.1e}\n  IR: {op_text(self.wanted.op)}{others}"
+        return f"{where}: {self.how}\n  {self.by}{others}"
 
 
 class _FoundError(Exception):
@@ -47,25 +46,32 @@ class _FoundError(Exception):
 def first_wrong(
     program: Program,
     mesh: tuple[int, int],
-    inputs: Mapping[str, Value],
-    weights: Mapping[str, Value],
+    inputs: Mapping[str, Chips],
+    weights: Mapping[str, Chips],
     wanted: Mapping[int, list[Wanted]],
+    made: Sequence[Tensor] = (),
     tolerance: float = EXACT,
 ) -> Wrong | None:
-    """The first instruction of `program` whose result errs by more than `tolerance`; those in `wanted` are compared.
+    """The first instruction of `program` whose result errs by more than `tolerance`, or is not of the dtype, layout and
+    shape that the lowering has `made` it; values in `wanted` are compared.
 
-    The program is run in float32. So are `inputs`, as the chips hold them, and `weights`.
+    The program is run without rounding. So are `inputs`, as the chips hold them, and `weights`.
     """
 
-    def check(index: int, instruction: Instruction, results: list[Value]) -> None:
+    def check(index: int, instruction: Instruction, results: list[Chips]) -> None:
         for value, result in zip(instruction.results, results, strict=True):
+            problem = form_problem(result, made[value]) if value < len(made) else None
+            if problem is not None:
+                raise _FoundError(Wrong(program, index, problem, "decided by the lowering", [index]))
             for one in wanted.get(value, []):
-                error, chip = _error(one, result, mesh)
+                error, chip = _error(one, result.pieces, mesh)
                 if not error <= tolerance:
-                    raise _FoundError(Wrong(program, index, chip, error, one, _suspects(program, index, set(wanted))))
+                    how = f"chip {chip} errs by {error:.1e}"
+                    suspects = _suspects(program, index, set(wanted))
+                    raise _FoundError(Wrong(program, index, how, f"IR: {op_text(one.op)}", suspects))
 
     try:
-        run_on_chips(exact(program), mesh, inputs, weights, check)
+        run_on_chips(program, chip_mesh(mesh, rounded=False), inputs, weights, check)
     except _FoundError as found:
         return found.wrong
     return None

@@ -1,16 +1,19 @@
 """Tensors for tests, and how a whole tensor lies on the chips."""
 
-from typing import Any
-
 import torch
+import ttnn
 from torch import Tensor
 
-from mochi_aot.artifacts.schema import Instruction
+from mochi_aot.artifacts.schema import Attr, Instruction
 from mochi_aot.runtime.torch.mesh import Mesh
-from tests.ttnn_golden.ops import GOLDEN
-from tests.ttnn_golden.types import Value
+from mochi_aot.runtime.ttnn.context import DTYPES, Context
+from mochi_aot.runtime.ttnn.ops import OPS
+from tests.ttnn_golden.formats import NAMES
+from tests.ttnn_golden.stand_in import stand_in
+from tests.ttnn_golden.types import ChipMesh, Chips, Value
 
 MESH = Mesh(2, 4)
+ONE = Mesh(1, 1)
 
 
 def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -35,15 +38,24 @@ def joined(value: Value, mesh: Mesh, rows: int | None = None, columns: int | Non
     return whole[0] if rows is None else torch.cat(whole, rows)
 
 
-def golden(op: str, *operands: Value, mesh: Mesh = MESH, **attrs: Any) -> list[Value]:
-    """Results of one op."""
-    return GOLDEN[op](attrs, mesh, *operands)
+def on_chips(pieces: Value, layout: ttnn.Layout = ttnn.TILE_LAYOUT) -> Chips:
+    """A tensor with these pieces, in the dtype that they are stored in."""
+    return Chips(pieces, DTYPES[NAMES[pieces[0].dtype]], layout)
 
 
-def on_one(op: str, *operands: Tensor, **attrs: Any) -> Tensor:
+def executed(op: str, *operands: Value | Chips, mesh: Mesh | ChipMesh = MESH, **attrs: Attr) -> list[Chips]:
+    """Results of one instruction, by the runtime's own row for it."""
+    chips = ChipMesh(mesh) if isinstance(mesh, Mesh) else mesh
+    tensors = [on_chips(operand) if isinstance(operand, list) else operand for operand in operands]
+    with stand_in(chips):
+        outcome = OPS[op](attrs, Context(chips))(*tensors)
+    return list(outcome) if isinstance(outcome, tuple) else [outcome]
+
+
+def on_one(op: str, *operands: Tensor, **attrs: Attr) -> Tensor:
     """The first result of one op on one chip."""
-    return golden(op, *([tensor] for tensor in operands), mesh=Mesh(1, 1), **attrs)[0][0]
+    return executed(op, *([tensor] for tensor in operands), mesh=ONE, **attrs)[0].pieces[0]
 
 
-def instruction(op: str, operands: list[int], results: list[int], free: list[int], **attrs: Any) -> Instruction:
+def instruction(op: str, operands: list[int], results: list[int], free: list[int], **attrs: Attr) -> Instruction:
     return Instruction(op, operands, results, attrs, free, f"{op}.py:1")

@@ -1,14 +1,14 @@
 """Finds the first instruction of a program whose results depart from what is expected."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mochi_aot.artifacts.schema import Instruction, Program, TensorSpec
+from mochi_aot.artifacts.schema import Instruction, Program
 from tests.ttnn_golden.runner import Whole, place, run_on_chips
-from tests.ttnn_golden.types import Value
+from tests.ttnn_golden.types import ChipMesh, Chips
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ def pcc(actual: Tensor, expected: Tensor) -> float:
 
 
 def record(
-    program: Program, mesh: tuple[int, int], inputs: Mapping[str, Whole | Value], weights: Mapping[str, Value]
-) -> dict[int, Value]:
+    program: Program, mesh: ChipMesh, inputs: Mapping[str, Whole | Chips], weights: Mapping[str, Chips]
+) -> dict[int, Chips]:
     """What every instruction makes, by value id."""
-    made: dict[int, Value] = {}
+    made: dict[int, Chips] = {}
 
-    def note(index: int, instruction: Instruction, results: list[Value]) -> None:
+    def note(index: int, instruction: Instruction, results: list[Chips]) -> None:
         made.update(zip(instruction.results, results, strict=True))
 
     run_on_chips(program, mesh, _placed(program, mesh, inputs), weights, note)
@@ -52,18 +52,19 @@ def record(
 
 def first_departure(
     program: Program,
-    mesh: tuple[int, int],
-    inputs: Mapping[str, Whole | Value],
-    weights: Mapping[str, Value],
-    expected: Mapping[int, Value],
+    mesh: ChipMesh,
+    inputs: Mapping[str, Whole | Chips],
+    weights: Mapping[str, Chips],
+    expected: Mapping[int, Chips],
     threshold: float = 0.99,
 ) -> Departure | None:
     """The first result with a PCC below `threshold` on some chip, of those that `expected` has by value id."""
     found: list[Departure] = []
 
-    def check(index: int, instruction: Instruction, results: list[Value]) -> None:
+    def check(index: int, instruction: Instruction, results: list[Chips]) -> None:
         for number, (value, result) in enumerate(zip(instruction.results, results, strict=True)):
-            for chip, (actual, wanted) in enumerate(zip(result, expected.get(value, result), strict=True)):
+            wanted_pieces = expected.get(value, result).pieces
+            for chip, (actual, wanted) in enumerate(zip(result.pieces, wanted_pieces, strict=True)):
                 if found or actual is wanted:
                     continue
                 agreement = pcc(actual, wanted)
@@ -74,31 +75,5 @@ def first_departure(
     return found[0] if found else None
 
 
-def exact(program: Program) -> Program:
-    """The same program with float32 in the place of bfloat16 and bfloat8_b: what it computes but for rounding.
-
-    Its weights must be float32 as well.
-    """
-    return replace(
-        program,
-        inputs=[replace(source, spec=_exact_spec(source.spec)) for source in program.inputs],
-        outputs=[replace(output, spec=_exact_spec(output.spec)) for output in program.outputs],
-        instructions=[
-            replace(instruction, attrs={**instruction.attrs, "dtype": _exact_dtype(str(instruction.attrs["dtype"]))})
-            if "dtype" in instruction.attrs
-            else instruction
-            for instruction in program.instructions
-        ],
-    )
-
-
-def _exact_spec(spec: TensorSpec) -> TensorSpec:
-    return replace(spec, dtype=_exact_dtype(spec.dtype))
-
-
-def _exact_dtype(dtype: str) -> str:
-    return {"bfloat16": "float32", "bfloat8_b": "float32"}.get(dtype, dtype)
-
-
-def _placed(program: Program, mesh: tuple[int, int], inputs: Mapping[str, Whole | Value]) -> dict[str, Value]:
+def _placed(program: Program, mesh: ChipMesh, inputs: Mapping[str, Whole | Chips]) -> dict[str, Chips]:
     return {source.name: place(inputs[source.name], source.spec, mesh) for source in program.inputs}

@@ -12,6 +12,7 @@ STORAGE = {
     "int32": torch.int32,
     "uint8": torch.uint8,
 }
+# Of a stored tensor, taking bfloat8_b for bfloat16.
 NAMES = {storage: name for name, storage in STORAGE.items() if name != "bfloat8_b"}
 BLOCK = 16  # numbers of a row that share an exponent: the width of a face, a quarter of a tile
 
@@ -26,11 +27,6 @@ def stored(tensor: Tensor, dtype: str) -> Tensor:
 def widened(tensor: Tensor) -> Tensor:
     """Floats as float32, in which ops compute; integers as they are."""
     return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def dtype_of(tensor: Tensor) -> str:
-    """The ttnn dtype that a stored tensor has, taking bfloat8_b for bfloat16."""
-    return NAMES[tensor.dtype]
 
 
 def block_float_rounded(tensor: Tensor) -> Tensor:

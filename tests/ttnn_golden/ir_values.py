@@ -1,6 +1,6 @@
 """What each value of a lowered program should be on each chip: what the IR's interpreter makes of the op it comes from.
 
-All in float32, so that a lowered program in float32 (`compare.exact`) agrees up to the order of its sums.
+All in float32, so that a lowered program whose values are not rounded agrees up to the order of its sums.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from mochi_aot.compiler.ir.numpy_values import STORAGE, Devices
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
 from mochi_aot.compiler.lower.weights import Source, cut_axes, local_index, local_tensor
-from tests.ttnn_golden.types import Value
+from tests.ttnn_golden.types import Chips
 
 # Lowered to a mean and a variance for each channel, where the IR has three numbers for each group.
 OTHER_STATISTICS = {"group_norm_stats"}
@@ -44,7 +44,7 @@ class Wanted:
 
 
 def wanted_values(
-    lowerer: Lowerer, outputs: list[ProgramOutput], inputs: Mapping[str, Value], source: Source
+    lowerer: Lowerer, outputs: list[ProgramOutput], inputs: Mapping[str, Chips], source: Source
 ) -> dict[int, list[Wanted]]:
     """By the lowered program's value id. A value without an entry is none of the IR's.
 
@@ -104,10 +104,10 @@ def _attrs(op: ir.Op) -> ir.Attrs:
     return {**op.attrs, "dtype": "float32"} if op.attrs.get("dtype") == "bfloat16" else dict(op.attrs)
 
 
-def _as_ir(value: Value, type: TensorType) -> Devices:
+def _as_ir(value: Chips, type: TensorType) -> Devices:
     """An input of the lowered program as the IR's: tables have one dimension less there, masks are numbers."""
-    made = {id(piece): piece.numpy().reshape(type.local_shape).astype(STORAGE[type.dtype]) for piece in value}
-    return [made[id(piece)] for piece in value]
+    made = {id(piece): piece.numpy().reshape(type.local_shape).astype(STORAGE[type.dtype]) for piece in value.pieces}
+    return [made[id(piece)] for piece in value.pieces]
 
 
 def _param(param: ir.Param, mesh: tuple[int, int], source: Source) -> Devices:

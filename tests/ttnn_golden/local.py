@@ -1,54 +1,45 @@
-"""Ops that each chip does on its own: wrapped so that they round, and so that replicas are computed once."""
+"""Functions that each chip does on its own: wrapped so that they round, and so that replicas are computed once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
 import ttnn
 from torch import Tensor
 
-from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
-from tests.ttnn_golden.formats import dtype_of, stored, widened
-from tests.ttnn_golden.types import Attrs, Golden, GoldenError, Value
+from mochi_aot.runtime.torch.mesh import once_per_distinct
+from tests.ttnn_golden.formats import widened
+from tests.ttnn_golden.types import ChipMesh, Chips, Definition, GoldenError
 
-# Where and how an op is done, which leaves its result as it is but for rounding.
-MANNER = {"kw", "memory_config", "layout", "compute", "program_config"}
+# Keywords that say how a call is done, not what it computes, and of which type they must be.
+MANNER: dict[str, type] = {"compute_kernel_config": ttnn.WormholeComputeKernelConfig}
 
 
-def local(function: Callable[..., Any], attributes: str = "", like: int = 0) -> Golden:
-    """A Golden of function(attrs, *tensors, **tensors), which has one result or a tuple of them.
+def local(function: Callable[..., Any], keywords: str = "", required: str = "", like: int = 0) -> Definition:
+    """A definition by function(*operands, **named) on one chip, which has one result or a tuple of them.
 
-    `attributes` are the names, separated by spaces, that an instruction may have besides MANNER and "dtype". Floats are
-    float32 to the function. Results are rounded to attrs["dtype"], or without one to the dtype of operand `like`.
+    `keywords` are the names, separated by spaces, that a call may have, and `required` those that it must have; "dtype"
+    among them is that of the results, which otherwise are as operand `like`. Those of MANNER are checked and not passed
+    on. Floats are float32 to the function.
     """
+    needed = set(required.split())
+    known = set(keywords.split()) | needed
 
-    def golden(attrs: Attrs, mesh: Mesh, *operands: Value) -> list[Value]:
-        require_known(attrs, attributes + " dtype")
+    def definition(mesh: ChipMesh, *operands: Any, **named: Any) -> Any:
+        require(named, known, needed)
+        for name in MANNER.keys() & named.keys():
+            if not isinstance(named[name], MANNER[name]):
+                raise GoldenError(f"{name} is {named[name]!r}, expected a {MANNER[name].__name__}")
+        passed = {name: value for name, value in named.items() if name not in MANNER}
+        dtype = passed.pop("dtype", operands[like].dtype)
+        return on_each_chip(mesh, function, operands, passed, dtype, operands[0].layout)
 
-        def on_chip(*tensors: Tensor) -> tuple[Tensor, ...]:
-            dtype = attrs.get("dtype") or dtype_of(tensors[like])
-            positional, named = by_keyword(attrs, [widened(tensor) for tensor in tensors])
-            outcome = function(attrs, *positional, **named)
-            results = outcome if isinstance(outcome, tuple) else (outcome,)
-            return tuple(stored(result, dtype) for result in results)
-
-        chips = once_per_distinct(on_chip, zip(*operands, strict=True))
-        return [list(value) for value in zip(*chips, strict=True)]
-
-    return golden
+    return definition
 
 
-def theirs(op: str, positional: str = "", named: str = "", like: int = 0) -> Golden:
-    """ttnn's own golden function of an op. Of its arguments that are no tensors, the attributes `positional` follow
-    the tensors in that order and `named` go by name, each where the instruction has it."""
-    function = golden_function(op)
-
-    def call(attrs: Attrs, *tensors: Tensor, **tensors_by_name: Tensor) -> Any:
-        arguments = [attrs[name] for name in positional.split() if name in attrs]
-        keywords = {name: attrs[name] for name in named.split() if name in attrs}
-        return function(*tensors, *arguments, **keywords, **tensors_by_name)
-
-    return local(call, f"{positional} {named}", like)
+def theirs(op: str, keywords: str = "", required: str = "", like: int = 0) -> Definition:
+    """ttnn's own golden function of an op, called as `local` says."""
+    return local(golden_function(op), keywords, required, like)
 
 
 def golden_function(op: str) -> Callable[..., Any]:
@@ -57,15 +48,31 @@ def golden_function(op: str) -> Callable[..., Any]:
     return function
 
 
-def by_keyword[T](attrs: Attrs, operands: Sequence[T]) -> tuple[list[T], dict[str, T]]:
-    """Operands that are passed by position, and the trailing ones that attrs["kw"] names."""
-    names = attrs.get("kw", [])
-    count = len(operands) - len(names)
-    return list(operands[:count]), dict(zip(names, operands[count:], strict=True))
+def on_each_chip(
+    mesh: ChipMesh,
+    function: Callable[..., Any],
+    operands: Sequence[Any],
+    named: Mapping[str, Any],
+    dtype: ttnn.DataType,
+    layout: ttnn.Layout,
+) -> Any:
+    """function(*operands, **named) on each chip, with the chip's piece in the place of each tensor."""
+    arguments = [*operands, *named.values()]
+    tensors = [argument for argument in arguments if isinstance(argument, Chips)]
+
+    def on_chip(*pieces: Tensor) -> tuple[Tensor, ...]:
+        left = iter(map(widened, pieces))
+        filled = [next(left) if isinstance(argument, Chips) else argument for argument in arguments]
+        outcome = function(*filled[: len(operands)], **dict(zip(named, filled[len(operands) :], strict=True)))
+        results = outcome if isinstance(outcome, tuple) else (outcome,)
+        return tuple(mesh.held(result, dtype) for result in results)
+
+    chips = once_per_distinct(on_chip, zip(*(tensor.pieces for tensor in tensors), strict=True))
+    results = [Chips(list(pieces), dtype, layout) for pieces in zip(*chips, strict=True)]
+    return results[0] if len(results) == 1 else tuple(results)
 
 
-def require_known(attrs: Attrs, attributes: str) -> None:
-    """GoldenError for an attribute besides `attributes` and MANNER: it might say what the definition does not do."""
-    unknown = set(attrs) - MANNER - set(attributes.split())
-    if unknown:
-        raise GoldenError(f"attributes {sorted(unknown)} have no meaning here, only {sorted(attributes.split())} have")
+def require(named: Mapping[str, Any], known: set[str], needed: set[str]) -> None:
+    """GoldenError for a keyword that is not known, which might say what a definition does not do, or one that lacks."""
+    if not needed <= named.keys() <= known:
+        raise GoldenError(f"keywords {sorted(named)}, expected {sorted(needed)} and none but {sorted(known)}")

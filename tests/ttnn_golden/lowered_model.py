@@ -11,21 +11,24 @@ from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
+from mochi_aot.compiler.lower.ttnn.fit import LATENT_VIDEO
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
 from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
 from mochi_aot.compiler.lower.ttnn.target import prepared_pieces
+from mochi_aot.compiler.lower.weights import Source
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+from mochi_aot.compiler.passes.strips import in_strips
 from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import step_chunks
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.runtime.tensor_files import Embedding
-from tests.ttnn_golden.compare import exact
-from tests.ttnn_golden.formats import stored, widened
-from tests.ttnn_golden.runner import place, run_golden, run_on_chips
-from tests.ttnn_golden.types import Value
+from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS
+from tests.ttnn_golden.forms import require_forms
+from tests.ttnn_golden.runner import Observe, chip_mesh, place, run_golden, run_on_chips
+from tests.ttnn_golden.types import ChipMesh, Chips
 
 # Head widths and hidden sizes in whole tiles, and heads that divide by 2 and 4.
 CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.text, num_layers=2), vae=TINY.vae)
@@ -36,13 +39,14 @@ VIDEO = Geometry(64, 64, 13)  # latents of 8 x 8, which meshes up to 4x8 cut int
 
 @dataclass
 class LoweredModel:
-    """Programs by role, what lowered them, and whether their weights are rounded."""
+    """Programs by role, what lowered them, and whether their values are rounded and ttnn has its defects."""
 
     mesh: tuple[int, int]
     checkpoint: Checkpoint
     lowerers: dict[str, Lowerer]
     programs: dict[str, Lowered]
     rounded: bool = True
+    defects: bool = True
 
     @classmethod
     def make(
@@ -53,45 +57,54 @@ class LoweredModel:
         roles: list[str],
         geometry: Geometry = GEOMETRY,
         links_dtype: str = "bfloat16",
+        strip: int | None = None,
     ) -> "LoweredModel":
-        built = _built(checkpoint, geometry)
+        """With the plans that are chosen; or the decoder in strips of so many latent frames, which only a plan that
+        cuts no time has."""
+        built = built_programs(checkpoint, geometry)
         families = {names: plans for names, plans in TTNN_FAMILIES.items() if set(names) & set(roles)}
-        plans = choose_plans([built], mesh, (), families)
+        plans = choose_plans([built], mesh, ("h0w1",) if strip else (), families)
         lowerers, programs = {}, {}
         for role in roles:
-            compiled = compile_program(built[role], geometry, mesh, plans[role])
+            program = in_strips(built[role], LATENT_VIDEO, strip) if role == "decode" and strip else built[role]
+            compiled = compile_program(program, geometry, mesh, plans[role])
             lowerers[role] = Lowerer(compiled.program, mesh, weights_dtype, links_dtype)
             programs[role] = lower(lowerers[role], plans[role].name, compiled.summary.cost)
         return cls(mesh, checkpoint, lowerers, programs)
 
     @cached_property
-    def weights(self) -> dict[str, dict[str, Value]]:
+    def chips(self) -> ChipMesh:
+        """What the programs run on."""
+        return chip_mesh(self.mesh, self.rounded, self.defects)
+
+    @cached_property
+    def weights(self) -> dict[str, dict[str, Chips]]:
         """As chips hold them, by role and name."""
         return {role: self._weights(low) for role, low in self.programs.items()}
 
     def in_float32(self) -> "LoweredModel":
         """The same instructions on the same weights, where nothing is rounded to bfloat16 or bfloat8_b."""
-        programs = {role: replace(low, program=exact(low.program)) for role, low in self.programs.items()}
-        return replace(self, programs=programs, rounded=False)
+        return replace(self, rounded=False)
 
-    def run(self, role: str, inputs: Mapping[str, np.ndarray | Value]) -> dict[str, torch.Tensor]:
+    def run(self, role: str, inputs: Mapping[str, np.ndarray | Chips]) -> dict[str, torch.Tensor]:
         """Whole outputs by name."""
-        return run_golden(self.programs[role].program, self.mesh, inputs, self.weights[role])
+        return run_golden(self.programs[role].program, self.chips, inputs, self.weights[role], self._checked(role))
 
-    def placed(self, role: str, inputs: Mapping[str, np.ndarray | Value]) -> dict[str, Value]:
+    def placed(self, role: str, inputs: Mapping[str, np.ndarray | Chips]) -> dict[str, Chips]:
         """Inputs of a program as the chips hold them; `inputs` may hold more."""
         sources = self.programs[role].program.inputs
-        return {source.name: place(inputs[source.name], source.spec, self.mesh) for source in sources}
+        return {source.name: place(inputs[source.name], source.spec, self.chips) for source in sources}
 
-    def on_chips(self, role: str, inputs: Mapping[str, np.ndarray | Value]) -> dict[str, Value]:
+    def on_chips(self, role: str, inputs: Mapping[str, np.ndarray | Chips]) -> dict[str, Chips]:
         """Outputs as the chips hold them; `inputs` may hold more than the program takes."""
-        return run_on_chips(self.programs[role].program, self.mesh, self.placed(role, inputs), self.weights[role])
+        program = self.programs[role].program
+        return run_on_chips(program, self.chips, self.placed(role, inputs), self.weights[role], self._checked(role))
 
     def conditioning(
         self, positive: Embedding, negative: Embedding, sigmas: np.ndarray, guidance_scale: float
-    ) -> dict[str, np.ndarray | Value]:
+    ) -> dict[str, np.ndarray | Chips]:
         """All that denoising needs besides latents and step, and what it was made from."""
-        known: dict[str, np.ndarray | Value] = {
+        known: dict[str, np.ndarray | Chips] = {
             "prompt_embeds": positive.embeds,
             "prompt_attention_mask": positive.mask,
             "negative_prompt_embeds": negative.embeds,
@@ -102,26 +115,39 @@ class LoweredModel:
         known |= steps
         return known | self.on_chips("prepare_steps", known)
 
-    def denoised(self, noise: np.ndarray, known: Mapping[str, np.ndarray | Value], steps: int) -> np.ndarray:
+    def denoised(self, noise: np.ndarray, known: Mapping[str, np.ndarray | Chips], steps: int) -> np.ndarray:
         """Latents after all steps, as chip 0 holds them."""
-        values: dict[str, np.ndarray | Value] = {**known, "latents": noise}
+        values: dict[str, np.ndarray | Chips] = {**known, "latents": noise}
         for step in range(steps):
             values |= self.on_chips("denoise", values | {"step": np.array([step], np.int32)})
         latents = values["latents"]
-        assert isinstance(latents, list)
-        return np.asarray(latents[0].numpy())
+        assert isinstance(latents, Chips)
+        return np.asarray(latents.pieces[0].numpy())
 
-    def _weights(self, lowered: Lowered) -> dict[str, Value]:
-        held = {}
-        for weight in lowered.weights:
-            pieces = prepared_pieces(weight, self.checkpoint, self.mesh)
-            made = {id(piece): stored(piece, weight.dtype) if self.rounded else widened(piece) for piece in pieces}
-            held[weight.name] = [made[id(piece)] for piece in pieces]
-        return held
+    def _checked(self, role: str) -> Observe | None:
+        """An observer that finds each result in the form that the lowering decided on; none without what lowered it."""
+        if role not in self.lowerers:
+            return None
+        made = self.lowerers[role].made
+        return lambda index, instruction, results: require_forms(made, instruction, results)
+
+    def _weights(self, lowered: Lowered) -> dict[str, Chips]:
+        return weights_on_chips(lowered.weights, self.checkpoint, self.chips)
+
+
+def weights_on_chips(weights: list[Weight], source: Source, mesh: ChipMesh) -> dict[str, Chips]:
+    """As chips hold them, by name."""
+    held = {}
+    for weight in weights:
+        pieces = prepared_pieces(weight, source, mesh.shape)
+        made = {id(piece): mesh.held(piece, DTYPES[weight.dtype]) for piece in pieces}
+        held[weight.name] = Chips([made[id(piece)] for piece in pieces], DTYPES[weight.dtype], LAYOUTS[weight.layout])
+    return held
 
 
 @cache
-def _built(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Program]:
+def built_programs(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Program]:
+    """Before they have a mesh, by role."""
     return build_programs(checkpoint.config, geometry, "bfloat16", checkpoint)
 
 
@@ -144,7 +170,7 @@ class Models:
         return cls(bundled, {role: in_float32[id(model)] for role, model in bundled.items()})
 
     @cached_property
-    def inputs(self) -> dict[str, dict[str, Value]]:
+    def inputs(self) -> dict[str, dict[str, Chips]]:
         """By role, in float32: of a prompt of one token and a negative one of eleven, at the second step of three."""
         known = self.exact["denoise"].conditioning(prompt(1, 1), prompt(11, 2), linear_quadratic_sigmas(3), 4.5)
         known |= {"latents": starting_noise(GEOMETRY), "step": np.array([1], np.int32)}

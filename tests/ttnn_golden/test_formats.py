@@ -7,7 +7,7 @@ import torch
 
 from mochi_aot.runtime.ttnn.mock import prepare_mock
 from tests.ttnn_golden.chips import normal
-from tests.ttnn_golden.formats import STORAGE, block_float_rounded, dtype_of, stored, widened
+from tests.ttnn_golden.formats import NAMES, STORAGE, block_float_rounded, stored, widened
 
 # Host conversion to bfloat8_b asks ttnn for its cluster, which must be known before ttnn is imported.
 CONVERT = """
@@ -63,7 +63,7 @@ def test_bfloat16_rounds_to_nearest_and_integers_are_cut_off():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "uint32", "int32", "uint8"])
 def test_the_dtype_of_what_is_stored(dtype):
-    assert dtype_of(stored(torch.ones(2), dtype)) == dtype
+    assert NAMES[stored(torch.ones(2), dtype).dtype] == dtype
 
 
 def test_only_floats_are_widened():

@@ -3,6 +3,7 @@
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Attr, Op, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard, TensorType
+from mochi_aot.compiler.ir.verify_types import extent
 from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.rules.shape import exchange_halo
 from mochi_aot.compiler.partition.rules.table import rule, whole_along
@@ -87,3 +88,14 @@ def _statistics(p: Partitioner, x: Value, cuts: dict[int, Shard], groups: int) -
     type = TensorType(shape, "float32", tuple(placements))
     (stats,) = p.emit_as("group_norm_stats", [x], [type], {"groups": groups, "valid": valid})
     return p.reshard(stats, [REPLICATE if axis in cuts else c for axis, c in enumerate(placements)])
+
+
+@rule("count_nonfinite")
+def count_nonfinite(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
+    """Each device counts what it holds, and nothing travels: along an axis that cuts, there is a count a device."""
+    x, before = p.summed(operands[0]), operands[1:]
+    cuts = {axis: cut for axis, cut in enumerate(x.type.placements) if isinstance(cut, Shard)}
+    shape = tuple(p.mesh[axis] if axis in cuts else 1 for axis in range(2))
+    type = TensorType(shape, "float32", tuple(Shard(axis, 1) if axis in cuts else REPLICATE for axis in range(2)))
+    valid = [[cut.dim, axis, cut.chunk, extent(x.type, cut.dim, axis)] for axis, cut in cuts.items()]
+    return p.emit_as("count_nonfinite", [x, *before], [type], {"valid": valid})

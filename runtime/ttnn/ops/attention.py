@@ -21,19 +21,13 @@ def _config(sizes: list[int], context: Context) -> ttnn.SDPAProgramConfig:
 ATTENTION: dict[str, Builder] = {
     "transformer.scaled_dot_product_attention": calls(
         ttnn.transformer.scaled_dot_product_attention,
-        "is_causal scale memory_config compute",
+        "is_causal scale compute",
         tensors="attn_mask",
         config=("program_config", _config),
     ),
     "transformer.split_query_key_value_and_split_heads": calls(
-        ttnn.transformer.split_query_key_value_and_split_heads, "num_heads num_kv_heads transpose_key memory_config"
+        ttnn.transformer.split_query_key_value_and_split_heads, "num_heads transpose_key"
     ),
-    "transformer.concatenate_heads": calls(ttnn.transformer.concatenate_heads, "memory_config"),
-    "experimental.nlp_create_qkv_heads": calls(
-        ttnn.experimental.nlp_create_qkv_heads, "num_heads num_kv_heads transpose_k_heads memory_config"
-    ),
-    "experimental.nlp_concat_heads": calls(ttnn.experimental.nlp_concat_heads, "memory_config"),
-    "experimental.rotary_embedding_llama": calls(
-        ttnn.experimental.rotary_embedding_llama, "is_decode_mode memory_config compute"
-    ),
+    "transformer.concatenate_heads": calls(ttnn.transformer.concatenate_heads),
+    "experimental.rotary_embedding_llama": calls(ttnn.experimental.rotary_embedding_llama, "is_decode_mode compute"),
 }

@@ -5,12 +5,12 @@ from typing import Any
 
 import ttnn
 
-from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS, MEMORY_CONFIGS, Context
+from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS, Context
 from mochi_aot.runtime.ttnn.ops.types import Attrs, Builder, Call
 
 # Attributes whose name or value is not what ttnn takes; the others are passed as they are.
 _NAMES = {"axis": "cluster_axis", "compute": "compute_kernel_config"}
-_TABLES: dict[str, Mapping[str, Any]] = {"dtype": DTYPES, "layout": LAYOUTS, "memory_config": MEMORY_CONFIGS}
+_TABLES: dict[str, Mapping[str, Any]] = {"dtype": DTYPES, "layout": LAYOUTS}
 
 Config = Callable[[list[int], Context], Any]
 

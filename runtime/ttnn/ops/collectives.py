@@ -6,8 +6,8 @@ from mochi_aot.runtime.ttnn.ops.call import calls
 from mochi_aot.runtime.ttnn.ops.types import Builder
 
 COLLECTIVES: dict[str, Builder] = {
-    "all_gather": calls(ttnn.all_gather, "dim axis memory_config"),
-    "all_reduce": calls(ttnn.all_reduce, "axis memory_config"),
-    "reduce_scatter": calls(ttnn.reduce_scatter, "dim axis memory_config compute"),
-    "mesh_partition": calls(ttnn.mesh_partition, "dim axis memory_config"),
+    "all_gather": calls(ttnn.all_gather, "dim axis"),
+    "all_reduce": calls(ttnn.all_reduce, "axis"),
+    "reduce_scatter": calls(ttnn.reduce_scatter, "dim axis"),
+    "mesh_partition": calls(ttnn.mesh_partition, "dim axis"),
 }

@@ -1,4 +1,5 @@
-"""Elementwise ops. A second operand may be a number, the attribute `value`; tensors broadcast as in numpy."""
+"""Elementwise ops. The second operand of a sum or product may be a number, the attribute `value`; tensors broadcast
+as in numpy."""
 
 import ttnn
 
@@ -6,35 +7,26 @@ from mochi_aot.runtime.ttnn.ops.call import calls
 from mochi_aot.runtime.ttnn.ops.types import Builder, Call
 
 
-def _unary(function: Call, attributes: str = "") -> Builder:
-    return calls(function, f"memory_config {attributes}")
-
-
-def _binary(function: Call) -> Builder:
-    with_tensor = calls(function, "activations dtype memory_config")
-    with_number = calls(function, "dtype memory_config", values="value")
+def _with_tensor_or_number(function: Call, attributes: str) -> Builder:
+    with_tensor, with_number = calls(function, attributes), calls(function, values="value")
     return lambda attrs, context: (with_number if "value" in attrs else with_tensor)(attrs, context)
 
 
 ELEMENTWISE: dict[str, Builder] = {
-    "add": _binary(ttnn.add),
-    "subtract": _binary(ttnn.subtract),
-    "multiply": _binary(ttnn.multiply),
-    "divide": _binary(ttnn.divide),
-    "eq": _binary(ttnn.eq),
-    "silu": _unary(ttnn.silu),
-    "gelu": _unary(ttnn.gelu, "fast_and_approximate_mode"),
-    "tanh": _unary(ttnn.tanh),
-    "sin": _unary(ttnn.sin),
-    "cos": _unary(ttnn.cos),
-    "exp": _unary(ttnn.exp),
-    "rsqrt": _unary(ttnn.rsqrt),
-    "reciprocal": _unary(ttnn.reciprocal),
-    "square": _unary(ttnn.square),
-    "round": _unary(ttnn.round, "decimals"),
-    "clamp": _unary(ttnn.clamp, "min max"),
-    "addcmul": _unary(ttnn.addcmul, "value"),
-    "typecast": _unary(ttnn.typecast, "dtype"),
-    # where(condition, a): a where the condition is 1, else the number
-    "where": calls(ttnn.where, "memory_config", values="value"),
+    "add": _with_tensor_or_number(ttnn.add, "dtype"),
+    "subtract": calls(ttnn.subtract, "dtype"),
+    "multiply": _with_tensor_or_number(ttnn.multiply, "activations dtype"),
+    "divide": calls(ttnn.divide, "dtype"),
+    "eq": _with_tensor_or_number(ttnn.eq, ""),
+    "silu": calls(ttnn.silu),
+    "tanh": calls(ttnn.tanh),
+    "sin": calls(ttnn.sin),
+    "cos": calls(ttnn.cos),
+    "rsqrt": calls(ttnn.rsqrt),
+    "square": calls(ttnn.square),
+    "isfinite": calls(ttnn.isfinite),
+    "round": calls(ttnn.round),
+    "clamp": calls(ttnn.clamp, "min max"),
+    "addcmul": calls(ttnn.addcmul, "value"),
+    "typecast": calls(ttnn.typecast, "dtype"),
 }

@@ -5,12 +5,11 @@ import ttnn
 from mochi_aot.runtime.ttnn.ops.call import calls
 from mochi_aot.runtime.ttnn.ops.types import Builder
 
-_REDUCTION = "dim keepdim scalar memory_config compute"
+_REDUCTION = "dim keepdim compute"
 
 NORM: dict[str, Builder] = {
-    "rms_norm": calls(ttnn.rms_norm, "epsilon memory_config compute", tensors="weight bias residual_input_tensor"),
-    "layer_norm": calls(ttnn.layer_norm, "epsilon memory_config compute", tensors="weight bias residual_input_tensor"),
-    "softmax": calls(ttnn.softmax, "dim numeric_stable memory_config compute"),
+    "rms_norm": calls(ttnn.rms_norm, "epsilon compute", tensors="weight"),
+    "softmax": calls(ttnn.softmax, "dim compute"),
     "sum": calls(ttnn.sum, _REDUCTION),
     "mean": calls(ttnn.mean, _REDUCTION),
     "var": calls(ttnn.var, f"{_REDUCTION} correction"),

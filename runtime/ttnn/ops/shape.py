@@ -8,19 +8,16 @@ from mochi_aot.runtime.ttnn.ops.types import Attrs, Builder, Call
 
 
 def _concat(attrs: Attrs, context: Context) -> Call:
-    return calls(lambda *tensors, **passed: ttnn.concat(list(tensors), **passed), "dim memory_config")(attrs, context)
+    return calls(lambda *tensors, **passed: ttnn.concat(list(tensors), **passed), "dim")(attrs, context)
 
 
 SHAPE: dict[str, Builder] = {
-    "reshape": calls(ttnn.reshape, "shape memory_config"),
-    "permute": calls(ttnn.permute, "dims memory_config"),
-    "transpose": calls(ttnn.transpose, "dim1 dim2 memory_config"),
-    "slice": calls(ttnn.slice, "slice_start slice_end slice_step memory_config"),
-    "pad": calls(ttnn.pad, "padding value memory_config"),
+    "reshape": calls(ttnn.reshape, "shape"),
+    "permute": calls(ttnn.permute, "dims"),
+    "slice": calls(ttnn.slice, "slice_start slice_end"),
+    "pad": calls(ttnn.pad, "padding value"),
     "concat": _concat,
-    "expand": calls(ttnn.expand, "output_shape memory_config"),
-    "repeat": calls(ttnn.repeat, "repeat_dims memory_config"),
-    "to_layout": calls(ttnn.to_layout, "layout dtype memory_config"),
-    "to_memory_config": calls(ttnn.to_memory_config, "memory_config dtype"),
-    "embedding": calls(ttnn.embedding, "layout dtype memory_config"),
+    "repeat": calls(ttnn.repeat, "repeat_dims"),
+    "to_layout": calls(ttnn.to_layout, "layout"),
+    "embedding": calls(ttnn.embedding, "layout"),
 }

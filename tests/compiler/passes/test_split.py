@@ -27,7 +27,7 @@ CONDITIONING = ("dit.time_embed.", "dit.caption_pool.", "dit.caption_proj.", "di
 def whole() -> Program:
     """The traced step, before any pass."""
     (unit,) = (unit for unit in UNITS if unit.name == "denoise")
-    program = trace("denoise", lambda: unit.build(CONFIG, GEOMETRY, torch.float32), unit.rates, unit.output)
+    program = trace("denoise", lambda: unit.build(CONFIG, GEOMETRY, torch.float32), unit.rates, *unit.outputs)
     verify(program)
     return program
 

@@ -6,7 +6,7 @@ import pytest
 from mochi_aot.compiler.ir.builder import Builder
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.interpreter import run
-from mochi_aot.compiler.ir.program import Checkpoint, Program, Value
+from mochi_aot.compiler.ir.program import Checkpoint, Param, Program, Value
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.passes.strips import in_strips
@@ -24,6 +24,22 @@ def test_frames_are_the_same(frames: int) -> None:
     verify(strips)
     arrays = tiny.inputs(program)
     assert np.array_equal(run(strips, arrays, tiny.parameter)["frames"], run(program, arrays, tiny.parameter)["frames"])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 5])
+def test_what_is_not_finite_is_counted_over_all_strips(frames: int) -> None:
+    """With one channel of the output's bias infinite, one element of three is: 25 frames of 16 x 16 pixels."""
+    strips = in_strips(tiny.programs(GEOMETRY)["decode"], "latent_video", frames)
+    arrays = tiny.inputs(strips)
+
+    def spoilt(param: Param) -> np.ndarray:
+        array = tiny.parameter(param).copy()
+        if param.recipe == Checkpoint("decoder.proj_out.bias"):
+            array[1] = np.inf
+        return array
+
+    assert run(strips, arrays, tiny.parameter)["nonfinite"] == np.zeros((1, 1))
+    assert run(strips, arrays, spoilt)["nonfinite"] == np.full((1, 1), 25 * 16 * 16)
 
 
 def test_a_strip_is_finished_before_the_next_begins() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mochi_aot.artifacts.schema import Placement, Program
-from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.errors import BackendError, NumbersError
 from mochi_aot.runtime.torch.executor import TorchExecutable
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.types import Value
@@ -39,6 +39,28 @@ def test_outputs_by_name_on_every_device(mesh: Mesh) -> None:
     for device in range(mesh.size):
         assert torch.equal(outputs["y"][device], x[device] * w[device] + x[device])
         assert torch.equal(outputs["z"][device], -x[device])
+
+
+@pytest.mark.parametrize("mesh", [Mesh(1, 1), Mesh(1, 2)])
+def test_who_watches_sees_each_result_on_every_device(mesh: Mesh) -> None:
+    x, w = ([normal(10 * seed + device, 2, 3) for device in range(mesh.size)] for seed in (0, 1))
+    seen: list[tuple[int, list[Value]]] = []
+    TorchExecutable(affine(), mesh, {"w": w}).run({"x": x}, lambda index, made: seen.append((index, made)))
+    assert [index for index, _ in seen] == [0, 1, 2]
+    for device in range(mesh.size):
+        expected = [x[device] * w[device], x[device] * w[device] + x[device], -x[device]]
+        for (_, (value,)), tensor in zip(seen, expected, strict=True):
+            assert torch.equal(value[device], tensor)
+
+
+def test_what_a_watcher_raises_ends_the_run() -> None:
+    def watch(index: int, made: list[Value]) -> None:
+        if index == 1:
+            raise NumbersError("seen")
+
+    x = [normal(0, 2, 3)]
+    with pytest.raises(NumbersError, match=r"^seen$"):
+        TorchExecutable(affine(), Mesh(1, 1), {"w": x}).run({"x": x}, watch)
 
 
 def test_local_ops_between_collectives() -> None:

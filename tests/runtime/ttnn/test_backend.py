@@ -132,3 +132,23 @@ def test_weights_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"torch: weight 'scale' has no tensor file; compile the bundle for ttnn"):
         mesh.load_weights(Bundle.open(tmp_path / "torch"), ["scale"])
     assert used() == before
+
+
+@pytest.mark.mesh
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_numbers_that_are_none_are_seen_on_any_chip(dtype: str) -> None:
+    """Of tensors on the host, which keep their numbers; a read from a mock mesh gives zeros, which are finite."""
+    layout = spec([64, 256], dtype, rows=Placement(0, 32), columns=Placement(1, 32))
+    array = np.ones((64, 256), np.float32)
+    assert backend().nonfinite(split(array, layout, MESH)) == []
+    array[40, 130] = np.inf
+    assert backend().nonfinite(split(array, layout, MESH)) == ["inf"]
+    array[3, 255], array[63, 0] = np.nan, -np.inf
+    assert backend().nonfinite(split(array, layout, MESH)) == ["-inf", "NaN", "inf"]
+    assert backend().nonfinite(backend().upload(array, layout)) == []
+
+
+@pytest.mark.mesh
+def test_whole_numbers_are_finite() -> None:
+    layout = spec([64, 256], "uint32", "row_major")
+    assert backend().nonfinite(split(np.full((64, 256), 2**31 - 1, np.int32), layout, MESH)) == []

@@ -36,7 +36,7 @@ def test_outputs_have_the_shapes_that_ttnn_gives() -> None:
         [],
         {"local": (3, spec([512, 64], columns=Placement(0, 64))), "whole": (5, whole)},
         [
-            instruction("linear", [0, 1], [2], [], compute="hifi2", dtype="bfloat16", memory_config="dram"),
+            instruction("experimental.minimal_matmul", [0, 1], [2], [], compute="hifi2"),
             instruction("all_reduce", [2], [3], [2], axis=0),
             instruction("all_gather", [3], [4], [], dim=0, axis=1),
             instruction("typecast", [4], [5], [4], dtype="float32"),
@@ -56,7 +56,7 @@ def test_values_are_freed_when_the_program_says_so() -> None:
         [
             instruction("silu", [0], [1], []),
             instruction("tanh", [1], [2], [1]),
-            instruction("exp", [2], [3], [2]),
+            instruction("cos", [2], [3], [2]),
         ],
         3,
     )
@@ -64,11 +64,21 @@ def test_values_are_freed_when_the_program_says_so() -> None:
     assert used() - before == BYTES
     seen: list[int] = []
     executable = mesh.load_program(sample)
-    outputs = executable.run(inputs, lambda index: seen.append(used() - before))
+    outputs = executable.run(inputs, lambda index, results: seen.append(used() - before))
     assert seen == [2 * BYTES, 3 * BYTES, 3 * BYTES]  # after the instruction, before what it frees
     assert used() - before == 2 * BYTES
     del outputs, inputs
     assert used() == before
+
+
+@pytest.mark.mesh
+def test_who_watches_sees_each_result() -> None:
+    sample = chain([instruction("silu", [0], [1], [0]), instruction("typecast", [1], [2], [1], dtype="float32")], 2)
+    mesh = backend()
+    seen: list[tuple[int, list[str]]] = []
+    inputs = {"x": mesh.upload(ones(X.shape), X)}
+    mesh.load_program(sample).run(inputs, lambda index, made: seen.append((index, [str(m.dtype) for m in made])))
+    assert seen == [(0, ["DataType.BFLOAT16"]), (1, ["DataType.FLOAT32"])]
 
 
 @pytest.mark.mesh
@@ -86,7 +96,7 @@ def test_a_view_keeps_the_buffer_of_what_was_freed() -> None:
     )
     inputs = {"x": mesh.upload(ones(X.shape), X)}
     seen: list[int] = []
-    outputs = mesh.load_program(sample).run(inputs, lambda index: seen.append(used() - before))
+    outputs = mesh.load_program(sample).run(inputs, lambda index, results: seen.append(used() - before))
     assert seen == [2 * BYTES, 2 * BYTES, 3 * BYTES, 3 * BYTES]
     assert used() - before == 2 * BYTES
     assert mesh.fetch(outputs["y"], X).shape == (512, 1536)
@@ -185,7 +195,7 @@ def test_ops_and_attributes_that_are_not_in_the_table() -> None:
         BackendError, match=r"^program 'sample': instruction 0 \(abs.py:1\): the ttnn backend has no op"
     ):
         mesh.load_program(single("abs"))
-    for attrs in ({"alpha": 1}, {"memory_config": "disk"}, {"kw": ["weight"]}):
+    for attrs in ({"alpha": 1}, {"dtype": "float32"}, {"kw": ["weight"]}):
         with pytest.raises(BackendError, match=r"instruction 0 \(silu.py:1\): attributes .* are not those of silu: "):
             mesh.load_program(single("silu", **attrs))
 

@@ -29,7 +29,7 @@ def test_every_op_is_accepted() -> None:
     (latents,) = program.inputs
     peak = 0
 
-    def watch(_: int) -> None:
+    def watch(_: int, results: list[ttnn.Tensor]) -> None:
         nonlocal peak
         view = ttnn.get_memory_view(mesh.mesh, ttnn.BufferType.DRAM)
         peak = max(peak, int(view.total_bytes_allocated_per_bank) - before)

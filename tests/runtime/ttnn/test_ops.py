@@ -20,47 +20,40 @@ IDS, TABLE = spec([1, 32], "uint32", "row_major"), spec([64, 128], "bfloat16", "
 VIDEO = spec([1, 4, 6, 6, 64], "bfloat16", "row_major")
 
 SAME = "bfloat16[1, 64, 128] tile"
-UNARY = ("silu", "gelu", "tanh", "sin", "cos", "exp", "rsqrt", "reciprocal", "square", "round")
+UNARY = ("silu", "tanh", "sin", "cos", "rsqrt", "square", "round", "isfinite")
 BINARY = ("add", "subtract", "multiply", "divide")
 
 Case = tuple[str, list[TensorSpec], dict[str, Attr], str]
 
 CASES: list[Case] = [
     *((op, [X], {}, SAME) for op in UNARY),
-    *((op, [X, ROW], {"dtype": "float32", "memory_config": "l1"}, "float32[1, 64, 128] tile") for op in BINARY),
-    *((op, [F], {"value": 2.0}, "float32[1, 64, 128] tile") for op in BINARY),
-    ("eq", [X], {"value": 0.0}, SAME),
-    ("gelu", [X], {"fast_and_approximate_mode": True}, SAME),
+    *((op, [X, ROW], {"dtype": "float32"}, "float32[1, 64, 128] tile") for op in BINARY),
+    *((op, [F], {"value": 2.0}, "float32[1, 64, 128] tile") for op in ("add", "multiply")),
+    ("divide", [F, F], {}, "float32[1, 64, 128] tile"),
+    ("eq", [X, X], {}, SAME),
     ("clamp", [X], {"min": -1.0, "max": 1.0}, SAME),
     ("clamp", [X], {"min": -1.0, "max": None}, SAME),
     ("clamp", [X], {"min": None, "max": 1.0}, SAME),
     ("addcmul", [X, X, ROW], {"value": 2.0}, SAME),
     ("typecast", [F], {"dtype": "uint8"}, "uint8[1, 64, 128] tile"),
-    ("where", [X, X], {"value": -1e30}, SAME),
     ("reshape", [X], {"shape": [128, 64]}, "bfloat16[128, 64] tile"),
     ("permute", [X], {"dims": [2, 0, 1]}, "bfloat16[128, 1, 64] tile"),
-    ("transpose", [X], {"dim1": 1, "dim2": 2}, "bfloat16[1, 128, 64] tile"),
     ("slice", [X], {"slice_start": [0, 32, 0], "slice_end": [1, 64, 100]}, "bfloat16[1, 32, 100] tile"),
     ("pad", [X], {"padding": [[0, 0], [0, 7], [0, 0]], "value": 0.0}, "bfloat16[1, 71, 128] tile"),
     ("concat", [X, X, X], {"dim": 1}, "bfloat16[1, 192, 128] tile"),
-    ("expand", [X], {"output_shape": [2, 64, 128]}, "bfloat16[2, 64, 128] tile"),
     ("repeat", [X], {"repeat_dims": [2, 1, 1]}, "bfloat16[2, 64, 128] tile"),
     ("to_layout", [X], {"layout": "row_major"}, "bfloat16[1, 64, 128] row_major"),
-    ("to_memory_config", [X], {"memory_config": "l1"}, SAME),
     ("embedding", [IDS, TABLE], {"layout": "tile"}, "bfloat16[1, 32, 128] tile"),
     ("matmul", [X, WEIGHT], {"compute": "hifi4"}, "bfloat16[1, 64, 256] tile"),
-    ("linear", [X, BLOCKS], {"compute": "hifi2", "dtype": "float32"}, "float32[1, 64, 256] tile"),
-    ("linear", [X, WEIGHT, BIAS], {"kw": ["bias"], "activation": "silu"}, "bfloat16[1, 64, 256] tile"),
     (
         "experimental.minimal_matmul",
-        [X, WEIGHT, BIAS],
-        {"kw": ["bias_tensor"], "compute": "hifi2", "program_config": [2, 2, 2, 1, 1]},
+        [X, BLOCKS, BIAS],
+        {"kw": ["bias_tensor"], "compute": "hifi2"},
         "bfloat16[1, 64, 256] tile",
     ),
-    ("experimental.minimal_matmul", [X, WEIGHT], {"fuse_swiglu": True}, SAME),
+    ("experimental.minimal_matmul", [X, WEIGHT], {"fuse_swiglu": True, "compute": "hifi2"}, SAME),
     ("rms_norm", [X, ROW], {"kw": ["weight"], "epsilon": 1e-6, "compute": "hifi4"}, SAME),
-    ("layer_norm", [X, ROW, ROW], {"kw": ["weight", "bias"], "epsilon": 1e-6}, SAME),
-    ("softmax", [X], {"dim": -1, "numeric_stable": True, "compute": "hifi4"}, SAME),
+    ("softmax", [X], {"dim": -1, "compute": "hifi4"}, SAME),
     ("sum", [X], {"dim": [1], "keepdim": True}, "bfloat16[1, 1, 128] tile"),
     ("mean", [X], {"dim": [2], "keepdim": True, "compute": "hifi4"}, "bfloat16[1, 64, 1] tile"),
     ("var", [X], {"dim": 1, "keepdim": True, "correction": False, "compute": "hifi4"}, "bfloat16[1, 1, 128] tile"),
@@ -89,7 +82,7 @@ CASES: list[Case] = [
     ),
     ("all_gather", [X], {"dim": 1, "axis": 1}, "bfloat16[1, 512, 128] tile"),
     ("all_reduce", [X], {"axis": 0}, SAME),
-    ("reduce_scatter", [X], {"dim": 2, "axis": 0, "compute": "hifi4"}, "bfloat16[1, 64, 32] tile"),
+    ("reduce_scatter", [X], {"dim": 2, "axis": 0}, "bfloat16[1, 64, 32] tile"),
     ("mesh_partition", [X], {"dim": 2, "axis": 0}, "bfloat16[1, 64, 32] tile"),
     (
         "transformer.scaled_dot_product_attention",
@@ -104,13 +97,6 @@ CASES: list[Case] = [
         "bfloat16[1, 2, 64, 64] tile, bfloat16[1, 2, 64, 64] tile, bfloat16[1, 2, 64, 64] tile",
     ),
     ("transformer.concatenate_heads", [HEADS], {}, "bfloat16[1, 64, 512] tile"),
-    (
-        "experimental.nlp_create_qkv_heads",
-        [spec([1, 1, 64, 512])],
-        {"num_heads": 2, "num_kv_heads": 1, "transpose_k_heads": False},
-        "bfloat16[1, 2, 64, 128] tile, bfloat16[1, 1, 64, 128] tile, bfloat16[1, 1, 64, 128] tile",
-    ),
-    ("experimental.nlp_concat_heads", [HEADS], {}, "bfloat16[1, 1, 64, 512] tile"),
     (
         "experimental.rotary_embedding_llama",
         [HEADS, HEADS, HEADS, spec([1, 1, 32, 32])],

@@ -15,8 +15,9 @@ from tests.runtime.ttnn.on_mesh import backend, instruction, program, spec
 
 RING = "transformer.ring_joint_scaled_dot_product_attention"
 PAD = "experimental.neighbor_pad_async"
-VISUAL = spec([1, 4, 512, 128], columns=Placement(2, 64))
-TEXT = spec([1, 4, 256, 128])
+# Three heads, as in no other test: the process that has the mesh has a cache of programs for all tests.
+VISUAL = spec([1, 3, 512, 128], columns=Placement(2, 64))
+TEXT = spec([1, 3, 256, 128])
 LENGTH = spec([1], "uint32", "row_major")
 FRAMES = spec([1, 3, 16, 32, 32], layout="row_major", rows=Placement(2, 4), columns=Placement(3, 4))
 
@@ -26,8 +27,8 @@ def ring_attrs(**changed: Attr) -> dict[str, Attr]:
         "axis": 1,
         "size": 500,
         "text_size": 256,
-        "buffer": [1, 4, 512, 128],
-        "text_buffer": [1, 4, 256 * 8, 128],
+        "buffer": [1, 3, 512, 128],
+        "text_buffer": [1, 3, 256 * 8, 128],
         "dtype": "bfloat16",
         "program_config": [64, 64],
         "scale": 0.1,
@@ -91,7 +92,7 @@ def test_rings_that_follow_each_other_differ_in_semaphores_buffers_and_cached_pr
     names = [f"persistent_output_buffer_{part}" for part in ("k", "v", "joint_k", "joint_v")]
     buffers = [[one[name].buffer_address() for name in names] for one in seen]
     assert buffers[:2] == buffers[2:] and len({*buffers[0], *buffers[1]}) == 8
-    assert list(seen[0]["persistent_output_buffer_joint_k"].shape) == [1, 4, 2048, 128]
+    assert list(seen[0]["persistent_output_buffer_joint_k"].shape) == [1, 3, 2048, 128]
 
 
 @pytest.mark.mesh
@@ -118,12 +119,12 @@ def test_borders_along_each_axis_take_turns_and_use_all_links() -> None:
 @pytest.mark.mesh
 def test_a_ring_of_an_older_bundle_is_refused_by_its_known_defect() -> None:
     """Its text is cut over the ring, 32 tokens a chip, and the chunk of keys is 64."""
-    mesh, share = backend(), spec([1, 4, 256, 128], columns=Placement(2, 32))
+    mesh, share = backend(), spec([1, 3, 256, 128], columns=Placement(2, 32))
     sample = program(
         {"x": VISUAL, "t": share, "l": LENGTH},
         [],
         {"y": (3, VISUAL)},
-        [instruction(RING, [0, 0, 0, 1, 1, 1, 2], [3, 4], [4], **ring_attrs(text_buffer=[1, 4, 256, 128]))],
+        [instruction(RING, [0, 0, 0, 1, 1, 1, 2], [3, 4], [4], **ring_attrs(text_buffer=[1, 3, 256, 128]))],
     )
     inputs = {"x": uploaded(VISUAL), "t": uploaded(share), "l": uploaded(LENGTH)}
     with pytest.raises(Exception, match=r"would be wrong on chips: .* known defect ring-text-share\); compile"):

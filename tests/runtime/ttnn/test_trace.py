@@ -108,6 +108,17 @@ def test_the_second_step_is_recorded_and_then_repeated() -> None:
 
 
 @pytest.mark.mesh
+def test_nothing_is_recorded_where_someone_watches() -> None:
+    """A trace has no results between its first instruction and its last."""
+    with recorded() as recorder:
+        _, executable, inputs = loaded(constant_table(STEP))
+        seen: list[int] = []
+        for _ in range(3):
+            executable.run(inputs, lambda index, results: seen.append(index))
+        assert recorder.events == [] and seen == 3 * list(range(len(STEP.instructions)))
+
+
+@pytest.mark.mesh
 def test_each_output_is_a_tensor_of_its_own() -> None:
     with recorded():
         _, executable, inputs = loaded(constant_table(STEP))

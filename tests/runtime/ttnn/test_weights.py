@@ -41,7 +41,7 @@ def _differing(folder: Path, weights_dtype: str) -> list[str]:
     bundle = Bundle.open(folder / "bundle")
     roles = [role for roles in TTNN_FAMILIES for role in roles]
     model = LoweredModel.make(checkpoint, MESH, weights_dtype, roles, VIDEO).in_float32()
-    recipes = {name: pieces for weights in model.weights.values() for name, pieces in weights.items()}
+    recipes = {name: held.pieces for weights in model.weights.values() for name, held in weights.items()}
     assert set(bundle.weights) == set(recipes)
     assert weights_dtype in {weight.dtype for weight in bundle.weights.values()}
     return [

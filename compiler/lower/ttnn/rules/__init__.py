@@ -1,6 +1,16 @@
 """One rule an IR op: which ttnn calls do its work."""
 
-from mochi_aot.compiler.lower.ttnn.rules import attention, elementwise, group_norm, linear, mesh, norm, shape, video
+from mochi_aot.compiler.lower.ttnn.rules import (
+    attention,
+    elementwise,
+    finite,
+    group_norm,
+    linear,
+    mesh,
+    norm,
+    shape,
+    video,
+)
 from mochi_aot.compiler.lower.ttnn.rules.table import rule_for
 
-__all__ = ["attention", "elementwise", "group_norm", "linear", "mesh", "norm", "rule_for", "shape", "video"]
+__all__ = ["attention", "elementwise", "finite", "group_norm", "linear", "mesh", "norm", "rule_for", "shape", "video"]

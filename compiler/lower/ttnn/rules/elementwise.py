@@ -7,7 +7,7 @@ from mochi_aot.compiler.lower.ttnn.rules.table import rule
 BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "div": "divide"}
 SCALAR = {"add_scalar": "add", "mul_scalar": "multiply"}
 HUGE = 1e30  # as good as infinity to a softmax, and finite in bfloat16
-UNARY = ("silu", "tanh", "sin", "cos", "exp", "round")
+UNARY = ("silu", "tanh", "sin", "cos", "round")
 
 
 @rule(*BINARY)

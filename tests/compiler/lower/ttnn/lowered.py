@@ -8,15 +8,13 @@ import torch
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
 from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
-from mochi_aot.compiler.lower.ttnn.target import prepared_pieces
 from mochi_aot.compiler.partition.cost import cost_of
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.simplify import simplify
-from tests.ttnn_golden.formats import stored
-from tests.ttnn_golden.runner import run_golden
-from tests.ttnn_golden.types import Value
+from tests.ttnn_golden.lowered_model import weights_on_chips
+from tests.ttnn_golden.runner import chip_mesh, run_golden
 
 
 class Tensors:
@@ -39,9 +37,5 @@ def golden_outputs(
     low: Lowered, mesh: Mesh, inputs: Mapping[str, np.ndarray], parameters: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Whole outputs by name."""
-    weights: dict[str, Value] = {}
-    for weight in low.weights:
-        pieces = prepared_pieces(weight, Tensors(parameters), mesh)
-        rounded = {id(piece): stored(piece, weight.dtype) for piece in pieces}
-        weights[weight.name] = [rounded[id(piece)] for piece in pieces]
-    return run_golden(low.program, mesh, inputs, weights)
+    chips = chip_mesh(mesh)
+    return run_golden(low.program, chips, inputs, weights_on_chips(low.weights, Tensors(parameters), chips))

@@ -257,6 +257,17 @@ def _group_norm(case: Anywhere) -> None:
     case.emit("group_norm", [x, case.any(6), case.any(6)], groups=case.draw(st.sampled_from([1, 2, 3])), eps=1e-2)
 
 
+@makes("count_nonfinite")
+def _count_nonfinite(case: Anywhere) -> None:
+    """About half of the elements are infinite. A mesh has a count for each device that holds a piece."""
+    huge = case.builder.emit("mul_scalar", [case.any(*(case.size(1, 4) for _ in range(5)))], {"value": 1e6})
+    x = case.builder.emit("exp", [case.put(huge)])
+    count = case.builder.emit("count_nonfinite", [x], {"valid": []})
+    if case.draw(st.booleans()):
+        count = case.builder.emit("count_nonfinite", [x, count], {"valid": []})
+    case.emit("sum", [count], dims=[0, 1], keepdim=False)
+
+
 def test_every_rule_is_tested() -> None:
     assert set(MAKERS) == set(RULES)
 

@@ -1,0 +1,20 @@
+"""Whether weights are numbers."""
+
+import numpy as np
+import torch
+
+from mochi_aot.compiler.checkpoint.errors import WeightError
+
+
+def check_finite(rows: torch.Tensor, first: int, what: str) -> None:
+    """Raise WeightError, naming `what` and the index, for the first element that is not finite.
+
+    `rows` are those of a tensor from row `first` on.
+    """
+    if rows.numel() == 0 or torch.isfinite(torch.stack(torch.aminmax(rows))).all():
+        return  # NaN is both extremes where there is one: this is many times faster than asking each element
+    place = int(torch.isfinite(rows.reshape(-1)).logical_not().to(torch.uint8).argmax())
+    row, *rest = (int(i) for i in np.unravel_index(place, tuple(rows.shape)))
+    value = rows.reshape(-1)[place].item()
+    advice = "copy the checkpoint again, or compile it as it is with --no-check-weights"
+    raise WeightError(f"{what}{[first + row, *rest]} is {value}, which is not a finite number: {advice}")

@@ -1,0 +1,27 @@
+"""Counts the numbers of a video that are none."""
+
+from mochi_aot.compiler.ir.program import Op
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
+from mochi_aot.compiler.lower.ttnn.rules.frames import flat
+from mochi_aot.compiler.lower.ttnn.rules.table import rule
+
+
+@rule("count_nonfinite")
+def count_nonfinite(lo: Lowerer, op: Op) -> None:
+    """Ones where a number is not finite, and their sum: no sum would have to carry infinities, which chips may not do.
+
+    Sums round, but one of zeros and ones is zero only where all are. Padding in time counts too: it comes after the
+    video and is made of it and of zeros, by the same ops, so it is finite where the video is.
+    """
+    video, *before = op.operands
+    x = flat(lo, video)
+    _, frames, _, channels = x.shape
+    strange = lo.emit("eq", [lo.emit("isfinite", [x], x.shape)], x.shape, value=0.0)
+    by_frame = lo.emit("sum", [strange], (1, frames, 1, channels), dim=2, keepdim=True, compute="hifi4")
+    # Frames become the rows of tiles, which would otherwise have one row each.
+    rows = lo.emit("reshape", [by_frame], (1, 1, frames, channels), shape=[1, 1, frames, channels])
+    count = lo.emit("sum", [rows], (1, 1, 1, 1), dim=[2, 3], keepdim=True, compute="hifi4")
+    count = lo.to_dtype(lo.emit("reshape", [count], (1, 1), shape=[1, 1]), "float32")
+    for earlier in before:
+        count = lo.emit("add", [lo.tensors[earlier], count], (1, 1), dtype="float32")
+    lo.tensors[op.result] = count

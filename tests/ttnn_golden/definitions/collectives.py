@@ -1,0 +1,44 @@
+"""Collectives, by ttnn's definitions: each group of chips along the axis is a mesh of one dimension to them."""
+
+from itertools import chain
+from typing import Any
+
+from torch import Tensor
+
+from mochi_aot.runtime.torch.mesh import once_per_distinct
+from tests.ttnn_golden.formats import widened
+from tests.ttnn_golden.local import golden_function
+from tests.ttnn_golden.types import ChipMesh, Chips, Definition, GoldenError
+
+
+def _collective(op: str, cuts: bool) -> Definition:
+    """`cuts`: chips get pieces along `dim`. ttnn's definition then gives the pieces of a group joined, and otherwise
+    the one tensor that all its chips get."""
+    function = golden_function(op)
+
+    def definition(mesh: ChipMesh, x: Chips, *, cluster_axis: int, dim: int | None = None) -> Chips:
+        along: dict[str, Any] = {} if dim is None else {"dim": dim}
+
+        def on_group(*tensors: Tensor) -> tuple[Tensor, ...]:
+            count = len(tensors)
+            if cuts and tensors[0].shape[along["dim"]] % count:
+                raise GoldenError(f"dimension {dim} of {list(tensors[0].shape)} does not divide over {count} chips")
+            line = {"cluster_axis": 0, "_ttnn_golden_mesh_shape": (count,), "_ttnn_golden_mesh_shard_dims": (None,)}
+            whole = mesh.held(function([widened(tensor) for tensor in tensors], **along, **line), x.dtype)
+            return whole.chunk(count, **along) if cuts else (whole,) * count
+
+        groups = mesh.groups(cluster_axis)
+        pieces = once_per_distinct(on_group, (tuple(x.pieces[chip] for chip in group) for group in groups))
+        by_chip = dict(zip(chain(*groups), chain(*pieces), strict=True))
+        return Chips([by_chip[chip] for chip in range(mesh.size)], x.dtype, x.layout)
+
+    return definition
+
+
+THEIRS: dict[str, Definition] = {
+    "all_gather": _collective("all_gather", cuts=False),
+    "all_reduce": _collective("all_reduce", cuts=False),
+    "mesh_partition": _collective("mesh_partition", cuts=True),
+    "reduce_scatter": _collective("reduce_scatter", cuts=True),
+}
+OURS: dict[str, Definition] = {}
