@@ -75,32 +75,32 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_checkpoint_that_is_trusted_is_not_read(
     diffusers_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = open_checkpoint(diffusers_copy, None, ContentRecord(tmp_path / "r", trust=False))
+    first = open_checkpoint(diffusers_copy, record=ContentRecord(tmp_path / "r", trust=False))
     identity = first.identity()
     monkeypatch.setattr(TensorFile, "read_rows", lambda *_: pytest.fail("it is read"))
-    second = open_checkpoint(diffusers_copy, None, ContentRecord(tmp_path / "r", trust=True))
+    second = open_checkpoint(diffusers_copy, record=ContentRecord(tmp_path / "r", trust=True))
     assert second.identity() == identity
 
 
 @pytest.mark.usefixtures("settled")
 def test_a_file_that_was_moved_into_place_is_read(diffusers_copy: Path, tmp_path: Path) -> None:
     record = ContentRecord(tmp_path / "r", trust=True)
-    before = open_checkpoint(diffusers_copy, None, record).identity()
+    before = open_checkpoint(diffusers_copy, record=record).identity()
     (path,) = (diffusers_copy / "vae").glob("*.safetensors")
     tensors = load_file(path)
     tensors["decoder.conv_in.bias"][0] += 1
     save_file(tensors, tmp_path / "new", metadata={"format": "pt"})
     shutil.move(tmp_path / "new", path)
-    assert open_checkpoint(diffusers_copy, None, record).identity() != before
+    assert open_checkpoint(diffusers_copy, record=record).identity() != before
 
 
 @pytest.mark.usefixtures("settled")
 def test_a_trusted_hash_that_reading_contradicts_is_an_error(diffusers_copy: Path, tmp_path: Path) -> None:
     record = ContentRecord(tmp_path / "r", trust=True)
-    open_checkpoint(diffusers_copy, None, record).identity()
+    open_checkpoint(diffusers_copy, record=record).identity()
     for path in (tmp_path / "r").iterdir():
         path.write_text("".join(f"{B} {line.split(maxsplit=1)[1]}" for line in path.open()))
-    checkpoint = open_checkpoint(diffusers_copy, None, record)
+    checkpoint = open_checkpoint(diffusers_copy, record=record)
     assert B in checkpoint.fingerprint("decoder.conv_in.bias")
     with pytest.raises(CheckpointError, match=r"conv_in.bias is not what the file's times say: compile without"):
         checkpoint.read("decoder.conv_in.bias")
@@ -110,11 +110,11 @@ def test_a_file_that_was_written_just_now_is_not_recorded(diffusers_copy: Path, 
     """Another change at once would have the same times."""
     fresh = diffusers_copy / "vae" / "diffusion_pytorch_model.safetensors"
     fresh.write_bytes(fresh.read_bytes())
-    opened = open_checkpoint(diffusers_copy, None, ContentRecord(tmp_path / "r", trust=True))
+    opened = open_checkpoint(diffusers_copy, record=ContentRecord(tmp_path / "r", trust=True))
     opened.fingerprint("decoder.conv_in.bias")
     assert not (tmp_path / "r").exists()
     time.sleep(1.1)
-    again = open_checkpoint(diffusers_copy, None, ContentRecord(tmp_path / "r", trust=True))
+    again = open_checkpoint(diffusers_copy, record=ContentRecord(tmp_path / "r", trust=True))
     again.fingerprint("decoder.conv_in.bias")
     assert len(list((tmp_path / "r").iterdir())) == 1
     assert torch.equal(again.read("decoder.conv_in.bias"), opened.read("decoder.conv_in.bias"))

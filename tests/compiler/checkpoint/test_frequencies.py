@@ -91,6 +91,6 @@ def test_they_are_part_of_the_identity(folder: Path) -> None:
         if frequencies is not None:
             store(folder / "other.safetensors", frequencies)
         checkpoint = open_checkpoint(folder)
-        found.append((checkpoint.identity, checkpoint.fingerprint(NAME)))
+        found.append((checkpoint.identity(), checkpoint.fingerprint(NAME)))
     assert found[1] == found[3] and len(set(found)) == 3
     assert len({identity for identity, _ in found}) == len({fingerprint for _, fingerprint in found}) == 3
