@@ -16,21 +16,22 @@ from tests.artifacts import samples
 from tests.runtime import handmade
 
 ROOT = Path(__file__).parents[2]
-# Writes a bundle for ttnn on 1x2 with one weight and one program; `op` is its second instruction.
+# Writes a bundle for ttnn on 1x2 with one weight and one program; `op` is its second instruction, of so many operands
+# and with these attributes.
 WRITE_BUNDLE = """
-import sys
+import json, sys
 from importlib.metadata import version
 from pathlib import Path
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
 from tests.runtime.ttnn.on_mesh import instruction, program, spec
-folder, op = Path(sys.argv[1]), sys.argv[2]
+folder, op, count, attrs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 enter_mock(prepare_mock((1, 2), folder / "mock"))
 import numpy, ttnn
 x = spec([1, 12, 2, 4, 8])
 sample = program(
     {"latents": x}, ["w"], {"latents": (3, x)},
-    [instruction("add", [0, 1], [2], []), instruction(op, [2, 2], [3], [2])],
+    [instruction("add", [0, 1], [2], []), instruction(op, [2] * count, [3], [2], **attrs)],
     (1, 2), (1, 12, 2, 4, 8), "denoise",
 )
 ones = numpy.ones([1, 12, 2, 4, 8], numpy.float32)
@@ -88,9 +89,10 @@ def test_weights_in_blocks_take_less() -> None:
         assert 17 / 32 <= ratio < 0.9, role
 
 
-def verify_written(folder: Path, op: str) -> tuple[int, dict[str, Any]]:
+def verify_written(folder: Path, op: str, count: int = 2, **attrs: int) -> tuple[int, dict[str, Any]]:
     """Exit code and the one report of a bundle of WRITE_BUNDLE."""
-    subprocess.run([sys.executable, "-c", WRITE_BUNDLE, str(folder), op], check=True, cwd=ROOT)
+    arguments = [str(folder), op, str(count), json.dumps(attrs)]
+    subprocess.run([sys.executable, "-c", WRITE_BUNDLE, *arguments], check=True, cwd=ROOT)
     done = verify(str(folder / "b"), "--json")
     assert done.stderr.startswith("verified: "), done.stderr
     [report] = json.loads(done.stdout)["programs"]
@@ -116,6 +118,16 @@ def test_an_op_that_ttnn_rejects(tmp_path: Path) -> None:
     refusal = report["refusal"]
     assert (refusal["instruction"], refusal["op"], refusal["loc"]) == (1, "matmul", "matmul.py:1")
     assert refusal["reason"].startswith("The width of the first tensor must be equal to the height of the second")
+
+
+@pytest.mark.slow
+def test_an_op_that_ttnn_accepts_and_gets_wrong(tmp_path: Path) -> None:
+    """A bundle from before the compiler knew of the defect: a softmax without a compute config."""
+    code, report = verify_written(tmp_path, "softmax", 1, dim=4)
+    assert code == 1
+    refusal = report["refusal"]
+    assert (refusal["instruction"], refusal["op"], refusal["loc"]) == (1, "softmax", "softmax.py:1")
+    assert "known defect softmax-exponential" in refusal["reason"] and "compile the bundle again" in refusal["reason"]
 
 
 def test_a_torch_bundle_is_compared_with_its_hashes_and_programs_only(tmp_path: Path) -> None:

@@ -95,3 +95,36 @@ def test_a_row_takes_what_is_emitted_and_no_other_attribute(by_choice, op):
                     OPS[op]({**attrs, name: samples[name]}, Context(chips))
             with pytest.raises(ValueError, match="nothing"):
                 OPS[op]({**attrs, "kw": ["nothing"]}, Context(chips))
+
+
+# What sums many numbers; ttnn's default for most of these is coarser, as docs/ttnn.md shows. Sums over chips are the
+# same with any.
+SUMS = {"matmul", "mean", "rms_norm", "softmax", "sum", "var", "transformer.scaled_dot_product_attention"} | {
+    "experimental.conv3d",
+    "experimental.minimal_matmul",
+    "experimental.rotary_embedding_llama",
+    "transformer.ring_joint_scaled_dot_product_attention",
+}
+
+
+def test_all_that_sums_says_how_exactly_and_nothing_else_does(by_choice, by_any_plan):
+    assert {op for op, names, _ in by_choice | by_any_plan if "compute" in names} == SUMS
+    assert not {op for op, names, _ in by_choice | by_any_plan if "compute" not in names} & SUMS
+
+
+def test_products_are_exact_where_a_program_runs_once_a_prompt_or_video(models):
+    products = {"experimental.minimal_matmul", "experimental.conv3d", "transformer.scaled_dot_product_attention"}
+    seen = {
+        (role, str(instruction.attrs["compute"]))
+        for model in models((2, 4)).bundled.values()
+        for role, low in model.programs.items()
+        for instruction in low.program.instructions
+        if instruction.op in products
+    }
+    assert seen == {
+        ("encode_text", "hifi4"),
+        ("prepare_prompt", "hifi4"),
+        ("prepare_steps", "hifi4"),
+        ("denoise", "hifi2"),
+        ("decode", "hifi2"),
+    }

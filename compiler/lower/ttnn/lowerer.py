@@ -195,6 +195,15 @@ class Lowerer:
         """Whether values become bfloat8_b before they are sent: in the denoising step alone, which sends nearly all."""
         return self.links_dtype == "bfloat8_b" and self.source.name == "denoise"
 
+    @property
+    def fidelity(self) -> str:
+        """The compute config of products and of attention with a mask.
+
+        HiFi2 cuts low bits of one operand, so that products come out 0.3 % too small (docs/ttnn.md has the figures).
+        That is what practice accepts where the time goes; programs that run once a prompt or a video need not.
+        """
+        return "hifi2" if self.source.name in ("denoise", "decode") else "hifi4"
+
     def only_user(self, value: Value) -> Op | None:
         """The single op that reads `value`, if there is just one and the value is no output."""
         users = self.users[value]

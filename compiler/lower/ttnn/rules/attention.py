@@ -57,7 +57,7 @@ def attention(lo: Lowerer, op: Op) -> None:
         [q, k, v, *bias],
         q.shape,
         kw=kw,  # type: ignore[arg-type]
-        compute="hifi2",
+        compute=lo.fidelity,
         **attrs,  # type: ignore[arg-type]
     )
 

@@ -28,7 +28,7 @@ def _product(lo: Lowerer, op: Op) -> Tensor:
     operands += [lo.weight(b, "row", shape=(1, outputs)) for b in bias]
     kw: list[str] = ["bias_tensor"] * len(bias)
     shape = (*x.shape[:-1], outputs)
-    product = lo.emit("experimental.minimal_matmul", operands, shape, kw=kw, compute="hifi2")  # type: ignore[arg-type]
+    product = lo.emit("experimental.minimal_matmul", operands, shape, kw=kw, compute=lo.fidelity)  # type: ignore[arg-type]
     return product.like(x)
 
 
@@ -67,7 +67,7 @@ def _swiglu(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
         return False
     prepared = lo.weight(weight, "swiglu", dtype=lo.weights_dtype, shape=(inputs, outputs))
     shape = (*x.shape[:-1], outputs // 2)
-    attrs = {"compute": "hifi2", "fuse_swiglu": True}
+    attrs = {"compute": lo.fidelity, "fuse_swiglu": True}
     lo.tensors[product.result] = lo.emit("experimental.minimal_matmul", [x, prepared], shape, **attrs)  # type: ignore[arg-type]
     lo.absorbed.update((*slices, silu, product))
     return True
@@ -100,7 +100,7 @@ def _heads(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
 @rule("matmul")
 def matmul(lo: Lowerer, op: Op) -> None:
     a, b = (lo.get(v) for v in op.operands)
-    lo.tensors[op.result] = lo.emit("matmul", [a, b], op.result.type.local_shape, compute="hifi2")
+    lo.tensors[op.result] = lo.emit("matmul", [a, b], op.result.type.local_shape, compute=lo.fidelity)
 
 
 @rule("embedding")

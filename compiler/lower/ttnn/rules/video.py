@@ -74,7 +74,7 @@ def causal_conv3d(lo: Lowerer, op: Op) -> None:
         padding_mode="replicate",
         c_in_block=blocks.inputs,
         program_config=[blocks.outputs, 1, min(blocks.height, height), min(blocks.width, width)],
-        compute="hifi2",
+        compute=lo.fidelity,
     )
 
 
@@ -154,7 +154,7 @@ def _product(lo: Lowerer, op: Op, prepare_weight: str, prepare_bias: str) -> Ten
         [x, prepared, *_biases(lo, op, prepare_bias)],
         (*x.shape[:-1], outputs),
         kw=["bias_tensor"] * len(bias),  # type: ignore[arg-type]  # a list of names
-        compute="hifi2",
+        compute=lo.fidelity,
     )
     return made.like(x)
 
