@@ -3,51 +3,20 @@
 One seed gives the same parameters in both layouts: the two checkpoints are the same model.
 """
 
-import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo_config
-from mochi_aot.compiler.checkpoint.checkpoint import TEXT_STEMS
-from mochi_aot.compiler.checkpoint.errors import CheckpointError
-from mochi_aot.compiler.checkpoint.frequencies import PARAMETER as FREQUENCIES
-from mochi_aot.compiler.checkpoint.json_config import JsonConfig
-from mochi_aot.compiler.checkpoint.layouts import GENMO, layout_sources
-from mochi_aot.compiler.checkpoint.naming import Shapes, parameter_shapes
+from mochi_aot.compiler.checkpoint.naming import parameter_shapes
+from mochi_aot.compiler.checkpoint.parameter_writer import (
+    SHARD_BYTES,
+    Parameters,
+    Progress,
+    plan,
+    write_parameters,
+)
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
-from mochi_aot.compiler.checkpoint.table import Source
-from mochi_aot.compiler.checkpoint.tensor_writer import Tensor, write_sharded, write_tensors
-from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT
-from mochi_aot.compiler.checkpoint.text_encoder import text_fields
-from mochi_aot.compiler.checkpoint.whole_folder import whole_folder
-from mochi_aot.compiler.checkpoint.word_tokenizer import write_tokenizer
 from mochi_aot.compiler.reference.config import MochiConfig
-
-SHARD_BYTES = 5_000_000_000
-
-MODEL_INDEX = {
-    "_class_name": diffusers.PIPELINE,
-    "force_zeros_for_empty_prompt": False,
-    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-    "text_encoder": ["transformers", "T5EncoderModel"],
-    "tokenizer": ["transformers", "T5Tokenizer"],
-    "transformer": ["diffusers", diffusers_config.TRANSFORMER_CLASS],
-    "vae": ["diffusers", diffusers_config.VAE_CLASS],
-}
-# As published: the pipeline passes the linear-quadratic sigmas itself.
-SCHEDULER = {
-    "_class_name": "FlowMatchEulerDiscreteScheduler",
-    "invert_sigmas": True,
-    "num_train_timesteps": 1000,
-    "shift": 1.0,
-    "use_dynamic_shifting": False,
-}
-
-Progress = Callable[[int], None]  # called with the bytes of each tensor as it is made
 
 
 def write_checkpoint(
@@ -60,83 +29,18 @@ def write_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress = lambda nbytes: None,
 ) -> None:
-    """Write a checkpoint of `config` to folder `path`, with tokenizer; it appears whole or not at all.
-
-    `pos_frequencies` is float32 whatever `dtype`. In Genmo's layout T5 and the tokenizer lie beside the three files, in
-    Hugging Face layout. Raises CheckpointError if `path` exists (see whole_folder) or the layout cannot hold `config`.
-    """
-    _check_expressible(layout, config)
-    with whole_folder(path, replace) as folder:
-        components = plan(config, layout, seed, dtype, progress)
-        text = components.pop(TEXT)
-        if layout == GENMO:
-            for name, tensors in components.items():
-                write_tensors(folder / f"{name}.safetensors", tensors)
-        else:
-            for name, tensors in components.items():
-                (folder / name).mkdir()
-                write_sharded(folder / name, diffusers.WEIGHTS, tensors, shard_bytes)
-            _write_json(
-                folder / diffusers.TRANSFORMER / "config.json",
-                diffusers_config.dit_fields(config.dit, config.text_length),
-            )
-            _write_json(folder / diffusers.VAE / "config.json", diffusers_config.vae_fields(config.vae))
-            _write_json(folder / "model_index.json", MODEL_INDEX)
-            (folder / "scheduler").mkdir()
-            _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
-        (folder / TEXT).mkdir()
-        write_sharded(folder / TEXT, TEXT_STEMS[0], text, shard_bytes)
-        _write_json(folder / TEXT / "config.json", text_fields(config.text))
-        write_tokenizer(folder / "tokenizer", config.text_length)
+    """Write a checkpoint of `config` with seeded weights to folder `path`, as `write_parameters` does."""
+    read = seeded_parameters(config, seed)
+    write_parameters(path, config, layout, read, dtype, replace, shard_bytes=shard_bytes, progress=progress)
 
 
 def checkpoint_bytes(config: MochiConfig, layout: str, dtype: torch.dtype) -> int:
     """Bytes of all weights of the checkpoint that write_checkpoint would write."""
-    components = plan(config, layout, 0, dtype, lambda nbytes: None)
+    components = plan(config, layout, seeded_parameters(config, 0), dtype)
     return sum(tensor.nbytes for tensors in components.values() for tensor in tensors)
 
 
-def plan(
-    config: MochiConfig, layout: str, seed: int, dtype: torch.dtype, progress: Progress
-) -> dict[str, list[Tensor]]:
-    """Component -> its tensors, none of them made yet."""
+def seeded_parameters(config: MochiConfig, seed: int) -> Parameters:
+    """Canonical name -> seeded parameter of `config`, float32."""
     shapes = parameter_shapes(config)
-    components: dict[str, list[Tensor]] = {}
-    for source in layout_sources(layout, config):
-        kept = torch.float32 if FREQUENCIES in source.parts else dtype
-        make = partial(_make, source, shapes, seed, kept, progress)
-        components.setdefault(source.component, []).append(Tensor(source.key, source.shape, kept, make))
-    return components
-
-
-def _make(source: Source, shapes: Shapes, seed: int, dtype: torch.dtype, progress: Progress) -> torch.Tensor:
-    parts = [seeded_parameter(part, shapes[part], seed).to(dtype) for part in source.parts]
-    tensor = (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(source.shape)
-    progress(tensor.nbytes)
-    return tensor
-
-
-def _check_expressible(layout: str, config: MochiConfig) -> None:
-    """Raise CheckpointError unless a reader of the layout would find `config` again."""
-    if layout == GENMO:
-        shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-        for source in layout_sources(layout, config):
-            shapes.setdefault(source.component, {})[source.key] = source.shape
-        dit = genmo_config.read_dit_config(shapes["dit"])
-        found = (dit, genmo_config.read_vae_config(shapes["decoder"], shapes["encoder"]), MochiConfig.text_length)
-    else:
-        dit, length = diffusers_config.read_dit_config(
-            _fields(diffusers_config.dit_fields(config.dit, config.text_length))
-        )
-        found = (dit, diffusers_config.read_vae_config(_fields(diffusers_config.vae_fields(config.vae))), length)
-    for wanted, held in zip((config.dit, config.vae, config.text_length), found, strict=True):
-        if wanted != held:
-            raise CheckpointError(f"{layout} layout cannot hold {wanted}: it would be read as {held}")
-
-
-def _fields(fields: dict[str, Any]) -> JsonConfig:
-    return JsonConfig(Path("config.json"), fields)
-
-
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
-    path.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    return lambda name: seeded_parameter(name, shapes[name], seed)

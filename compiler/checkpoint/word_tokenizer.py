@@ -1,10 +1,13 @@
-"""A small tokenizer of T5's kind for synthetic checkpoints: common words of video prompts, and letters for the rest.
+"""Small tokenizers of T5's kind: whole words, and letters for the rest.
 
-Its vocabulary is written down rather than trained: the trainer of `tokenizers` gives another one in every process.
+Neither is made by the trainer of `tokenizers`, which gives another vocabulary in every process.
 """
 
 import json
+import math
 import string
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +40,22 @@ _WORD, _ENDING, _CHARACTER = -6.0, -8.0, -12.0  # log probabilities: whole words
 
 
 def word_tokenizer() -> Tokenizer:
-    """The tokenizer. Characters outside ASCII are unknown; a prompt ends with </s>."""
-    pieces = {PAD: 0.0, END: 0.0, UNKNOWN: 0.0}
-    pieces |= {SPACE + word: _WORD for word in _WORDS.split()}
+    """A tokenizer for common words of video prompts. Characters outside ASCII are unknown; a prompt ends with </s>."""
+    pieces = {SPACE + word: _WORD for word in _WORDS.split()}
     pieces |= dict.fromkeys(ENDINGS, _ENDING)
+    return _unigram(pieces)
+
+
+def trained_tokenizer(captions: Iterable[str]) -> Tokenizer:
+    """A tokenizer of the words in `captions`, each with the logarithm of its frequency, and of letters for the rest."""
+    counts = Counter(word for text in captions for word in text.replace(",", " ").replace(".", " ").split())
+    total = counts.total()
+    return _unigram({SPACE + word: math.log(counts[word] / total) for word in sorted(counts)})
+
+
+def _unigram(words: dict[str, float]) -> Tokenizer:
+    """T5's kind of tokenizer from log probabilities of `words`, the special tokens and single characters."""
+    pieces = {PAD: 0.0, END: 0.0, UNKNOWN: 0.0} | words
     pieces |= dict.fromkeys([SPACE, *string.ascii_letters, *string.digits, *string.punctuation], _CHARACTER)
     ids = {piece: number for number, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.Unigram(list(pieces.items()), unk_id=ids[UNKNOWN], byte_fallback=False))
@@ -54,8 +69,11 @@ def word_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_tokenizer(folder: Path, text_length: int) -> None:
-    """Write tokenizer.json, and transformers' config for prompts of up to `text_length` tokens."""
+def write_tokenizer(folder: Path, text_length: int, tokenizer_json: bytes | None = None) -> None:
+    """Write tokenizer.json, and transformers' config for prompts of up to `text_length` tokens.
+
+    `tokenizer_json`: the file's contents, the tokenizer of common words unless given.
+    """
     fields: dict[str, Any] = {
         "tokenizer_class": "T5Tokenizer",
         "model_max_length": text_length,
@@ -66,5 +84,6 @@ def write_tokenizer(folder: Path, text_length: int) -> None:
         "additional_special_tokens": [],
     }
     folder.mkdir()
-    word_tokenizer().save(str(folder / "tokenizer.json"))
+    data = word_tokenizer().to_str(pretty=True).encode() if tokenizer_json is None else tokenizer_json
+    (folder / "tokenizer.json").write_bytes(data)
     (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=2) + "\n")

@@ -9,13 +9,14 @@ import torch
 from diffusers import AutoencoderKLMochi, MochiPipeline, MochiTransformer3DModel
 from transformers import T5EncoderModel, T5Tokenizer
 
-from mochi_aot.compiler.checkpoint import synthetic
+from mochi_aot.compiler.checkpoint import parameter_writer
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.layouts import LAYOUTS
 from mochi_aot.compiler.checkpoint.naming import parameter_shapes
+from mochi_aot.compiler.checkpoint.parameter_writer import plan
 from mochi_aot.compiler.checkpoint.presets import BENCH, PRESETS, TINY
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
-from mochi_aot.compiler.checkpoint.synthetic import checkpoint_bytes, plan, write_checkpoint
+from mochi_aot.compiler.checkpoint.synthetic import checkpoint_bytes, seeded_parameters, write_checkpoint
 from mochi_aot.compiler.checkpoint.tensor_writer import split
 from mochi_aot.compiler.checkpoint.word_tokenizer import word_tokenizer
 from mochi_aot.compiler.reference.config import MochiConfig
@@ -99,8 +100,8 @@ def test_progress_counts_every_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_published_model_can_be_planned(layout: str) -> None:
-    components = plan(MochiConfig(), layout, 0, torch.bfloat16, lambda nbytes: None)
-    shards = {name: split(tensors, synthetic.SHARD_BYTES) for name, tensors in components.items()}
+    components = plan(MochiConfig(), layout, seeded_parameters(MochiConfig(), 0), torch.bfloat16)
+    shards = {name: split(tensors, parameter_writer.SHARD_BYTES) for name, tensors in components.items()}
     if layout == "diffusers":
         assert {name: len(shard) for name, shard in shards.items()} == {"transformer": 5, "vae": 1, "text_encoder": 2}
     largest = max(tensor.nbytes for tensors in components.values() for tensor in tensors)
