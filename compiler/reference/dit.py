@@ -147,7 +147,8 @@ class TimeEmbedding(nn.Module):
     def forward(self, timestep: Tensor) -> Tensor:
         """timestep: float32 [1]. Returns [1, D]."""
         half = self.frequency_width // 2
-        frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10000) / half))
+        index = torch.arange(half, dtype=torch.float32, device=timestep.device)
+        frequencies = torch.exp(index * (-math.log(10000) / half))
         angles = timestep.unsqueeze(-1) * frequencies
         features = torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
         return self.fc2(F.silu(self.fc1(features.to(self.fc1.weight.dtype))))
@@ -170,7 +171,7 @@ class CaptionPool(nn.Module):
         query, key, value = (
             t.unflatten(-1, (POOL_HEADS, -1)).transpose(1, 2) for t in (self.to_q(mean), key, value)
         )  # [B, heads, 1 or 1 + L, width / heads]
-        nothing = torch.zeros(mask.shape, dtype=caption.dtype)
+        nothing = torch.zeros(mask.shape, dtype=caption.dtype, device=mask.device)
         bias = torch.where(mask, nothing, torch.finfo(caption.dtype).min)
         bias = torch.cat([nothing[:, :1], bias], dim=1)[:, None, None, :]  # the mean is always attended
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)

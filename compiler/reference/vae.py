@@ -52,6 +52,6 @@ def res_blocks(count: int, channels: int, groups: int) -> nn.Sequential:
     return nn.Sequential(*(ResBlock(channels, groups) for _ in range(count)))
 
 
-def channel_constant(values: tuple[float, ...]) -> Tensor:
+def channel_constant(values: tuple[float, ...], device: torch.device | None = None) -> Tensor:
     """A float32 vector made of scalars, so that a trace without data holds the numbers themselves."""
-    return torch.cat([torch.full((1,), value, dtype=torch.float32) for value in values])
+    return torch.cat([torch.full((1,), value, dtype=torch.float32, device=device) for value in values])

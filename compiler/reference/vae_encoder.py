@@ -34,11 +34,15 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 [B, F, H, W, 3] in -1 to 1, F = 6k + 1 -> [B, k + 1, H / 8, W / 8, latent_channels]"""
+        return self.moments(x)[..., : self.latent_channels]
+
+    def moments(self, x: Tensor) -> Tensor:
+        """The mean, as `forward` gives it, and behind it the logarithm of the variance: twice the channels."""
         x = self.block_in(self.proj_in(add_fourier_features(x).to(self.dtype)))
         for stage in self.down:
             x = stage(x)
         x = F.silu(self.norm_out(self.block_out(x)))
-        return self.proj_out(x)[..., : self.latent_channels]  # the other half is the log-variance
+        return self.proj_out(x)
 
 
 class AttentiveBlocks(nn.Module):
