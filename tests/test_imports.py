@@ -30,6 +30,7 @@ ALLOWED = {
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
     "tools": {"artifacts", "click", "compiler", "diffusers", "imageio_ffmpeg", "numpy", "runtime", "safetensors"}
     | {"torch", "ttnn"},
+    "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "tools", "torch", "transformers"},
 }
 # The one place where the host side may reach for a backend.
 EXCEPTIONS = {

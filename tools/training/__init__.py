@@ -1,0 +1,1 @@
+"""Trains a small Mochi on clips that code draws: `mochi-train`."""

@@ -1,0 +1,111 @@
+"""mochi-train: trains a Mochi of a few million parameters on clips that code draws."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from mochi_aot.tools.cli import MochiCommand
+
+MODELS = ("small", "tiniest")
+LAYOUTS = ("diffusers", "genmo")
+folder_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+device_option = click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
+
+
+@click.group()
+def main() -> None:
+    """Train a small Mochi on synthetic clips, measure it, and write it as a checkpoint."""
+
+
+@main.command(cls=MochiCommand)
+@folder_argument
+@click.option("--model", type=click.Choice(MODELS), default=MODELS[0], show_default=True, help="Size of the networks.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights, clips and noise.")
+@click.option("--vae-steps", type=click.IntRange(min=1), help="Steps of the first stage.")
+@click.option("--dit-steps", type=click.IntRange(min=1), help="Steps of the second stage.")
+@click.option("--vae-batch", type=click.IntRange(min=1), help="Clips of a step of the first stage.")
+@click.option("--dit-batch", type=click.IntRange(min=1), help="Clips of a step of the second stage.")
+@click.option("--bfloat16", is_flag=True, help="Matrix products and convolutions in bfloat16.")
+@click.option("--compiled", is_flag=True, help="Compile the losses with torch.compile.")
+@click.option("--log-every", type=click.IntRange(min=1), default=100, show_default=True, help="Steps.")
+@click.option("--save-every", type=click.IntRange(min=1), default=2000, show_default=True, help="Steps.")
+@click.option("--sample-every", type=click.IntRange(min=1), default=2000, show_default=True, help="Steps.")
+@click.option("--minutes", type=click.FloatRange(min=0.0), help="Save and stop after so long, to go on later.")
+@device_option
+def run(
+    folder: Path,
+    model: str,
+    seed: int,
+    vae_steps: int | None,
+    dit_steps: int | None,
+    vae_batch: int | None,
+    dit_batch: int | None,
+    bfloat16: bool,
+    compiled: bool,
+    log_every: int,
+    save_every: int,
+    sample_every: int,
+    minutes: float | None,
+    device: str,
+) -> None:
+    """Train in FOLDER: first the VAE, then text encoder and transformer. Run again, it goes on where it stopped."""
+    from mochi_aot.tools.training.loop import Pace
+    from mochi_aot.tools.training.run import Hardware, changed, train
+    from mochi_aot.tools.training.settings import Settings
+
+    settings = changed(
+        Settings(model=model, seed=seed, bfloat16=bfloat16),
+        vae={"steps": vae_steps, "batch": vae_batch},
+        dit={"steps": dit_steps, "batch": dit_batch},
+    )
+    deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
+    train(folder, settings, Hardware(device, compiled), Pace(log_every, save_every, sample_every, deadline))
+
+
+@main.command(cls=MochiCommand)
+@folder_argument
+@click.option("--prompts", type=click.IntRange(min=1), default=64, show_default=True, help="Held-out prompts.")
+@click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Clips through the VAE.")
+@click.option("--steps", type=click.IntRange(min=1), multiple=True, default=(24,), show_default=True)
+@click.option("--guidance-scale", "scales", type=float, multiple=True, default=(4.5,), show_default=True)
+@click.option("--sheet", type=click.Path(path_type=Path), metavar="PNG", help="Write frames of the videos there.")
+@device_option
+def evaluate(
+    folder: Path,
+    prompts: int,
+    clips: int,
+    steps: tuple[int, ...],
+    scales: tuple[float, ...],
+    sheet: Path | None,
+    device: str,
+) -> None:
+    """Measure the model in FOLDER, a training run or a checkpoint, and print JSON lines."""
+    from mochi_aot.tools.training.evaluate import accuracy, generate, held_out_prompts, reconstruction_psnr
+    from mochi_aot.tools.training.export import open_models
+    from mochi_aot.tools.training.picture import frame_sheet, write_png
+
+    models = open_models(folder, device)
+    click.echo(json.dumps({"clips": clips, "psnr": round(reconstruction_psnr(models, clips), 3)}))
+    asked = held_out_prompts(prompts)
+    for count in steps:
+        for scale in scales:
+            videos = generate(models, asked, count, scale)
+            shares = {name: round(value, 4) for name, value in accuracy(asked, videos).items()}
+            click.echo(json.dumps({"prompts": prompts, "steps": count, "guidance_scale": scale, **shares}))
+    if sheet is not None:
+        write_png(sheet, frame_sheet(videos[:16], 7, 2))
+
+
+@main.command(cls=MochiCommand)
+@folder_argument
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--layout", type=click.Choice(LAYOUTS), default=LAYOUTS[0], show_default=True, help="Whose layout.")
+@click.option("--force", is_flag=True, help="Replace a checkpoint that is already at OUT.")
+def export(folder: Path, out: Path, layout: str, force: bool) -> None:
+    """Write the model in FOLDER, a training run or a checkpoint, as a checkpoint to OUT, in bfloat16."""
+    from mochi_aot.tools.training.export import open_models, write_models
+
+    write_models(open_models(folder, "cpu"), out, layout, force)
+    click.echo(f"{out}: {layout} layout")
