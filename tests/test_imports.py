@@ -29,7 +29,7 @@ ALLOWED = {
     "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
     "tools": {"artifacts", "click", "compiler", "diffusers", "imageio_ffmpeg", "numpy", "runtime", "safetensors"}
-    | {"torch", "ttnn"},
+    | {"mochi_aot", "torch", "ttnn"},
     "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "tools", "torch", "transformers"},
 }
 # The one place where the host side may reach for a backend.

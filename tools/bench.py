@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand
+from mochi_aot.tools.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, MochiGroup
 
 SIZES = ("tiny", "small", "middle")
 COMPILE_SIZES = START_SIZES = ("tiny", "small", "middle", "full")
@@ -35,7 +35,7 @@ json_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=MochiGroup)
 def main() -> None:
     """Measure, on a machine that does nothing else meanwhile."""
 

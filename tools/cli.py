@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from mochi_aot import __version__
 from mochi_aot.artifacts.errors import MochiError
 
 DEFAULT_GEOMETRY = "480x848x163"  # the published default, HxWxF
@@ -12,7 +13,20 @@ CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chip
 FAULT, INTERRUPTED = 1, 130  # exit codes; 130 is what a shell reports for a command stopped by Ctrl-C
 
 
-class MochiCommand(click.Command):
+class _Described(click.Command):
+    """Has `--version`, and `-h` beside `--help`."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+        click.version_option(__version__, message="%(prog)s %(version)s")(self)
+
+
+class MochiGroup(_Described, click.Group):
+    """A command line that has commands, each of them a MochiCommand."""
+
+
+class MochiCommand(_Described):
     """A command whose user errors are one message on stderr, without a traceback, and exit code 1.
 
     Use it as `@click.command(cls=MochiCommand)`, with the imports that a thin install lacks inside the function.

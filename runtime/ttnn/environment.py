@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from mochi_aot.artifacts.kernel_archive import unpack_kernels
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Kernels
-from mochi_aot.runtime.cache import cache_folder
+from mochi_aot.runtime.cache import cache_folder, ensure_home
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
 from mochi_aot.runtime.ttnn.mock import MockMeshError, enter_mock, prepare_mock
 from mochi_aot.runtime.ttnn.mock.environment import plain
@@ -55,6 +55,7 @@ def enter_chips(bundle: Bundle) -> KernelCache | None:
 
     Raises BundleError if the bundle's kernels are damaged.
     """
+    ensure_home()
     chosen = [name for name in _CHOSEN_BY_USER if name in os.environ]
     if bundle.manifest.kernels is None:
         return None

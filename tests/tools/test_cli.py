@@ -1,7 +1,12 @@
+import importlib
+import tomllib
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
 
+import mochi_aot
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.tools.cli import MochiCommand
 
@@ -35,3 +40,18 @@ def test_exit_codes_and_messages(fault: BaseException | None, code: int, stderr:
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         CliRunner().invoke(_command(ZeroDivisionError()), [], catch_exceptions=False)
+
+
+SCRIPTS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_every_command_line_says_its_version_and_has_both_names_for_help(script: str) -> None:
+    module, _, name = SCRIPTS[script].partition(":")
+    command = getattr(importlib.import_module(module), name)
+    result = CliRunner().invoke(command, ["--version"], prog_name=script)
+    assert (result.exit_code, result.stdout) == (0, f"{script} {mochi_aot.__version__}\n")
+    short, long = (CliRunner().invoke(command, [option], prog_name=script) for option in ("-h", "--help"))
+    assert short.exit_code == 0 and short.stdout == long.stdout
+    assert short.stdout.startswith(f"Usage: {script} ") and "-h, --help" in short.stdout
+    assert CliRunner().invoke(command, ["--no-such-option"]).exit_code == 2

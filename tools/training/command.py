@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mochi_aot.tools.cli import MochiCommand
+from mochi_aot.tools.cli import MochiCommand, MochiGroup
 
 MODELS = ("small", "tiniest")
 LAYOUTS = ("diffusers", "genmo")
@@ -14,7 +14,7 @@ folder_argument = click.argument("folder", type=click.Path(path_type=Path, file_
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
 
 
-@click.group()
+@click.group(cls=MochiGroup)
 def main() -> None:
     """Train a small Mochi on synthetic clips, measure it, and write it as a checkpoint."""
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mochi_aot.runtime.cache import ensure_home
 from mochi_aot.runtime.ttnn.mock.cluster import cluster_descriptor, mesh_graph
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError, TtnnAlreadyImportedError
 from mochi_aot.runtime.ttnn.mock.files import write
@@ -13,6 +14,9 @@ from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package
 from mochi_aot.runtime.ttnn.mock.kernels import claim_cache
 from mochi_aot.runtime.ttnn.mock.machine import machine_for
 from mochi_aot.runtime.ttnn.mock.root import runtime_root
+
+# A mock mesh does not open with any of them.
+_FOR_HARDWARE = ("TT_VISIBLE_DEVICES", "TT_METAL_WATCHER", "TT_METAL_SLOW_DISPATCH_MODE", "TT_METAL_SIMULATOR")
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,17 @@ def prepare_mock(mesh: tuple[int, int], folder: Path, cache: Path | None = None)
 
 
 def enter_mock(environment: MockEnvironment) -> None:
-    """Set this process's environment variables. Raises TtnnAlreadyImportedError where ttnn could no longer see them."""
+    """Set this process's environment variables. Raises TtnnAlreadyImportedError where ttnn could no longer see them.
+
+    Those that are for hardware, with which a mock mesh would not open, are taken away, and told on stderr.
+    """
     if "ttnn" in sys.modules:
         raise TtnnAlreadyImportedError("ttnn was imported before the mock mesh was entered: enter it first")
+    ignored = [name for name in _FOR_HARDWARE if os.environ.pop(name, None) is not None]
+    if ignored:
+        sys.stderr.write(f"a mocked mesh ignores {', '.join(ignored)}\n")
     os.environ.update(environment.variables)
+    ensure_home()
 
 
 def plain(path: Path) -> Path:
