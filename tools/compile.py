@@ -123,7 +123,6 @@ def main(
         make_job,
         open_recorded,
         report,
-        stopped_cleanly,
         target_ready,
     )
 
@@ -131,7 +130,7 @@ def main(
         raise click.UsageError("--trust-times is about weights that were made before: give it with --reuse or --resume")
     job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
-    with stopped_cleanly(), target_ready(job) as dry_run:
+    with target_ready(job) as dry_run:
         source = open_recorded(checkpoint, text_encoder, check_weights, trust_times)
         for note in source.notes:
             click.echo(f"note: {note}", err=True)

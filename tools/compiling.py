@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from mochi_aot.runtime.cache import cache_folder
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.tools.text import human_bytes, human_count, table
 
-__all__ = ["Terminal", "compile_bundle", "make_job", "open_recorded", "report", "stopped_cleanly", "target_ready"]
+__all__ = ["Terminal", "compile_bundle", "make_job", "open_recorded", "report", "target_ready"]
 
 
 def make_job(
@@ -50,20 +49,6 @@ def open_recorded(path: Path, text_encoder: Path | None, check_weights: bool, tr
             raise
         record = None
     return open_checkpoint(path, text_encoder, check_weights, record)
-
-
-@contextmanager
-def stopped_cleanly() -> Iterator[None]:
-    """SIGTERM, too, ends the process after every cleanup on the way out."""
-
-    def stop(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

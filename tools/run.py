@@ -147,7 +147,7 @@ def main(
 ) -> None:
     """Make a video from the compiled BUNDLE.
 
-    Files appear whole or not at all. Ctrl-C stops after the current step, a second Ctrl-C at once.
+    Files appear whole or not at all. Ctrl-C or SIGTERM stops after the current step, a second one at once.
     """
     console, ledger = Console(), Ledger()
     ledger.add("imports", 0)
@@ -162,7 +162,7 @@ def main(
     except KeyboardInterrupt:  # Interrupted is one too
         console.close()
         click.echo(f"interrupted: {console.done} of {console.jobs} jobs done, no file left unfinished", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(INTERRUPTED if console.interrupt is None else 128 + console.interrupt.number)
 
 
 def _read_jobs(sweep: Path | None, base: Job) -> list[LabelledJob]:

@@ -1,10 +1,12 @@
 """The folder for what can be made again."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from mochi_aot.runtime.cache import cache_folder
+from mochi_aot.runtime.cache import cache_folder, ensure_home
 from mochi_aot.runtime.errors import BackendError
 
 
@@ -28,3 +30,19 @@ def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(BackendError, match="set XDG_CACHE_HOME"):
         cache_folder()
+
+
+@pytest.mark.parametrize(
+    ("variable", "found", "expected"),
+    [("/home/u", "/home/v", "/home/u"), (None, "/home/v", "/home/v"), (None, "~", tempfile.gettempdir())],
+)
+def test_home_is_set_where_it_is_not(
+    variable: str | None, found: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`found` is what the user database has: a user of a container may not be in it."""
+    monkeypatch.setenv("HOME", variable or "")
+    if variable is None:
+        monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: found)
+    ensure_home()
+    assert os.environ["HOME"] == expected

@@ -1,4 +1,4 @@
-"""Ctrl-C, as real signals."""
+"""Ctrl-C and SIGTERM, as real signals."""
 
 import os
 import signal
@@ -9,17 +9,18 @@ from mochi_aot.runtime.errors import Interrupted
 from mochi_aot.runtime.interrupt import InterruptFlag
 
 
-def test_the_first_asks_and_the_second_insists() -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_asks_and_the_second_insists(number: int) -> None:
+    before = signal.getsignal(number)
     asked: list[bool] = []
     with InterruptFlag(lambda: asked.append(True)) as flag:
         flag.check()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert asked == [True]
+        os.kill(os.getpid(), number)
+        assert asked == [True] and flag.number == number
         with pytest.raises(Interrupted):
             flag.check()
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             signal.pause()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert asked == [True]

@@ -1,4 +1,6 @@
 import importlib
+import os
+import signal
 import tomllib
 from pathlib import Path
 
@@ -35,6 +37,23 @@ def test_exit_codes_and_messages(fault: BaseException | None, code: int, stderr:
     result = CliRunner().invoke(_command(fault), [])
     assert (result.exit_code, result.stderr) == (code, stderr)
     assert result.stdout == ("done\n" if fault is None else "")
+
+
+def test_sigterm_is_an_interrupt_with_its_own_exit_code() -> None:
+    """Cleanups run, and the handler that was there before is there again."""
+    before, cleaned = signal.getsignal(signal.SIGTERM), []
+
+    @click.command(cls=MochiCommand)
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            cleaned.append(True)
+
+    result = CliRunner().invoke(command, [])
+    assert (result.exit_code, result.stderr, cleaned) == (143, "interrupted\n", [True])
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_bug_keeps_its_traceback() -> None:

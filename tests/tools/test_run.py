@@ -323,12 +323,13 @@ class Child:
             return ""
 
 
-def test_ctrl_c_stops_between_steps(run: Run, tmp_path: Path) -> None:
-    """Interrupted in a loop of thousands of steps: exit code 130, one last line, nothing half-written."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_between_steps(run: Run, tmp_path: Path, number: int, code: int) -> None:
+    """Interrupted in a loop of thousands of steps: one last line, nothing half-written."""
     child = Child(tmp_path, "--prompt", "a fox", "--steps", "10000", "-o", "out.mp4", "--save-latents", "l.st")
     child.read_until("/10000")
-    child.process.send_signal(signal.SIGINT)
-    assert child.finish() == 130
+    child.process.send_signal(number)
+    assert child.finish() == code
     assert "stopping after this step; Ctrl-C again stops at once" in child.text
     assert child.text.endswith("interrupted: 0 of 1 jobs done, no file left unfinished\r\n")
     assert "Traceback" not in child.text

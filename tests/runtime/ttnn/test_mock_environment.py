@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import platform
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -159,3 +160,19 @@ def test_entering_sets_the_environment_unless_ttnn_was_imported(monkeypatch: pyt
 def test_every_refusal_is_an_error_of_the_user() -> None:
     for error in (MockMeshError, MockPlatformError, TtnnAlreadyImportedError, TtnnMissingError):
         assert issubclass(error, MochiError)
+
+
+def test_a_process_without_a_home_and_with_variables_for_hardware(tmp_path: Path) -> None:
+    """ttnn's import alone ends in a segmentation fault without HOME; with the others a mock mesh does not open."""
+    code = (
+        "import sys; from pathlib import Path; from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock; "
+        "enter_mock(prepare_mock((1, 2), Path(sys.argv[1]))); import ttnn; "
+        "mesh = ttnn.open_mesh_device(ttnn.MeshShape(1, 2)); print('opened', *mesh.shape); ttnn.close_mesh_device(mesh)"
+    )
+    hardware = {"TT_VISIBLE_DEVICES": "0", "TT_METAL_SLOW_DISPATCH_MODE": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"} | hardware
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "opened 1 2" in done.stdout
+    assert "a mocked mesh ignores TT_VISIBLE_DEVICES, TT_METAL_SLOW_DISPATCH_MODE\n" in done.stderr
