@@ -24,7 +24,6 @@ ELEMENTWISE: dict[str, Builder] = {
     "cos": calls(ttnn.cos),
     "rsqrt": calls(ttnn.rsqrt),
     "square": calls(ttnn.square),
-    "isfinite": calls(ttnn.isfinite),
     "round": calls(ttnn.round),
     "clamp": calls(ttnn.clamp, "min max"),
     "addcmul": calls(ttnn.addcmul, "value"),
