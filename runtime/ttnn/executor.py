@@ -30,6 +30,7 @@ class TtnnExecutable:
     def __init__(self, program: Program, mesh: ttnn.MeshDevice, weights: Mapping[str, ttnn.Tensor]) -> None:
         """`weights` is read at each run. Raises BackendError for an op that is not in the table."""
         self._program, self._mesh, self._weights = program, mesh, weights
+        self._ttnn_version = ttnn_version()  # found in files of the installation: once, and not for each instruction
         self._steps = self._resolve()
         self._slots = 1 + max(_values(program), default=-1)
 
@@ -97,11 +98,10 @@ class TtnnExecutable:
     def _refusing_defects(self, function: Call, instruction: Instruction) -> Call:
         """`function`, unless the operands that it is called with meet a known defect of the ttnn that is installed."""
         rows, columns = self._mesh.shape
-        ttnn_here = ttnn_version()
 
         def call(*tensors: ttnn.Tensor) -> Any:
             shapes = [tuple(tensor.shape) for tensor in tensors]
-            defect = known_defect(instruction.op, instruction.attrs, shapes, (rows, columns), ttnn_here)
+            defect = known_defect(instruction.op, instruction.attrs, shapes, (rows, columns), self._ttnn_version)
             if defect is not None:
                 raise BackendError(f"it would be wrong on chips: {defect}; compile the bundle again with this version")
             return function(*tensors)
