@@ -27,7 +27,7 @@ demo: $(VENV)/installed-compile
 	$(BIN)/mochi-checkpoint demo/checkpoint --preset tiny
 	$(BIN)/mochi-compile --checkpoint demo/checkpoint --mesh 2x4 --target torch --geometry 96x160x13 -o demo/mochi.bundle
 	$(BIN)/mochi-run demo/mochi.bundle --prompt '$(DEMO_PROMPT)' --seed 7 --steps 8 -o demo/out.mp4
-	$(BIN)/python -m mochi_aot.tools.contact_sheet demo/out.mp4 demo/out.png
+	$(BIN)/python -m mochi_aot.tools.commands.contact_sheet demo/out.mp4 demo/out.png
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check --quiet .

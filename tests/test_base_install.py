@@ -84,7 +84,14 @@ def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     write_checkpoint(folder / "checkpoint", CONFIG, "diffusers")
     options = ["--mesh", "2x4", "--target", "ttnn", "--weights-dtype", "bfloat8_b", "--geometry", "64x128x13"]
-    command = [sys.executable, "-m", "mochi_aot.tools.compile", "--checkpoint", str(folder / "checkpoint"), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "mochi_aot.tools.commands.compile",
+        "--checkpoint",
+        str(folder / "checkpoint"),
+        *options,
+    ]
     subprocess.run([*command, "-o", str(folder / "bundle")], check=True, capture_output=True)
     return folder / "bundle"
 

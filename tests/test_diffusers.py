@@ -18,8 +18,8 @@ from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline
 from mochi_aot.runtime.targets import open_backend
-from mochi_aot.tools.compile import main as compile_main
-from mochi_aot.tools.run import main as run_main
+from mochi_aot.tools.commands.compile import main as compile_main
+from mochi_aot.tools.commands.run import main as run_main
 from tests.genmo_decoder import corrected
 from tests.reference_run import relative_error
 

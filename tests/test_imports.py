@@ -123,7 +123,7 @@ def test_the_runtime_without_a_backend_loads_no_torch() -> None:
 
 @pytest.mark.parametrize("module", ["run", "inspect"])
 def test_the_inference_hosts_command_lines_load_no_torch(module: str) -> None:
-    assert not loaded_after(f"import mochi_aot.tools.{module}") & (MODEL_CODE | BACKENDS)
+    assert not loaded_after(f"import mochi_aot.tools.commands.{module}") & (MODEL_CODE | BACKENDS)
 
 
 def test_reading_begins_before_anything_large_is_loaded() -> None:

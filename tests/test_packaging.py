@@ -71,8 +71,8 @@ def test_importing_the_package_loads_nothing_large() -> None:
 
 @pytest.mark.parametrize("script", ["bench", "checkpoint", "compile", "inspect", "run", "verify"])
 def test_each_command_line_has_its_module(script: str) -> None:
-    assert PYPROJECT["project"]["scripts"][f"mochi-{script}"] == f"mochi_aot.tools.{script}:main"
-    assert re.search(r"^def main\(", (PACKAGE / "tools" / f"{script}.py").read_text(), re.MULTILINE)
+    assert PYPROJECT["project"]["scripts"][f"mochi-{script}"] == f"mochi_aot.tools.commands.{script}:main"
+    assert re.search(r"^def main\(", (PACKAGE / "tools/commands" / f"{script}.py").read_text(), re.MULTILINE)
 
 
 def test_the_base_install_is_the_thin_runtime() -> None:

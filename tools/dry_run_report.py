@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mochi_aot.tools.text import human_bytes, table
+from mochi_aot.tools.commands.text import human_bytes, table
 
 
 @dataclass(frozen=True)

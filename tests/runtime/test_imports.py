@@ -6,7 +6,7 @@ import sys
 FORBIDDEN = ("torch", "transformers", "diffusers", "ttnn", "mochi_aot.compiler")
 SCRIPT = """
 import sys
-import mochi_aot.runtime.checks, mochi_aot.runtime.generate, mochi_aot.runtime.record, mochi_aot.tools.run
+import mochi_aot.runtime.checks, mochi_aot.runtime.generate, mochi_aot.runtime.record, mochi_aot.tools.commands.run
 print(" ".join(sorted(sys.modules)))
 """
 

@@ -8,7 +8,7 @@ import pytest
 
 from mochi_aot.runtime import ledger as ledger_module
 from mochi_aot.runtime.ledger import READ, READER, STEP, WAIT, Ledger, Span, process_start
-from mochi_aot.tools.ledger_report import ledger_report
+from mochi_aot.tools.commands.ledger_report import ledger_report
 
 
 def filled() -> Ledger:

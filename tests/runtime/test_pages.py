@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mochi_aot.runtime import pages
-from mochi_aot.tools.file_cache import cached_bytes, evict
+from mochi_aot.tools.benchmarks.file_cache import cached_bytes, evict
 
 SIZE = 3 * mmap.PAGESIZE + 100
 

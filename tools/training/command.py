@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mochi_aot.tools.cli import MochiCommand, MochiGroup
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup
 
 MODELS = ("small", "tiniest")
 LAYOUTS = ("diffusers", "genmo")

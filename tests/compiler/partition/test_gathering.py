@@ -22,7 +22,7 @@ from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.runtime.torch import TorchBackend
-from mochi_aot.tools.traffic import denoise_program
+from mochi_aot.tools.benchmarks.traffic import denoise_program
 from tests.compiler.tiny import CONFIG, GEOMETRY, SHAPES, Weights, inputs, parameter, programs
 
 MESHES: list[Mesh] = [(2, 4), (4, 2), (2, 2), (1, 4)]

@@ -1,0 +1,89 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mochi_aot.compiler.checkpoint import open_checkpoint, synthetic
+from mochi_aot.compiler.checkpoint.layouts import LAYOUTS
+from mochi_aot.compiler.checkpoint.presets import PRESETS, TINY
+from mochi_aot.tools.commands import checkpoint as tool
+from mochi_aot.tools.commands.checkpoint import main
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "genmo"])
+def test_writes_a_checkpoint(layout: str, tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    result = CliRunner().invoke(main, [str(out), "--layout", layout, "--seed", "4", "--dtype", "bfloat16"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{out}: tiny, {layout} layout, seed 4, bfloat16, 0.007 GB of weights\n"
+    checkpoint = open_checkpoint(out)
+    assert checkpoint.layout == layout
+    assert checkpoint.config == TINY
+    assert checkpoint.read("decoder.conv_in.bias").dtype == torch.bfloat16
+
+
+def test_layouts_of_one_seed_are_one_model(tmp_path: Path) -> None:
+    for layout in ("diffusers", "genmo"):
+        CliRunner().invoke(main, [str(tmp_path / layout), "--layout", layout], catch_exceptions=False)
+    one, other = open_checkpoint(tmp_path / "diffusers"), open_checkpoint(tmp_path / "genmo")
+    assert one.names() == other.names()
+    assert all(torch.equal(one.read(name), other.read(name)) for name in one.names())
+
+
+def test_an_existing_path_needs_force(tmp_path: Path) -> None:
+    out = str(tmp_path / "x")
+    assert CliRunner().invoke(main, [out]).exit_code == 0
+    result = CliRunner().invoke(main, [out])
+    assert result.exit_code == 1
+    assert f"error: {out} exists: choose another path, or replace it with --force\n" in result.stderr
+    assert CliRunner().invoke(main, [out, "--force", "--seed", "1"]).exit_code == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    result = CliRunner().invoke(main, [str(tmp_path / "x")])
+    assert result.exit_code == 1
+    assert "error: [Errno 13] Permission denied" in result.stderr
+
+
+def test_a_path_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(main, [str(tmp_path / "file" / "x")])
+    assert result.exit_code == 1
+    assert "error: [Errno 20] Not a directory" in result.stderr or "error: [Errno 17] File exists" in result.stderr
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthetic, "write_checkpoint", interrupted)
+    result = CliRunner().invoke(main, [str(tmp_path / "x")])
+    assert result.exit_code == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_choices_are_those_of_the_compiler() -> None:
+    assert list(tool.PRESET_NAMES) == list(PRESETS)
+    assert sorted(tool.LAYOUTS) == sorted(LAYOUTS)
+
+
+def test_without_torch_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = CliRunner().invoke(main, [str(tmp_path / "x")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: torch is not installed; ")
+    assert "pip install 'mochi-aot[compile]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--preset", "huge"], ["--layout", "onnx"], ["--seed", "-1"], ["--dtype", "int8"]]
+)
+def test_choices_are_checked(arguments: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, [str(tmp_path / "x"), *arguments])
+    assert result.exit_code == 2
+    assert arguments[0] in result.stderr

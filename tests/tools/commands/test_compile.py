@@ -1,0 +1,269 @@
+"""mochi-compile from the command line: what it makes, what it refuses, and what it leaves behind."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
+
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.compiler.checkpoint.presets import TINY
+from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from mochi_aot.tools.commands.compile import main
+from mochi_aot.tools.commands.compiling import Terminal
+
+SIZE, LARGER = "16x16x7", "32x16x7"
+ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode"]
+
+
+@pytest.fixture(scope="module")
+def diffusers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("diffusers") / "mochi"
+    write_checkpoint(path, TINY, "diffusers")
+    return path
+
+
+@pytest.fixture(scope="module")
+def genmo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same model in Genmo's layout, and its text encoder in a folder of its own."""
+    folder = tmp_path_factory.mktemp("genmo")
+    write_checkpoint(folder / "mochi", TINY, "genmo")
+    (folder / "t5").mkdir()
+    for name in ("text_encoder", "tokenizer"):
+        shutil.move(folder / "mochi" / name, folder / "t5" / name)
+    return folder / "mochi", folder / "t5"
+
+
+def compile_(*arguments: object, **environment: str | None) -> Result:
+    """For the torch target where the arguments name none."""
+    words = [*([] if "--target" in arguments else ["--target", "torch"]), *map(str, arguments)]
+    return CliRunner().invoke(main, words, env={"MOCHI_CHECKPOINT": None, **environment})
+
+
+@pytest.fixture(scope="module")
+def compiled(diffusers: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Result]:
+    """Two geometries on a 1x2 mesh, to the default place: beside the checkpoint."""
+    result = compile_("--checkpoint", diffusers, "--mesh", "1x2", "--geometry", SIZE, "--geometry", LARGER)
+    assert result.exit_code == 0, result.output
+    return Bundle.open(diffusers.with_name("mochi.bundle")), result
+
+
+def fails(result: Result, *messages: str) -> None:
+    """After the phases that were done, stderr ends with one error that has the messages in it."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    _, mark, error = f"\n{result.stderr}".partition("\nerror: ")
+    assert mark, result.stderr
+    assert all(message in error for message in messages), error
+
+
+def refused(diffusers: Path, tmp_path: Path, *arguments: object) -> Result:
+    """Runs with a good checkpoint and bad arguments; whatever happens, there must be no bundle and no leftover."""
+    result = compile_("--checkpoint", diffusers, "-o", tmp_path / "out", *arguments)
+    assert list(tmp_path.iterdir()) == []
+    return result
+
+
+def test_the_report(compiled: tuple[Bundle, Result]) -> None:
+    bundle, result = compiled
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["geometry", "program", "plan", "ops", "collectives", "compute", "weights", "sent"]
+    cells = [line.split() for line in lines[1:13]]
+    assert [row[:2] for row in cells] == [[size, role] for size in (SIZE, LARGER) for role in ROLES]
+    for row, geometry in zip(cells[3::6], bundle.manifest.geometries, strict=True):
+        denoise = bundle.program("denoise", geometry)
+        assert row[2] == denoise.plan and int(row[4]) == sum(denoise.stats.collectives.values()) > 0
+    assert lines[14].startswith("weights: ") and lines[14].endswith(" on disk, 0 B of it made before")
+    assert lines[15].startswith("took ") and ", peak memory " in lines[15]
+    assert lines[16] == f"bundle {bundle.id[:16]} in {bundle.path}"
+    assert result.stderr.splitlines() == [
+        f"tracing {SIZE}",
+        f"tracing {LARGER}",
+        "partitioning over 1x2",
+        "writing weights",
+    ]
+
+
+def test_the_bundle_is_whole(compiled: tuple[Bundle, Result]) -> None:
+    bundle, _ = compiled
+    bundle.verify()
+    manifest = bundle.manifest
+    assert (manifest.target, manifest.mesh, manifest.dtype) == ("torch", [1, 2], "bfloat16")
+    assert [(g.height, g.width, g.frames) for g in manifest.geometries] == [(16, 16, 7), (32, 16, 7)]
+    assert all(sorted(g.programs) == sorted(ROLES) for g in manifest.geometries)
+    assert manifest.checkpoint["layout"] == "diffusers"
+    assert bundle.tokenizer()
+
+
+def test_geometries_share_programs_and_weights(compiled: tuple[Bundle, Result]) -> None:
+    """Weights of one geometry alone are those tables and constants that depend on the size."""
+    bundle, _ = compiled
+    first, second = bundle.manifest.geometries
+    assert first.programs["encode_text"] == second.programs["encode_text"]
+    for role in ROLES:
+        one, other = ({weight.name for weight in bundle.program(role, g).weights} for g in (first, second))
+        assert all(name.startswith("constant:") for name in one ^ other)
+    assert len({shard.sha256 for shard in bundle.manifest.shards}) == len(bundle.manifest.shards)
+
+
+def test_both_layouts_make_the_same_weights(
+    compiled: tuple[Bundle, Result], genmo: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The checkpoint is named by $MOCHI_CHECKPOINT here, and a bundle in the way is replaced with --force."""
+    checkpoint, text_encoder = genmo
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.msgpack").write_bytes(Path(compiled[0].path / "manifest.msgpack").read_bytes())
+    arguments = ["--text-encoder", text_encoder, "--mesh", "1x2", "--geometry", SIZE, "-o", tmp_path / "out"]
+    fails(compile_(*arguments, MOCHI_CHECKPOINT=str(checkpoint)), "exists", "--force")
+    result = compile_(*arguments, "--force", MOCHI_CHECKPOINT=str(checkpoint))
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    bundle = Bundle.open(tmp_path / "out")
+    assert bundle.manifest.checkpoint["layout"] == "genmo"
+    expected = shards_by_weight(compiled[0])
+    assert shards_by_weight(bundle).items() <= expected.items()
+    assert all(name.startswith("constant:") for name in expected.keys() - shards_by_weight(bundle).keys())
+
+
+def shards_by_weight(bundle: Bundle) -> dict[str, list[str]]:
+    shards = bundle.manifest.shards
+    return {weight.name: [shards[index].sha256 for index in weight.shards] for weight in bundle.manifest.weights}
+
+
+def test_an_output_that_exists(compiled: tuple[Bundle, Result], diffusers: Path) -> None:
+    before = compiled[0].id
+    result = compile_("--checkpoint", diffusers, "--mesh", "1x2", "--geometry", SIZE)
+    fails(result, f"{compiled[0].path} exists", "--force")
+    assert Bundle.open(compiled[0].path).id == before
+
+
+@pytest.mark.parametrize("mesh", ["2", "0x2", "2x4x8", "2,4", "9999x9999"])
+def test_a_mesh_that_is_none(diffusers: Path, tmp_path: Path, mesh: str) -> None:
+    fails(refused(diffusers, tmp_path, "--mesh", mesh, "--geometry", SIZE), f"mesh {mesh}" if "99" in mesh else mesh)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        ("16x16", "geometry '16x16' is not HxWxF"),
+        ("16x16x8", "8 frames is not 6k+1; the nearest are 7 and 13"),
+        ("24x16x7", "height 24 is not a positive multiple of 16"),
+        ("16x0x7", "width 0 is not a positive multiple of 16"),
+    ],
+)
+def test_a_geometry_that_the_model_cannot_make(diffusers: Path, tmp_path: Path, geometry: str, message: str) -> None:
+    fails(refused(diffusers, tmp_path, "--mesh", "1x1", "--geometry", geometry), message)
+
+
+def test_a_plan_that_cannot_work(diffusers: Path, tmp_path: Path) -> None:
+    """Eight heads cannot be dealt to 16 devices."""
+    result = refused(diffusers, tmp_path, "--mesh", "1x16", "--geometry", SIZE, "--plan", "sp0tp1")
+    fails(result, "mesh 1x16: no plan works; plan sp0tp1", "192 splits into 8 x 24", "8 does not divide")
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [("fast", "there is no plan 'fast'; the plans are auto, "), ("sp1tp0,sp0tp1", "are both plans for denoise")],
+)
+def test_a_plan_that_is_none(diffusers: Path, tmp_path: Path, plan: str, message: str) -> None:
+    fails(refused(diffusers, tmp_path, "--mesh", "1x1", "--geometry", SIZE, "--plan", plan), message)
+
+
+def test_options_that_click_refuses(diffusers: Path, tmp_path: Path) -> None:
+    for arguments in (["--mesh", "1x1", "--target", "abacus"], ["--mesh", "1x1", "--dtype", "int4"], []):
+        assert refused(diffusers, tmp_path, *arguments).exit_code == 2
+    result = compile_("--mesh", "1x1")
+    assert result.exit_code == 2 and "--checkpoint" in result.stderr
+
+
+def test_no_checkpoint_there(tmp_path: Path) -> None:
+    arguments = ["--mesh", "1x1", "--geometry", SIZE, "-o", tmp_path / "out"]
+    fails(compile_("--checkpoint", tmp_path / "none", *arguments), str(tmp_path / "none"))
+    fails(compile_("--checkpoint", tmp_path, *arguments), str(tmp_path), "model_index.json", "dit.safetensors")
+
+
+def test_genmos_layout_without_a_text_encoder(genmo: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = ["--mesh", "1x1", "--geometry", SIZE, "-o", tmp_path / "out"]
+    fails(compile_("--checkpoint", genmo[0], *arguments), "--text-encoder")
+
+
+@pytest.fixture
+def copy(diffusers: Path, tmp_path: Path) -> Path:
+    """A checkpoint to damage; its files are links to the good ones until a test writes them anew."""
+    shutil.copytree(diffusers, tmp_path / "copy", copy_function=lambda source, place: Path(place).symlink_to(source))
+    return tmp_path / "copy"
+
+
+def compile_damaged(copy: Path) -> Result:
+    result = compile_("--checkpoint", copy, "--mesh", "1x1", "--geometry", SIZE)
+    assert list(copy.parent.iterdir()) == [copy]
+    return result
+
+
+def test_a_truncated_file(copy: Path) -> None:
+    [path] = (copy / "transformer").glob("*.safetensors")
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-100])
+    fails(compile_damaged(copy), str(path))
+
+
+def test_one_wrong_shape(copy: Path) -> None:
+    [path] = (copy / "vae").glob("*.safetensors")
+    tensors = load_file(path)
+    name = "decoder.conv_in.bias"
+    assert tensors[name].shape == (64,)
+    tensors[name] = torch.zeros(65)
+    path.unlink()
+    save_file(tensors, path)
+    fails(compile_damaged(copy), f"{name} is [65], expected [64]")
+
+
+def test_an_output_that_cannot_be_written(diffusers: Path, tmp_path: Path) -> None:
+    """Root may write in every folder, but nobody below a file."""
+    (tmp_path / "file").touch()
+    arguments = ["--checkpoint", diffusers, "--mesh", "1x1", "--geometry", SIZE]
+    fails(compile_(*arguments, "-o", tmp_path / "file" / "out"), str(tmp_path / "file"))
+    fails(compile_(*arguments, "-o", "/proc/out"), "/proc")
+
+
+def test_interrupted_while_writing(diffusers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Terminal, done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Terminal, "weights", interrupt)
+    result = refused(diffusers, tmp_path, "--mesh", "1x1", "--geometry", SIZE)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-2:] == ["writing weights", "interrupted"]
+
+
+def test_ctrl_c_while_tracing(diffusers: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mochi_aot.tools.commands.compile", "--checkpoint", str(diffusers)]
+    command += ["--mesh", "1x1", "--target", "torch"]
+    child = subprocess.Popen([*command, "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    assert child.stderr.readline() == "tracing 480x848x163\n"
+    assert len(list(tmp_path.iterdir())) == 1  # what is being written, under another name
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=60)[1] == "interrupted\n"
+    assert child.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "ttnn", "--dtype", "float32"], "--dtype float32 is for --target torch"),
+        (["--target", "torch", "--weights-dtype", "bfloat8_b"], "--weights-dtype bfloat8_b is for --target ttnn"),
+    ],
+)
+def test_dtypes_that_a_target_does_not_have(diffusers: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    result = compile_("--checkpoint", diffusers, "--mesh", "1x1", *options, "-o", tmp_path / "out")
+    assert result.exit_code == 2 and message in result.stderr
+    assert list(tmp_path.iterdir()) == []

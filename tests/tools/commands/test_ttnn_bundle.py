@@ -1,0 +1,262 @@
+"""A ttnn bundle through the command lines, on a mocked mesh: its numbers are zeros, its path is the chips'."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from mochi_aot.artifacts import Bundle
+from mochi_aot.artifacts.envelope import pack
+from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
+from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
+from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.tools.commands.mutations import FREE_ON_CHIPS, accepted, refusal, unknown
+
+GEOMETRY = "64x128x13"
+TO_VIDEO = ["--device", "mock", "--prompt", "a fox", "--steps", "2", "--seed", "1"]
+ON_MOCK = [*TO_VIDEO, "--no-decode"]
+
+
+def command(tool: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"mochi_aot.tools.commands.{tool}", *arguments]
+
+
+def run(tool: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command line in a process of its own: ttnn knows one mesh a process."""
+    return subprocess.run(command(tool, *arguments), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ttnn")
+    write_checkpoint(folder / "checkpoint", BENCH, "diffusers")
+    options = ["--mesh", "2x4", "--weights-dtype", "bfloat8_b", "--geometry", GEOMETRY]
+    done = run("compile", "--checkpoint", str(folder / "checkpoint"), *options, "-o", str(folder / "bundle"))
+    assert done.returncode == 0, done.stderr
+    return folder / "bundle"
+
+
+def compile_words(folder: Path, output: Path, geometry: str, *options: str) -> list[str]:
+    words = ["--checkpoint", str(folder / "checkpoint"), "--mesh", "2x4", "--target", "ttnn", "--geometry", geometry]
+    return [*words, "--weights-dtype", "bfloat8_b", "-o", str(output), *options]
+
+
+@pytest.mark.slow
+def test_another_geometry_shares_the_files(bundle: Path, tmp_path: Path) -> None:
+    """Of all weights that are made in the same way for it, and then it is the same bundle as without."""
+    other, fresh = tmp_path / "other", tmp_path / "fresh"
+    for output, options in ((fresh, []), (other, ["--reuse", str(bundle)])):
+        done = run("compile", *compile_words(bundle.parent, output, "64x64x13", *options))
+        assert done.returncode == 0, done.stderr
+    assert Bundle.open(other).id == Bundle.open(fresh).id
+    old, new = (tensor_files(folder) for folder in (bundle, other))
+    assert all(new[source].samefile(old[source]) for source in old.keys() & new.keys())
+    assert len(new) / 2 < len(old.keys() & new.keys()) < len(new)
+    Bundle.open(other).verify()
+
+
+def tensor_files(path: Path) -> dict[str, Path]:
+    """The file of each weight, by what the weight was made of."""
+    opened = Bundle.open(path)
+    return {weight.source: opened.tensor_file(weight.name) or path for weight in opened.manifest.weights}
+
+
+KILLED = """
+import os, signal, sys
+from mochi_aot.tools.commands.compile import main
+from mochi_aot.tools.commands.compiling import Terminal
+Terminal.weights = lambda self, done, total: os.kill(os.getpid(), signal.SIGKILL) if 2 * done > total else None
+main(sys.argv[1:])
+"""
+FULL = """
+import resource, signal, sys
+from mochi_aot.tools.commands.compile import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_is_the_same_bundle(bundle: Path, tmp_path: Path) -> None:
+    words = compile_words(bundle.parent, tmp_path / "out", GEOMETRY)
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    done = run("compile", *words, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert ", 0 B of it made before" not in done.stdout
+    assert Bundle.open(tmp_path / "out").id == Bundle.open(bundle).id
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line(bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, *compile_words(bundle.parent, tmp_path / "out", GEOMETRY)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1 and done.stderr.rstrip().endswith(": File too large")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_weight_that_is_no_number_ends_the_compile(bundle: Path, tmp_path: Path) -> None:
+    """Before it becomes bfloat8_b, where its neighbours would share its exponent."""
+    shutil.copytree(bundle.parent / "checkpoint", tmp_path / "checkpoint", copy_function=os.link)
+    path, key = tmp_path / "checkpoint/transformer/diffusion_pytorch_model.safetensors", "proj_out.weight"
+    tensors = load_file(path)
+    tensors[key] = tensors[key].copy()
+    tensors[key][2, 1] = np.nan
+    path.unlink()
+    save_file(tensors, path)
+    done = run("compile", *compile_words(tmp_path, tmp_path / "out", GEOMETRY))
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: {path}: {key}[2, 1] is nan, which is not a finite number: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.slow
+def test_every_instruction_is_looked_at_on_a_mocked_mesh(bundle: Path, tmp_path: Path) -> None:
+    """All is zero there, and so finite."""
+    prompt = ["--device", "mock", "--prompt", "a fox", "--steps", "1", "--no-decode"]
+    done = run("run", str(bundle), *prompt, "--check-values", "--save-latents", str(tmp_path / "latents.safetensors"))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_it_runs_on_a_mocked_mesh(bundle: Path, tmp_path: Path) -> None:
+    latents, video = tmp_path / "latents.safetensors", tmp_path / "video.mp4"
+    done = run("run", str(bundle), *TO_VIDEO, "--save-latents", str(latents), "-o", str(video))
+    assert done.returncode == 0, done.stderr
+    assert imageio_ffmpeg.count_frames_and_secs(video)[0] == 13
+    assert load_file(latents)["latents"].shape == (1, 12, 3, 8, 16)
+    assert np.isfinite(load_file(latents)["latents"]).all()
+
+
+def rewritten(bundle: Path, folder: Path, **changes: Any) -> Path:
+    """The bundle with another manifest, sealed as it should be."""
+    copy = folder / "copy"
+    shutil.copytree(bundle, copy, copy_function=os.link)
+    manifest = replace(Bundle.open(bundle).manifest, **changes)
+    (copy / MANIFEST_PATH).unlink()  # which is the first bundle's too
+    (copy / MANIFEST_PATH).write_bytes(pack(MANIFEST_MAGIC, manifest, "m"))
+    return copy
+
+
+@pytest.mark.slow
+def test_chips_of_another_architecture_are_refused(bundle: Path, tmp_path: Path) -> None:
+    """Here the bundle is for others than the mesh has; nothing is loaded."""
+    settings = Bundle.open(bundle).manifest.mesh_settings
+    assert settings is not None and settings.arch == "wormhole_b0"
+    other = rewritten(bundle, tmp_path, mesh_settings=replace(settings, arch="blackhole"))
+    error = "error: the bundle was compiled for blackhole chips, and these are wormhole_b0 chips"
+    for done in (
+        run("run", str(other), *ON_MOCK, "--save-latents", str(tmp_path / "latents.safetensors")),
+        run("verify", str(other)),
+    ):
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == error
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.slow
+def test_another_ttnn_is_told_once(bundle: Path, tmp_path: Path) -> None:
+    """And the bundle runs, with kernels that are built here."""
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.kernels is not None and manifest.ttnn == version("ttnn")
+    other = rewritten(bundle, tmp_path, ttnn="0.80.0", kernels=replace(manifest.kernels, ttnn="0.80.0"))
+    line = f"the bundle was compiled for ttnn 0.80.0, and this is {version('ttnn')}: "
+    for path, told in ((other, 1), (bundle, 0)):
+        done = run("run", str(path), *ON_MOCK, "--save-latents", str(tmp_path / f"{told}.safetensors"))
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(line) == told
+
+
+@pytest.mark.slow
+def test_every_field_of_the_manifest_but_those_that_are_free(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    assert refusal(opened, opened.manifest) is None
+    found = accepted(opened)
+    assert unknown(found, FREE_ON_CHIPS) == {}
+    for pattern in FREE_ON_CHIPS:  # none of them stands there for nothing
+        assert any(re.fullmatch(pattern, field) for field in found), pattern
+
+
+@pytest.mark.slow
+def test_every_op_is_accepted(bundle: Path) -> None:
+    done = run("verify", str(bundle), "--json")
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)["programs"]
+    roles = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
+    assert [report["role"] for report in reports] == roles
+    assert all(report["accepted"] == report["ops"] > 0 for report in reports)
+    manifest = Bundle.open(bundle).manifest
+    assert {report["role"]: report["peak_bytes"] for report in reports} == manifest.geometries[0].dram_peaks
+    assert manifest.kernels is not None and manifest.kernels.count > 100
+    assert sum(report["kernels_found"] for report in reports) == manifest.kernels.count
+    assert sum(report["kernels_built"] for report in reports) == 0
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_find_all_kernels_where_nothing_was_unpacked(bundle: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    started = [
+        subprocess.Popen(
+            command("run", str(bundle), *TO_VIDEO, "-o", str(tmp_path / f"{name}.mp4")),
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("a", "b")
+    ]
+    kernels = Bundle.open(bundle).manifest.kernels
+    assert kernels is not None
+    for process in started:
+        assert f"kernels: {kernels.count} found, 0 built" in process.communicate()[1]
+        assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_compiling_again_gives_the_same_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere, and without what was built the first time."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = ["--mesh", "2x4", "--target", "ttnn", "--weights-dtype", "bfloat8_b", "--geometry", GEOMETRY]
+    done = run("compile", "--checkpoint", str(bundle.parent / "checkpoint"), *options, "-o", str(tmp_path / "bundle"))
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(tmp_path / "bundle").id == Bundle.open(bundle).id
+
+
+@pytest.mark.slow
+def test_a_program_that_ttnn_refuses_is_not_compiled(tmp_path: Path) -> None:
+    """The tiny preset's heads are narrower than a tile."""
+    write_checkpoint(tmp_path / "checkpoint", TINY, "diffusers")
+    options = ["--mesh", "1x2", "--target", "ttnn", "--geometry", "64x64x7", "-o", str(tmp_path / "bundle")]
+    done = run("compile", "--checkpoint", str(tmp_path / "checkpoint"), *options)
+    assert done.returncode == 1 and done.stdout == ""
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: geometry 64x64x7: refused: encode_text, instruction 5, transformer.split_query")
+    assert "Invalid head size: 8" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.slow
+def test_without_chips_it_says_so(bundle: Path, tmp_path: Path) -> None:
+    options = ["--steps", "2", "--seed", "1", "--no-decode", "--save-latents", str(tmp_path / "latents.safetensors")]
+    done = run("run", str(bundle), "--prompt", "a fox", *options)
+    assert done.returncode == 1
+    ignored, error = done.stderr.splitlines()
+    assert ignored.startswith("the bundle's kernels are not used: they were made by the stand-in compiler")
+    assert error.startswith("error: cannot open a mesh of 2x4 chips")
+    assert not list(tmp_path.iterdir())

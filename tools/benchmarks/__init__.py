@@ -1,0 +1,1 @@
+"""What `mochi-bench` measures, and against what."""

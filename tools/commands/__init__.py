@@ -1,0 +1,1 @@
+"""The command lines, one file each, and what they share."""

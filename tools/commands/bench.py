@@ -1,0 +1,224 @@
+"""mochi-bench: measurements, each a comparison within one process."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, MochiGroup
+
+SIZES = ("tiny", "small", "middle")
+COMPILE_SIZES = START_SIZES = ("tiny", "small", "middle", "full")
+TTNN_START_SIZES = ("small", "middle", "full")
+DTYPES = ("float32", "bfloat16")
+MIN_REPETITIONS = 7
+
+
+repetitions_option = click.option(
+    "--repetitions",
+    type=click.IntRange(min=MIN_REPETITIONS),
+    default=MIN_REPETITIONS,
+    show_default=True,
+    help="Times that each contender runs.",
+)
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where checkpoint and bundle are made, kept, and found again. Default: a temporary folder.",
+)
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers there."
+)
+
+
+@click.group(cls=MochiGroup)
+def main() -> None:
+    """Measure, on a machine that does nothing else meanwhile."""
+
+
+@main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(SIZES), default="small", show_default=True, help="Of model and video.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of weights and values.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of both sides. Default: as torch chooses.")
+@repetitions_option
+@json_option
+def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file: Path | None) -> None:
+    """Time one guided denoising step of a bundle against diffusers.
+
+    Writes a checkpoint of seeded weights and compiles it for one device, in a temporary folder. Then the bundle's step
+    and the same step with diffusers' transformer run in turns, in one process, on the same weights and threads, after
+    both were seen to give the same latents. Also measured: what the runtime adds to each instruction's kernel.
+    """
+    import torch
+
+    from mochi_aot.tools.benchmarks.step_benchmark import measure_step
+    from mochi_aot.tools.benchmarks.step_report import step_numbers, step_report
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with _folder(None) as place:
+        result = measure_step(place, size, dtype, repetitions, _progress)
+    _finish("step", step_numbers(result), step_report, json_file)
+
+
+@main.command(cls=MochiCommand)
+@click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns.")
+@click.option("--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint.")
+@click.option("--geometry", metavar="HxWxF", default=DEFAULT_GEOMETRY, show_default=True, help="Of the video.")
+@click.option(
+    "--weights-dtype",
+    type=click.Choice(CHIP_DTYPES),
+    default="bfloat16",
+    show_default=True,
+    help="Of the matrices.",
+)
+@click.option(
+    "--links-dtype",
+    type=click.Choice(CHIP_DTYPES),
+    default="bfloat16",
+    show_default=True,
+    help="Of what our chips send each other in a denoising step.",
+)
+@json_option
+def traffic(
+    mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype: str, json_file: Path | None
+) -> None:
+    """Count what chips send each other over Ethernet, and model what they would under TT-DiT's scheme.
+
+    Compiles the ttnn programs from a model's configuration, without weights; nothing runs. On 2x4 and 4x8, which TT-DiT
+    publishes, the same model is also partitioned as TT-DiT does it.
+    """
+    from mochi_aot.compiler.partition.mesh import parse_mesh
+    from mochi_aot.tools.benchmarks.traffic import our_traffic, their_traffic
+    from mochi_aot.tools.benchmarks.traffic_report import traffic_numbers, traffic_report
+    from mochi_aot.tools.commands.compiling import parse_geometry
+    from mochi_aot.tools.configured import model_config
+
+    shape, size = parse_mesh(mesh), parse_geometry(geometry)
+    model = model_config(config)
+    programs = our_traffic(model, size, shape, weights_dtype, links_dtype) + their_traffic(model, size, shape)
+    settings = {"config": config, "mesh": mesh, "geometry": geometry}
+    settings |= {"weights_dtype": weights_dtype, "links_dtype": links_dtype}
+    _finish("traffic", {**settings, **traffic_numbers(programs)}, traffic_report, json_file)
+
+
+@main.command("compile", cls=MochiCommand)
+@click.option("--size", type=click.Choice(COMPILE_SIZES), default="middle", show_default=True, help="Of the model.")
+@click.option("--mesh", default="2x4", show_default=True, metavar="RxC", help="The device mesh.")
+@click.option("--target", type=click.Choice(["torch", "ttnn"]), default="torch", show_default=True)
+@click.option("--weights-dtype", type=click.Choice(CHIP_DTYPES), default="bfloat16", show_default=True)
+@click.option("--repetitions", type=click.IntRange(min=1), default=MIN_REPETITIONS, show_default=True)
+@folder_option
+@json_option
+def compile_command(
+    size: str,
+    mesh: str,
+    target: str,
+    weights_dtype: str,
+    repetitions: int,
+    folder: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Time a compile against `cp` of its checkpoint, and watch its memory.
+
+    Writes a bfloat16 checkpoint of seeded weights, then copies and compiles it in turns, each from a cold page cache
+    to the disk. The sizes take 0.01, 0.5, 9 and 70 GB there.
+    """
+    from mochi_aot.tools.benchmarks.compile_benchmark import measure_compile
+    from mochi_aot.tools.benchmarks.compile_report import compile_numbers, compile_report
+
+    with _folder(folder) as place:
+        result = measure_compile(place, size, mesh, target, weights_dtype, repetitions, _progress)
+    settings = {"size": size, "mesh": mesh, "target": target, "weights_dtype": weights_dtype}
+    _finish("compile", {**settings, **compile_numbers(result)}, compile_report, json_file)
+
+
+@main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model.")
+@click.option(
+    "--repetitions",
+    type=click.IntRange(min=1),
+    help=f"Times that each contender runs. Default, and least: {MIN_REPETITIONS}, or 1 for the full size.",
+)
+@folder_option
+@json_option
+def start(size: str, repetitions: int | None, folder: Path | None, json_file: Path | None) -> None:
+    """Time a start on the torch target: from the process's to the weights in use, every byte consumed.
+
+    Writes a checkpoint of seeded weights and compiles it for one device. Then these start in turns, each in a fresh
+    process, with their files dropped from the file cache before (cold) or read into it (warm): the bundle; diffusers'
+    from_pretrained; safetensors, mapped and read whole; reads that keep nothing, which are the limit; and a first
+    denoising step, with weights read while programs run and with all weights read first. A cold start counts only if
+    nothing was in the file cache before and the process had its bytes from the disk. Before each, memory is touched and
+    given back, so that none waits for memory that a virtual machine's host has to find. Where the weights do not fit
+    into memory twice, those that hold them all are left out.
+    """
+    from mochi_aot.tools.benchmarks.start_benchmark import measure_start, start_numbers, start_report
+
+    least = 1 if size == "full" else MIN_REPETITIONS
+    if repetitions is None:
+        repetitions = least
+    if repetitions < least:
+        raise click.BadParameter(f"{repetitions}, expected at least {least} of size {size}", param_hint="--repetitions")
+    with _folder(folder) as place:
+        result = measure_start(place, size, repetitions, _progress)
+    _finish("start", start_numbers(result), start_report, json_file)
+
+
+@main.command("ttnn-start", cls=MochiCommand)
+@click.option("--size", type=click.Choice(TTNN_START_SIZES), default="small", show_default=True, help="Of the model.")
+@repetitions_option
+@folder_option
+@json_option
+def ttnn_start(size: str, repetitions: int, folder: Path | None, json_file: Path | None) -> None:
+    """Time the host's part of a start on the ttnn target: from the process's to the first op on a mocked mesh.
+
+    Writes a checkpoint of seeded weights and compiles it for 2x4 chips. Then these start in turns, each in a fresh
+    process, with their files in the file cache: the bundle, where torch is not installed; the same text encoder by
+    ttnn.from_torch from the checkpoint; and nothing but `import torch`.
+    """
+    from mochi_aot.tools.benchmarks.ttnn_start_benchmark import (
+        measure_ttnn_start,
+        ttnn_start_numbers,
+        ttnn_start_report,
+    )
+
+    with _folder(folder) as place:
+        result = measure_ttnn_start(place, size, repetitions, _progress)
+    _finish("ttnn-start", ttnn_start_numbers(result), ttnn_start_report, json_file)
+
+
+@contextmanager
+def _folder(chosen: Path | None) -> Iterator[Path]:
+    """The chosen folder, or one that is removed in the end."""
+    if chosen is not None:
+        chosen.mkdir(parents=True, exist_ok=True)
+        yield chosen.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="mochi-bench-") as folder:
+        yield Path(folder)
+
+
+def _progress(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _finish(
+    name: str, results: dict[str, Any], report: Callable[[dict[str, Any]], str], json_file: Path | None
+) -> None:
+    import torch
+
+    from mochi_aot.tools.benchmarks.machine import describe_machine
+
+    numbers = {"benchmark": name, "machine": describe_machine(torch.get_num_threads()), **results}
+    if json_file is not None:
+        json_file.write_text(json.dumps(numbers, indent=2) + "\n")
+    click.echo(report(numbers))
+
+
+if __name__ == "__main__":
+    main()

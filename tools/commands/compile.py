@@ -1,0 +1,142 @@
+"""`mochi-compile`: a checkpoint in, a bundle out."""
+
+from pathlib import Path
+
+import click
+
+from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand
+
+
+@click.command(cls=MochiCommand)
+@click.option(
+    "--checkpoint",
+    envvar="MOCHI_CHECKPOINT",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the checkpoint, in Genmo's or Diffusers' layout.  [default: $MOCHI_CHECKPOINT]",
+)
+@click.option(
+    "--text-encoder",
+    type=click.Path(path_type=Path),
+    help="Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none.",
+)
+@click.option("--mesh", required=True, metavar="RxC", help="The device mesh: rows x columns.")
+@click.option(
+    "--target",
+    type=click.Choice(["ttnn", "torch"]),
+    default="ttnn",
+    show_default=True,
+    help="What runs the bundle: Tenstorrent chips, or torch on this host, for checking.",
+)
+@click.option(
+    "--geometry",
+    "geometries",
+    multiple=True,
+    default=[DEFAULT_GEOMETRY],
+    show_default=True,
+    metavar="HxWxF",
+    help="Video height, width and frames. Repeat it for several in one bundle; they share the weights.",
+)
+@click.option(
+    "--plan",
+    default="auto",
+    show_default=True,
+    help="How programs are cut over the mesh: auto, or plan names separated by commas (sp1tp0,h0w1). "
+    "Programs that no name is for choose for themselves.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of weights and activations; float32 is for torch only.",
+)
+@click.option(
+    "--weights-dtype",
+    type=click.Choice(CHIP_DTYPES),
+    default="bfloat16",
+    show_default=True,
+    help="Of the matrices; bfloat8_b takes about half the memory, and is for ttnn only.",
+)
+@click.option(
+    "--links-dtype",
+    type=click.Choice(CHIP_DTYPES),
+    default="bfloat16",
+    show_default=True,
+    help="Of what chips send each other in a denoising step, for ttnn; bfloat8_b is about half the bytes.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundle.  [default: the checkpoint's, with .bundle appended]",
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Use the weights that a compile to the same place finished before it was stopped, if neither they nor the "
+    "checkpoint have changed, and keep what this one finishes if it is stopped too. Without this option both are "
+    "removed.",
+)
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Share the weights of a bundle of the same checkpoint, mesh and plan instead of making them again, as for "
+    "another geometry: files are linked, or copied where the file system has no links. May be the one that --force "
+    "replaces. All of the checkpoint is read and hashed to tell it from another.",
+)
+@click.option(
+    "--trust-times",
+    is_flag=True,
+    help="With --reuse or --resume: files of the checkpoint that an earlier compile of this user has read are not read "
+    "again to tell what they are, if their size, inode and times are the same.",
+)
+@click.option(
+    "--check-weights/--no-check-weights",
+    default=True,
+    show_default=True,
+    help="Whether a weight that is not a finite number ends the compile. Weights are looked at while they are read.",
+)
+def main(
+    checkpoint: Path,
+    text_encoder: Path | None,
+    mesh: str,
+    target: str,
+    geometries: tuple[str, ...],
+    plan: str,
+    dtype: str,
+    weights_dtype: str,
+    links_dtype: str,
+    output: Path | None,
+    force: bool,
+    resume: bool,
+    reuse: Path | None,
+    trust_times: bool,
+    check_weights: bool,
+) -> None:
+    """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
+    from mochi_aot.tools.commands.compiling import (
+        Terminal,
+        compile_bundle,
+        make_job,
+        open_recorded,
+        report,
+        target_ready,
+    )
+
+    if trust_times and not (resume or reuse):
+        raise click.UsageError("--trust-times is about weights that were made before: give it with --reuse or --resume")
+    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
+    output = output or checkpoint.with_name(checkpoint.name + ".bundle")
+    with target_ready(job) as dry_run:
+        source = open_recorded(checkpoint, text_encoder, check_weights, trust_times)
+        for note in source.notes:
+            click.echo(f"note: {note}", err=True)
+        summary = compile_bundle(source, job, output, force, Terminal(), dry_run, resume, reuse)
+    click.echo(report(summary, output))
+
+
+if __name__ == "__main__":
+    main()
