@@ -1,15 +1,45 @@
-"""The root of every error that a user can cause; each subclass names one kind of cause."""
+"""The root of every error that a user can cause; each subclass names one kind of cause, and the exit code it has."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What a command line ends with, by the kind of what happened; docs/commands.md says what each is for."""
+
+    SUCCESS = 0
+    FAULT = 1
+    USAGE = 2
+    INPUT = 3
+    EXISTS = 4
+    DEVICE = 5
+    REFUSED = 6
+    SYSTEM = 7
+    INTERRUPTED = 130  # 128 and the number of SIGINT, as shells report a command that Ctrl-C has stopped
+    BROKEN_PIPE = 141  # 128 and the number of SIGPIPE
+    TERMINATED = 143  # 128 and the number of SIGTERM
+
+
+# An OSError about a name that was given. Any other means that the system failed.
+_ABOUT_THE_NAME = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class MochiError(Exception):
     """A problem a user can act on. Its message is one line: what was seen, what was expected, where, what to do."""
 
+    exit_code: ClassVar[ExitCode] = ExitCode.INPUT
+
 
 class BundleError(MochiError):
     """A bundle cannot be written, or what lies on disk is not a whole bundle of this format version."""
+
+
+class BundleExistsError(BundleError):
+    """The place where a bundle is to be written is taken."""
+
+    exit_code = ExitCode.EXISTS
 
 
 @contextmanager
@@ -19,3 +49,21 @@ def os_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise BundleError(f"cannot {action}: {error.strerror or error}") from error
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """Return the exit code of an error that ends a command.
+
+    An OSError, and a MochiError that was made of one, says that the system failed, unless the OSError is about a name
+    that is not there or of the wrong kind: then a MochiError has its own code, and the OSError is about bad input.
+    """
+    if isinstance(error, MemoryError):
+        return ExitCode.SYSTEM
+    if isinstance(error, OSError):
+        return ExitCode.INPUT if isinstance(error, _ABOUT_THE_NAME) else ExitCode.SYSTEM
+    if not isinstance(error, MochiError):
+        return ExitCode.FAULT
+    origin = error.__cause__ or error.__context__  # `from None` leaves the latter
+    if isinstance(origin, OSError) and not isinstance(origin, _ABOUT_THE_NAME):
+        return ExitCode.SYSTEM
+    return error.exit_code

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mochi_aot.artifacts.envelope import has_magic
-from mochi_aot.artifacts.errors import BundleError, os_errors
+from mochi_aot.artifacts.errors import BundleError, BundleExistsError, os_errors
 from mochi_aot.artifacts.journal import Journal, is_alive
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
 
@@ -43,7 +43,7 @@ class StagedFolder:
                     _sync(Path(folder, name))
                 _sync(Path(folder))
             if not self.force and os.path.lexists(self.path):
-                raise BundleError(f"{self.path} has appeared meanwhile; choose another path")
+                raise BundleExistsError(f"{self.path} has appeared meanwhile; choose another path")
             self.journal.remove()
             if os.path.lexists(self.path):
                 _check_destination(self.path, self.force)
@@ -109,9 +109,11 @@ def _check_destination(path: Path, force: bool) -> None:
     if not os.path.lexists(path):
         return
     if not force:
-        raise BundleError(f"{path} exists; choose another path, or use --force to replace a bundle")
+        raise BundleExistsError(f"{path} exists; choose another path, or use --force to replace a bundle")
     if not _is_bundle(path):
-        raise BundleError(f"{path} exists and is not a bundle, so --force does not replace it; choose another path")
+        raise BundleExistsError(
+            f"{path} exists and is not a bundle, so --force does not replace it; choose another path"
+        )
 
 
 def _is_bundle(path: Path) -> bool:

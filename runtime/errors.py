@@ -1,10 +1,12 @@
 """The kinds of problem that a user of the runtime can cause or meet."""
 
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import ExitCode, MochiError
 
 
 class OptionError(MochiError):
     """An option, or a combination of options, that cannot be run."""
+
+    exit_code = ExitCode.USAGE
 
 
 class InputFileError(MochiError):
@@ -14,13 +16,31 @@ class InputFileError(MochiError):
 class OutputError(MochiError):
     """A file that cannot be written where it was asked for."""
 
+    exit_code = ExitCode.USAGE
+
+
+class OutputExistsError(OutputError):
+    """A file that exists already where one is to be written."""
+
+    exit_code = ExitCode.EXISTS
+
 
 class VideoError(MochiError):
     """ffmpeg could not make the video."""
 
+    exit_code = ExitCode.SYSTEM
+
 
 class BackendError(MochiError):
     """A backend cannot be used here, or failed to run a program."""
+
+    exit_code = ExitCode.DEVICE
+
+
+class RefusalError(BackendError):
+    """ttnn, or the runtime, refuses an op of a program."""
+
+    exit_code = ExitCode.REFUSED
 
 
 class NumbersError(MochiError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mochi_aot.runtime.errors import OutputError
+from mochi_aot.runtime.errors import OutputError, OutputExistsError
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def check_writable(path: Path, force: bool) -> None:
     if path.is_dir():
         raise OutputError(f"the output {path} is a folder; give a file name in it")
     if not force and path.exists():
-        raise OutputError(f"the output {path} exists; give another name, or --force to replace it")
+        raise OutputExistsError(f"the output {path} exists; give another name, or --force to replace it")
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"the output folder {folder} does not exist; create it first")

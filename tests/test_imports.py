@@ -28,7 +28,17 @@ ALLOWED = {
     "runtime": {"artifacts", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
     "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
-    "tools": {"artifacts", "click", "compiler", "diffusers", "imageio_ffmpeg", "numpy", "runtime", "safetensors"}
+    "tools": {
+        "artifacts",
+        "click",
+        "compiler",
+        "diffusers",
+        "imageio_ffmpeg",
+        "numpy",
+        "rich",
+        "runtime",
+        "safetensors",
+    }
     | {"mochi_aot", "torch", "ttnn"},
     "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "tools", "torch", "transformers"},
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.artifacts.kernel_archive import build_keys, kernel_folders, pack_kernels
 from mochi_aot.artifacts.layout import ROLES
-from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.errors import RefusalError
 from mochi_aot.runtime.geometry import geometry_name
 from mochi_aot.runtime.ttnn.environment import mock_folder
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
@@ -63,7 +63,7 @@ class MockedMesh:
                 reports = run_dry(backend, load, by_role, geometry_name(geometry))
                 for report in reports:
                     if report.refusal is not None:
-                        raise BackendError(f"geometry {report.geometry}: {refusal_text(report, report.refusal)}")
+                        raise RefusalError(f"geometry {report.geometry}: {refusal_text(report, report.refusal)}")
                 measured.append(replace(geometry, dram_peaks={report.role: report.peak_bytes for report in reports}))
         return measured, self._add_kernels(writer)
 

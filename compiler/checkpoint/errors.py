@@ -1,6 +1,6 @@
 """What can be wrong with a checkpoint."""
 
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import ExitCode, MochiError
 
 
 class CheckpointError(MochiError):
@@ -9,3 +9,9 @@ class CheckpointError(MochiError):
 
 class WeightError(CheckpointError):
     """A weight that is not a finite number."""
+
+
+class CheckpointExistsError(CheckpointError):
+    """The place where a checkpoint is to be written is taken."""
+
+    exit_code = ExitCode.EXISTS

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.errors import CheckpointExistsError
 
 MARKS = ("model_index.json", "dit.safetensors")  # one of these makes a folder a checkpoint, which may be replaced
 
@@ -15,7 +15,7 @@ MARKS = ("model_index.json", "dit.safetensors")  # one of these makes a folder a
 def whole_folder(path: Path, replace: bool) -> Iterator[Path]:
     """A fresh folder beside `path`, which takes its place when the block ends and is removed if the block raises.
 
-    Raises CheckpointError if `path` exists, unless `replace` is given and it is a checkpoint or an empty folder.
+    Raises CheckpointExistsError if `path` exists, unless `replace` is given and it is a checkpoint or an empty folder.
     """
     if path.exists() or path.is_symlink():
         _check_replaceable(path, replace)
@@ -34,8 +34,8 @@ def whole_folder(path: Path, replace: bool) -> Iterator[Path]:
 
 def _check_replaceable(path: Path, replace: bool) -> None:
     if not replace:
-        raise CheckpointError(f"{path} exists: choose another path, or replace it with --force")
+        raise CheckpointExistsError(f"{path} exists: choose another path, or replace it with --force")
     if path.is_symlink() or not path.is_dir():
-        raise CheckpointError(f"{path} is not a folder and will not be replaced: choose another path")
+        raise CheckpointExistsError(f"{path} is not a folder and will not be replaced: choose another path")
     if any(path.iterdir()) and not any((path / mark).is_file() for mark in MARKS):
-        raise CheckpointError(f"{path} is not a checkpoint and will not be replaced: choose another path")
+        raise CheckpointExistsError(f"{path} is not a checkpoint and will not be replaced: choose another path")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.partition.cost import Cost, cost_of
-from mochi_aot.compiler.partition.errors import PlanError
+from mochi_aot.compiler.partition.errors import PlanError, PlanTextError
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import FAMILIES, Families
@@ -23,12 +23,12 @@ Programs = Mapping[str, Program]
 
 
 def parse_plan(text: str) -> tuple[str, ...]:
-    """The plan names in `NAME[,NAME...]`; `auto` names none. Raises PlanError for an unknown name."""
+    """The plan names in `NAME[,NAME...]`; `auto` names none. Raises PlanTextError for an unknown name."""
     names = tuple(name for name in map(str.strip, text.split(",")) if name != "auto")
     known = sorted({name for plans in FAMILIES.values() for name in plans})
     for name in names:
         if name not in known:
-            raise PlanError(f"there is no plan {name!r}; the plans are auto, {', '.join(known)}")
+            raise PlanTextError(f"there is no plan {name!r}; the plans are auto, {', '.join(known)}")
     return names
 
 
@@ -44,7 +44,7 @@ def choose_plans(
     for roles, plans in families.items():
         named = [plans[name] for name in names if name in plans]
         if len(named) > 1:
-            raise PlanError(f"{' and '.join(p.name for p in named)} are both plans for {roles[-1]}; name one")
+            raise PlanTextError(f"{' and '.join(p.name for p in named)} are both plans for {roles[-1]}; name one")
         programs = [programs[role] for programs in geometries for role in roles if role in programs]
         chosen.update(dict.fromkeys(roles, _best(programs, mesh, named or list(plans.values()))))
     return chosen

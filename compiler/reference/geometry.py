@@ -3,12 +3,14 @@
 import math
 from dataclasses import dataclass
 
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.compiler.reference.config import MochiConfig
 
 
 class GeometryError(MochiError):
     """A video size that the model cannot make."""
+
+    exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True)

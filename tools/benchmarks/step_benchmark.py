@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.compiler.checkpoint import open_checkpoint
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
@@ -48,6 +48,8 @@ SIZES = {
 
 class ResultsDifferError(MochiError):
     """The two contenders do not compute the same, so that comparing their times would mean nothing."""
+
+    exit_code = ExitCode.FAULT
 
 
 @dataclass(frozen=True)

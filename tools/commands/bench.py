@@ -1,6 +1,5 @@
 """mochi-bench: measurements, each a comparison within one process."""
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,13 +8,14 @@ from typing import Any
 
 import click
 
-from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, MochiGroup
+from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, MochiGroup, print_json
 
 SIZES = ("tiny", "small", "middle")
 COMPILE_SIZES = START_SIZES = ("tiny", "small", "middle", "full")
 TTNN_START_SIZES = ("small", "middle", "full")
 DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7
+_STDOUT = Path("-")
 
 
 repetitions_option = click.option(
@@ -31,7 +31,13 @@ folder_option = click.option(
     help="Where checkpoint and bundle are made, kept, and found again. Default: a temporary folder.",
 )
 json_option = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers there."
+    "--json",
+    "json_file",
+    is_flag=False,
+    flag_value=_STDOUT,
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="[FILE]",
+    help="Write all numbers to FILE; without a name, print them instead of the table.",
 )
 
 
@@ -60,8 +66,8 @@ def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file
 
     if threads is not None:
         torch.set_num_threads(threads)
-    with _folder(None) as place:
-        result = measure_step(place, size, dtype, repetitions, _progress)
+    with _phases() as progress, _folder(None) as place:
+        result = measure_step(place, size, dtype, repetitions, progress)
     _finish("step", step_numbers(result), step_report, json_file)
 
 
@@ -131,8 +137,8 @@ def compile_command(
     from mochi_aot.tools.benchmarks.compile_benchmark import measure_compile
     from mochi_aot.tools.benchmarks.compile_report import compile_numbers, compile_report
 
-    with _folder(folder) as place:
-        result = measure_compile(place, size, mesh, target, weights_dtype, repetitions, _progress)
+    with _phases() as progress, _folder(folder) as place:
+        result = measure_compile(place, size, mesh, target, weights_dtype, repetitions, progress)
     settings = {"size": size, "mesh": mesh, "target": target, "weights_dtype": weights_dtype}
     _finish("compile", {**settings, **compile_numbers(result)}, compile_report, json_file)
 
@@ -164,8 +170,8 @@ def start(size: str, repetitions: int | None, folder: Path | None, json_file: Pa
         repetitions = least
     if repetitions < least:
         raise click.BadParameter(f"{repetitions}, expected at least {least} of size {size}", param_hint="--repetitions")
-    with _folder(folder) as place:
-        result = measure_start(place, size, repetitions, _progress)
+    with _phases() as progress, _folder(folder) as place:
+        result = measure_start(place, size, repetitions, progress)
     _finish("start", start_numbers(result), start_report, json_file)
 
 
@@ -187,8 +193,8 @@ def ttnn_start(size: str, repetitions: int, folder: Path | None, json_file: Path
         ttnn_start_report,
     )
 
-    with _folder(folder) as place:
-        result = measure_ttnn_start(place, size, repetitions, _progress)
+    with _phases() as progress, _folder(folder) as place:
+        result = measure_ttnn_start(place, size, repetitions, progress)
     _finish("ttnn-start", ttnn_start_numbers(result), ttnn_start_report, json_file)
 
 
@@ -203,18 +209,29 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _progress(text: str) -> None:
-    click.echo(text, err=True)
+@contextmanager
+def _phases() -> Iterator[Callable[[str], None]]:
+    """Give what begins a phase of a measurement on the console."""
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        console.phase("loading what is measured")
+        yield console.phase
 
 
 def _finish(
     name: str, results: dict[str, Any], report: Callable[[dict[str, Any]], str], json_file: Path | None
 ) -> None:
+    import json
+
     import torch
 
     from mochi_aot.tools.benchmarks.machine import describe_machine
 
     numbers = {"benchmark": name, "machine": describe_machine(torch.get_num_threads()), **results}
+    if json_file == _STDOUT:
+        print_json(numbers)
+        return
     if json_file is not None:
         json_file.write_text(json.dumps(numbers, indent=2) + "\n")
     click.echo(report(numbers))

@@ -1,20 +1,41 @@
-"""What every command line shares: how it reports a fault and how it stops."""
+"""What every command line shares: its options for messages, how it reports a fault, and how it stops.
 
+Nothing that takes long to import is imported here or at the top of a command's module: --help is to be fast.
+"""
+
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from mochi_aot import __version__
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
 
 DEFAULT_GEOMETRY = "480x848x163"  # the published default, HxWxF
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
-# Exit codes; what a shell reports for a command that Ctrl-C or SIGTERM stopped is 128 and the signal's number.
-FAULT, INTERRUPTED, TERMINATED = 1, 130, 143
+
+FAULT, INTERRUPTED = ExitCode.FAULT, ExitCode.INTERRUPTED
+
+EXIT_CODES = (
+    "Exit codes: 0 success, 1 internal fault, 2 usage, 3 bad input, 4 the output exists, 5 device or target not usable "
+    "here, 6 op or plan refused, 7 the system failed, 130 or 143 interrupted."
+)
+KINDS = {
+    ExitCode.FAULT: "fault",
+    ExitCode.USAGE: "usage",
+    ExitCode.INPUT: "input",
+    ExitCode.EXISTS: "exists",
+    ExitCode.DEVICE: "device",
+    ExitCode.REFUSED: "refused",
+    ExitCode.SYSTEM: "system",
+    ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.TERMINATED: "interrupted",
+}
+_QUIET, _VERBOSE, _FORMAT = (f"mochi_aot.{name}" for name in ("quiet", "verbose", "log_format"))
 
 
 class Terminated(KeyboardInterrupt):
@@ -23,7 +44,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Meanwhile SIGTERM raises Terminated."""
+    """Let SIGTERM raise Terminated meanwhile."""
 
     def stop(number: int, frame: object) -> None:
         raise Terminated
@@ -36,9 +57,10 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 class _Described(click.Command):
-    """Has `--version`, and `-h` beside `--help`."""
+    """Has `--version`, `-h` beside `--help`, and the exit codes at the end of its help."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
+        named.setdefault("epilog", EXIT_CODES)
         super().__init__(*arguments, **named)
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
         click.version_option(__version__, message="%(prog)s %(version)s")(self)
@@ -49,27 +71,122 @@ class MochiGroup(_Described, click.Group):
 
 
 class MochiCommand(_Described):
-    """A command whose user errors are one message on stderr, without a traceback, and exit code 1.
+    """A command whose errors are one message on stderr, without a traceback, and an exit code for each kind of error.
 
-    Use it as `@click.command(cls=MochiCommand)`, with the imports that a thin install lacks inside the function.
-    Ctrl-C gives exit code 130, and SIGTERM 143, after every cleanup on the way out.
+    Use it as `@click.command(cls=MochiCommand)`, with imports that take long inside the function. Ctrl-C gives exit
+    code 130, and SIGTERM 143, after every cleanup on the way out. Messages of the logger `mochi_aot` go to stderr.
     """
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        _message_options(self)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        asked = list(args)
         try:
-            with sigterm_as_interrupt():
-                return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # a reader as `head` that has enough: click ends quietly
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("mochi_aot"):
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if not _asks_for_json(asked):
                 raise
-            advice = "this command is for the build host: pip install 'mochi-aot[compile]'"
-            click.echo(f"error: {error.name} is not installed; {advice}", err=True)
-            sys.exit(FAULT)
-        except (MochiError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(FAULT)
-        except KeyboardInterrupt as error:
-            click.echo("interrupted", err=True)
-            sys.exit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
+            ctx.meta[_FORMAT] = "json"
+            with _messages(ctx):
+                _end(error.format_message(), ExitCode.USAGE)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _messages(ctx):
+            try:
+                with sigterm_as_interrupt():
+                    return super().invoke(ctx)
+            except BrokenPipeError:
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115  for what is flushed when Python ends
+                sys.exit(int(ExitCode.BROKEN_PIPE))  # a reader as `head` that has enough
+            except click.UsageError as error:
+                if ctx.meta.get(_FORMAT) != "json":
+                    raise
+                _end(error.format_message(), ExitCode.USAGE)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise
+            except KeyboardInterrupt as error:
+                code = ExitCode.TERMINATED if isinstance(error, Terminated) else ExitCode.INTERRUPTED
+                _end("interrupted", code)
+            except Exception as error:  # noqa: BLE001  the last resort of every command
+                _end_with(error, ctx)
+
+
+def _end_with(error: Exception, ctx: click.Context) -> NoReturn:
+    """Say what went wrong and exit with the code of the error's kind."""
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "mochi_aot").startswith("mochi_aot"):
+        advice = "this command is for the build host: pip install 'mochi-aot[compile]'"
+        _end(f"{error.name} is not installed; {advice}", ExitCode.DEVICE)
+    code = exit_code(error)
+    text = str(error)
+    if code is ExitCode.FAULT and not isinstance(error, MochiError):
+        told = "" if ctx.meta.get(_VERBOSE) else "; please report it, with --verbose for the traceback"
+        text = f"internal error: {type(error).__name__}: {error}{told}"
+    elif isinstance(error, MemoryError):
+        text = f"out of memory: {error}" if text else "out of memory"
+    _end(text, code, error if ctx.meta.get(_VERBOSE) else None)
+
+
+def _end(text: str, code: ExitCode, error: Exception | None = None) -> NoReturn:
+    from mochi_aot.tools.commands.console import LOGGER, say_interrupted
+
+    if KINDS[code] == "interrupted":
+        say_interrupted(text, code)
+    else:
+        LOGGER.error("%s", text, exc_info=error, extra={"numbers": {"kind": KINDS[code], "exit_code": int(code)}})
+    sys.exit(int(code))
+
+
+@contextmanager
+def _messages(ctx: click.Context) -> Iterator[None]:
+    from mochi_aot.tools.commands.console import LogSettings, logging_as
+
+    settings = LogSettings(
+        bool(ctx.meta.get(_QUIET)), bool(ctx.meta.get(_VERBOSE)), ctx.meta.get(_FORMAT, "text") == "json"
+    )
+    with logging_as(settings):
+        yield
+
+
+def _message_options(command: click.Command) -> None:
+    """Add --quiet, --verbose and --log-format, which the command's function does not see."""
+
+    def kept(key: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+        def keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+            ctx.meta[key] = value
+
+        return keep
+
+    common: dict[str, Any] = {"expose_value": False}
+    click.option("--quiet", is_flag=True, callback=kept(_QUIET), help="Say only warnings and errors.", **common)(
+        command
+    )
+    click.option(
+        "--verbose", is_flag=True, callback=kept(_VERBOSE), help="Say more, and show tracebacks of faults.", **common
+    )(command)
+    click.option(
+        "--log-format",
+        type=click.Choice(("text", "json")),
+        default="text",
+        show_default=True,
+        callback=kept(_FORMAT),
+        help="Of messages and progress on stderr: text, or one JSON object a line.",
+        **common,
+    )(command)
+
+
+def _asks_for_json(args: list[str]) -> bool:
+    """Whether --log-format json is among the arguments, of which another one is wrong."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    return "--log-format=json" in args or ("--log-format", "json") in pairs
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def print_json(result: Any) -> None:
+    """Print a command's result as JSON, the only thing on stdout."""
+    import json
+
+    click.echo(json.dumps(result, indent=2))

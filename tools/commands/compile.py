@@ -1,10 +1,11 @@
 """`mochi-compile`: a checkpoint in, a bundle out."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand
+from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, json_option, print_json
 
 
 @click.command(cls=MochiCommand)
@@ -99,6 +100,7 @@ from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCom
     show_default=True,
     help="Whether a weight that is not a finite number ends the compile. Weights are looked at while they are read.",
 )
+@json_option
 def main(
     checkpoint: Path,
     text_encoder: Path | None,
@@ -115,27 +117,35 @@ def main(
     reuse: Path | None,
     trust_times: bool,
     check_weights: bool,
+    as_json: bool,
 ) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
-    from mochi_aot.tools.commands.compiling import (
-        Terminal,
-        compile_bundle,
-        make_job,
-        open_recorded,
-        report,
-        target_ready,
-    )
-
     if trust_times and not (resume or reuse):
         raise click.UsageError("--trust-times is about weights that were made before: give it with --reuse or --resume")
-    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
     output = output or checkpoint.with_name(checkpoint.name + ".bundle")
-    with target_ready(job) as dry_run:
-        source = open_recorded(checkpoint, text_encoder, check_weights, trust_times)
-        for note in source.notes:
-            click.echo(f"note: {note}", err=True)
-        summary = compile_bundle(source, job, output, force, Terminal(), dry_run, resume, reuse)
-    click.echo(report(summary, output))
+    from mochi_aot.tools.commands.console import LOGGER, Console
+
+    with Console() as console:
+        console.phase("loading the compiler")
+        from mochi_aot.tools.commands.compiling import (
+            Terminal,
+            compile_bundle,
+            make_job,
+            open_recorded,
+            report,
+            target_ready,
+        )
+
+        job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
+        with target_ready(job) as dry_run:
+            source = open_recorded(checkpoint, text_encoder, check_weights, trust_times)
+            for note in source.notes:
+                LOGGER.info("note: %s", note)
+            summary = compile_bundle(source, job, output, force, Terminal(console), dry_run, resume, reuse)
+    if as_json:
+        print_json({"bundle": str(output), **asdict(summary)})
+    else:
+        click.echo(report(summary, output))
 
 
 if __name__ == "__main__":

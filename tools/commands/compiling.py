@@ -1,8 +1,6 @@
 """What `mochi-compile` does behind its options: reads them, shows progress, reports."""
 
-import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry, GeometryError
 from mochi_aot.runtime.cache import cache_folder
 from mochi_aot.runtime.errors import BackendError
+from mochi_aot.tools.commands.console import Console
 from mochi_aot.tools.commands.text import human_bytes, human_count, table
 
 __all__ = ["Terminal", "compile_bundle", "make_job", "open_recorded", "report", "target_ready"]
@@ -75,21 +74,16 @@ def parse_geometry(text: str) -> Geometry:
 
 
 class Terminal(Progress):
-    """Phases as lines and weights as a bar, on stderr."""
+    """Phases and weights on the console."""
 
-    def __init__(self) -> None:
-        self._shown = -1
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def phase(self, text: str) -> None:
-        click.echo(text, err=True)
+        self._console.phase(text)
 
     def weights(self, done: int, total: int) -> None:
-        percent = 100 * done // max(total, 1)
-        if percent != self._shown and sys.stderr.isatty():
-            self._shown = percent
-            width = min(40, os.get_terminal_size(2).columns - 10)
-            bar = "#" * (width * percent // 100)
-            click.echo(f"\r  [{bar:-<{width}}] {percent:3d}%", nl=done == total, err=True)
+        self._console.update(done, total, "bytes")
 
 
 def report(summary: Summary, output: Path) -> str:

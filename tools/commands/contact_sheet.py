@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import imageio_ffmpeg
 
-from mochi_aot.runtime.errors import VideoError
+from mochi_aot.runtime.errors import InputFileError, VideoError
 from mochi_aot.runtime.paths import replacing
 from mochi_aot.tools.commands.cli import MochiCommand
 
@@ -23,11 +23,12 @@ def pick_frames(total: int, count: int) -> list[int]:
 
 
 def write_contact_sheet(video: Path, picture: Path) -> None:
-    """Write up to 12 frames of `video` as a PNG. VideoError if ffmpeg cannot read the one or write the other."""
+    """Write up to 12 frames of `video` as a PNG. Raise InputFileError if ffmpeg cannot read the one, and
+    VideoError if it cannot write the other."""
     try:
         total, _ = imageio_ffmpeg.count_frames_and_secs(str(video))
     except RuntimeError:
-        raise VideoError(f"{video} cannot be read as a video; give an mp4 that mochi-run wrote") from None
+        raise InputFileError(f"{video} cannot be read as a video; give an mp4 that mochi-run wrote") from None
     frames = pick_frames(total, FRAMES)
     columns = min(COLUMNS, len(frames))
     chosen = "+".join(f"eq(n,{frame})" for frame in frames)

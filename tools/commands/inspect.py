@@ -1,22 +1,12 @@
 """mochi-inspect: what a bundle holds, on any machine that has the bundle."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from mochi_aot.artifacts.layout import ROLES
-from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Plain
-from mochi_aot.runtime.geometry import find_geometry
-from mochi_aot.runtime.programs import verify_programs
-from mochi_aot.tools.commands.cli import MochiCommand
-from mochi_aot.tools.commands.listing import listing
-from mochi_aot.tools.commands.summary import BundleSummary, GeometrySummary, WeightSummary, WeightTotals, summarise
-from mochi_aot.tools.commands.text import human_bytes, human_count, table
-
-MAX_LISTED = 4  # numbers of a list in the model's sizes; longer ones are only counted
+from mochi_aot.tools.commands.cli import MochiCommand, json_option
+from mochi_aot.tools.commands.text import plain
 
 
 @click.command(cls=MochiCommand)
@@ -24,7 +14,7 @@ MAX_LISTED = 4  # numbers of a list in the model's sizes; longer ones are only c
 @click.option("--program", "role", type=click.Choice(ROLES), help="Print this program's instructions instead.")
 @click.option("--geometry", metavar="HxWxF", help="Whose program to print. Default: the bundle's first geometry.")
 @click.option("--weights", is_flag=True, help="List the weights instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary, with the list of weights, as JSON.")
+@json_option
 @click.option("--verify", is_flag=True, help="First compare every byte of the bundle with its hash.")
 def main(bundle: Path, role: str | None, geometry: str | None, weights: bool, as_json: bool, verify: bool) -> None:
     """Show what BUNDLE holds: its target, its programs and what they cost, and its weights.
@@ -35,125 +25,19 @@ def main(bundle: Path, role: str | None, geometry: str | None, weights: bool, as
         raise click.UsageError("--program, --weights and --json each print something else: give one of them")
     if geometry is not None and role is None:
         raise click.UsageError("--geometry says whose program to print: give --program too")
-    opened = Bundle.open(bundle)
-    if verify:
-        opened.verify()
-        verify_programs(opened)
-        total = sum(file.nbytes for file in opened.manifest.files)
-        click.echo(f"verified: {len(opened.manifest.files)} files, {human_bytes(total)}", err=True)
-    click.echo(_text(opened, role, geometry, weights, as_json))
+    from mochi_aot.tools.commands.console import Console
 
+    with Console() as console:
+        if verify:
+            console.phase("comparing every byte with its hash")
+        from mochi_aot.artifacts.reader import Bundle
+        from mochi_aot.tools.commands.bundle_report import describe, verified
 
-def _text(bundle: Bundle, role: str | None, geometry: str | None, weights: bool, as_json: bool) -> str:
-    if role is not None:
-        return listing(bundle.program(role, find_geometry(bundle, geometry)), bundle.weights)
-    summary = summarise(bundle)
-    if as_json:
-        return json.dumps(asdict(summary), indent=2)
-    return weight_table(summary.weights) if weights else report(summary)
-
-
-def report(summary: BundleSummary) -> str:
-    """The summary without the list of weights, for people."""
-    rows, columns = summary.mesh
-    lines = {
-        "bundle": summary.id,
-        "target": f"{summary.target}, mesh {rows}x{columns}, {summary.dtype}",
-        **_ttnn_lines(summary),
-        "limits": f"{summary.text_length} text tokens, {summary.step_capacity} steps a table",
-        "made by": f"{summary.created_by}, format {summary.format_version}, with {_pairs(summary.versions)}",
-        "made from": _pairs(summary.checkpoint),
-        **{f"model {name}": _sizes(value) for name, value in summary.model.items()},
-        "weights": _weights_line(summary.totals),
-    }
-    width = max(map(len, lines))
-    header = "\n".join(f"{name:{width}}  {value}" for name, value in lines.items())
-    return "\n\n".join([header, *map(_programs, summary.geometries)])
-
-
-def _ttnn_lines(summary: BundleSummary) -> dict[str, str]:
-    """What only bundles for ttnn have."""
-    settings, kernels, lines = summary.mesh_settings, summary.kernels, {}
-    if settings is not None:
-        reserved = f"{settings.l1_small_bytes} B of L1 small a core, {human_bytes(settings.trace_bytes)} for traces"
-        dtypes = f"weights in {summary.weights_dtype}, links in {summary.links_dtype}"
-        lines["for"] = f"{settings.arch} chips, ttnn {summary.ttnn}, {dtypes}"
-        lines["mesh"] = f"fabric {settings.fabric}, {reserved}"
-    if kernels is not None:
-        maker = "the stand-in compiler (for mocked meshes only)" if kernels.stand_in else kernels.compiler
-        keys = ", ".join(kernels.build_keys)
-        lines["kernels"] = f"{kernels.count} by {maker}, for ttnn {kernels.ttnn} at {kernels.root}, {keys}"
-    return lines
-
-
-def weight_table(weights: list[WeightSummary]) -> str:
-    """One line a weight, in the order of first use."""
-    rows = [
-        [
-            human_bytes(weight.bytes_per_device),
-            weight.dtype,
-            "x".join(map(str, weight.local_shape)) or "scalar",
-            "file" if weight.shards is None else str(weight.shards),
-            weight.name,
-        ]
-        for weight in weights
-    ]
-    return table(["a device", "dtype", "local shape", "shards", "name"], rows)
-
-
-def _programs(geometry: GeometrySummary) -> str:
-    """With a column for the peak of memory only where it is known."""
-    measured = any(program.dram_peak is not None for program in geometry.programs)
-    rows = [
-        [
-            program.role,
-            program.plan,
-            str(program.instructions),
-            human_count(program.flops, "FLOP"),
-            human_bytes(program.weight_bytes),
-            *([human_bytes(program.dram_peak or 0)] if measured else []),
-            human_bytes(program.collective_bytes),
-            _counts(program.collectives),
-        ]
-        for program in geometry.programs
-    ]
-    header = [
-        "program",
-        "plan",
-        "instructions",
-        "compute",
-        "weights",
-        *(["peak"] if measured else []),
-        "sent",
-        "collectives",
-    ]
-    return f"geometry {geometry.height}x{geometry.width}x{geometry.frames}\n{table(header, rows)}"
-
-
-def _weights_line(totals: WeightTotals) -> str:
-    sizes = f"{human_bytes(totals.bytes_per_device)} a device, {human_bytes(totals.bytes_on_disk)} on disk"
-    parts = []
-    if totals.references:
-        parts.append(f"{totals.shards} shards stored once serve {totals.references} places")
-    if totals.tensor_files:
-        parts.append(f"{totals.tensor_files} tensor files")
-    return "; ".join([f"{totals.count}, {sizes}", *parts])
-
-
-def _counts(collectives: dict[str, int]) -> str:
-    return ", ".join(f"{op} {count}" for op, count in collectives.items()) or "none"
-
-
-def _pairs(values: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _sizes(value: Plain) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_sizes(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        return f"[{len(value)} numbers]" if len(value) > MAX_LISTED + 1 else "x".join(map(str, value))
-    return str(value)
+        opened = Bundle.open(bundle)
+        if verify:
+            verified(opened)
+        text = describe(opened, role, geometry, weights, as_json)
+    click.echo(text if as_json else plain(text))
 
 
 if __name__ == "__main__":

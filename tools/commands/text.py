@@ -1,6 +1,11 @@
 """Numbers and tables as people read them."""
 
 
+def plain(text: str) -> str:
+    """Text in which what a terminal would obey, as escapes, is written out. Line ends and tabs stay."""
+    return "".join(char if char in "\n\t" or char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def human_bytes(count: float) -> str:
     """Bytes with a decimal unit: 1 GB is 1e9 bytes."""
     return human_count(count, "B")

@@ -1,19 +1,20 @@
 """`mochi-verify`: whether a bundle is whole, and whether ttnn accepts its programs, without any hardware."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from mochi_aot.artifacts.errors import ExitCode
 from mochi_aot.artifacts.layout import ROLES
-from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.geometry import geometry_name
-from mochi_aot.runtime.programs import verify_programs
-from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, FAULT, MochiCommand
-from mochi_aot.tools.commands.text import human_bytes
-from mochi_aot.tools.dry_run_report import ProgramReport, Refusal, text
+from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, json_option, print_json
+from mochi_aot.tools.commands.text import plain
+
+if TYPE_CHECKING:
+    from mochi_aot.tools.commands.console import Console
+    from mochi_aot.tools.dry_run_report import ProgramReport
 
 DEFAULT_DTYPE = CHIP_DTYPES[0]
 
@@ -33,7 +34,7 @@ DEFAULT_DTYPE = CHIP_DTYPES[0]
     type=click.Choice(CHIP_DTYPES),
     help=f"With --config: of what chips send each other.  [default: {DEFAULT_DTYPE}]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def main(
     bundle: Path | None,
     config: str | None,
@@ -46,44 +47,56 @@ def main(
     """Verify BUNDLE: compare every byte with its hash; then, if it is for ttnn, run its programs on a mocked mesh.
 
     With --config the programs are compiled from a model's configuration, and need no weights.
-    Exits with 1 if a byte is wrong or an op is rejected.
+    Exits with 3 if a byte is wrong, and with 6 if an op is rejected.
     """
     if (bundle is None) == (config is None):
         raise click.UsageError("give a BUNDLE or --config, one of them")
-    if bundle is not None:
-        if mesh or geometry or weights_dtype or links_dtype:
-            options = "--mesh, --geometry, --weights-dtype and --links-dtype"
-            raise click.UsageError(f"{options} belong to --config: a bundle has its own")
-        reports = _verify_bundle(bundle)
-    else:
-        if mesh is None:
-            raise click.UsageError("--config needs --mesh")
-        assert config is not None
-        dtypes = (weights_dtype or DEFAULT_DTYPE, links_dtype or DEFAULT_DTYPE)
-        reports = _verify_config(config, mesh, geometry or DEFAULT_GEOMETRY, *dtypes)
+    if bundle is not None and (mesh or geometry or weights_dtype or links_dtype):
+        options = "--mesh, --geometry, --weights-dtype and --links-dtype"
+        raise click.UsageError(f"{options} belong to --config: a bundle has its own")
+    if config is not None and mesh is None:
+        raise click.UsageError("--config needs --mesh")
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        if bundle is not None:
+            reports = _verify_bundle(bundle, console)
+        else:
+            assert config is not None and mesh is not None
+            dtypes = (weights_dtype or DEFAULT_DTYPE, links_dtype or DEFAULT_DTYPE)
+            reports = _verify_config(config, mesh, geometry or DEFAULT_GEOMETRY, *dtypes, console)
     refused = any(report.refusal is not None for report in reports)
-    if as_json:
-        click.echo(json.dumps({"accepted": not refused, "programs": [asdict(report) for report in reports]}, indent=2))
-    elif reports:
-        click.echo(text(reports))
+    _print(reports, refused, as_json)
     if refused:
-        sys.exit(FAULT)
+        sys.exit(int(ExitCode.REFUSED))
 
 
-def _verify_bundle(path: Path) -> list[ProgramReport]:
+def _print(reports: list["ProgramReport"], refused: bool, as_json: bool) -> None:
+    from mochi_aot.tools.dry_run_report import text
+
+    if as_json:
+        print_json({"accepted": not refused, "programs": [asdict(report) for report in reports]})
+    elif reports:
+        click.echo(plain(text(reports)))
+
+
+def _verify_bundle(path: Path, console: "Console") -> list["ProgramReport"]:
+    console.phase("comparing every byte with its hash")
+    from mochi_aot.artifacts.reader import Bundle
+    from mochi_aot.tools.commands.bundle_report import verified
+
     bundle = Bundle.open(path)
-    bundle.verify()
-    verify_programs(bundle)
-    files = bundle.manifest.files
-    click.echo(f"verified: {len(files)} files, {human_bytes(sum(file.nbytes for file in files))}", err=True)
+    verified(bundle)
     if bundle.manifest.target != "ttnn":
         return []
+    console.phase("running the programs dry")
+    from mochi_aot.runtime.geometry import geometry_name
     from mochi_aot.runtime.ttnn.environment import enter_mock_mesh, tell_version
     from mochi_aot.tools.mocked import opened, run_dry
 
     tell_version(bundle)
     rows, columns = bundle.manifest.mesh
-    reports = []
+    reports: list[ProgramReport] = []
     with opened((rows, columns), bundle.manifest.mesh_settings, enter_mock_mesh(bundle)) as backend:
         for geometry in bundle.manifest.geometries:
             programs = {role: bundle.program(role, geometry) for role in ROLES if role in geometry.programs}
@@ -93,15 +106,20 @@ def _verify_bundle(path: Path) -> list[ProgramReport]:
     return reports
 
 
-def _verify_config(config: str, mesh: str, geometry: str, weights_dtype: str, links_dtype: str) -> list[ProgramReport]:
+def _verify_config(
+    config: str, mesh: str, geometry: str, weights_dtype: str, links_dtype: str, console: "Console"
+) -> list["ProgramReport"]:
+    console.phase("compiling the programs")
     from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
     from mochi_aot.compiler.partition.mesh import parse_mesh
     from mochi_aot.tools.commands.compiling import parse_geometry
     from mochi_aot.tools.configured import configure, model_config
+    from mochi_aot.tools.dry_run_report import ProgramReport, Refusal
     from mochi_aot.tools.mocked import mocked_mesh
 
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
     made = configure(model_config(config), size, shape, weights_dtype, links_dtype)
+    console.phase("running the programs dry")
     with mocked_mesh(shape) as mocked:
         reports = mocked.run(made.programs, made.weights, mesh_settings(shape), geometry)
     failed = [ProgramReport(geometry, role, refusal=Refusal(reason)) for role, reason in made.failures.items()]

@@ -10,7 +10,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.artifacts.ttnn_defects import known_defect, may_be_defective
 from mochi_aot.compiler.ir.program import Attr, Constant, Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import REPLICATE, TensorType
@@ -24,6 +24,8 @@ Shape = tuple[int, ...]
 
 class LoweringError(MochiError):
     """A partitioned program that the ttnn target cannot run."""
+
+    exit_code = ExitCode.REFUSED
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def test_an_existing_path_needs_force(tmp_path: Path) -> None:
     out = str(tmp_path / "x")
     assert CliRunner().invoke(main, [out]).exit_code == 0
     result = CliRunner().invoke(main, [out])
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert f"error: {out} exists: choose another path, or replace it with --force\n" in result.stderr
     assert CliRunner().invoke(main, [out, "--force", "--seed", "1"]).exit_code == 0
 
@@ -46,14 +46,14 @@ def test_an_existing_path_needs_force(tmp_path: Path) -> None:
 def test_an_unwritable_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     result = CliRunner().invoke(main, [str(tmp_path / "x")])
-    assert result.exit_code == 1
+    assert result.exit_code == 7
     assert "error: [Errno 13] Permission denied" in result.stderr
 
 
 def test_a_path_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = CliRunner().invoke(main, [str(tmp_path / "file" / "x")])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "error: [Errno 20] Not a directory" in result.stderr or "error: [Errno 17] File exists" in result.stderr
 
 
@@ -75,8 +75,8 @@ def test_choices_are_those_of_the_compiler() -> None:
 def test_without_torch_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     result = CliRunner().invoke(main, [str(tmp_path / "x")])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: torch is not installed; ")
+    assert result.exit_code == 5
+    assert result.stderr.startswith("writing the checkpoint\nerror: torch is not installed; ")
     assert "pip install 'mochi-aot[compile]'" in result.stderr
 
 

@@ -27,8 +27,8 @@ def _command(fault: BaseException | None) -> click.Command:
     ("fault", "code", "stderr"),
     [
         (None, 0, ""),
-        (MochiError("x is y, expected z"), 1, "error: x is y, expected z\n"),
-        (PermissionError(13, "Permission denied", "/x"), 1, "error: [Errno 13] Permission denied: '/x'\n"),
+        (MochiError("x is y, expected z"), 3, "error: x is y, expected z\n"),
+        (PermissionError(13, "Permission denied", "/x"), 7, "error: [Errno 13] Permission denied: '/x'\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (click.UsageError("odd"), 2, "Usage: command [OPTIONS]\nTry 'command --help' for help.\n\nError: odd\n"),
     ],
@@ -56,9 +56,12 @@ def test_sigterm_is_an_interrupt_with_its_own_exit_code() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_bug_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        CliRunner().invoke(_command(ZeroDivisionError()), [], catch_exceptions=False)
+def test_a_bug_is_one_line_and_has_its_traceback_when_asked_for() -> None:
+    short, long = (CliRunner().invoke(_command(ZeroDivisionError("by 0")), words) for words in ([], ["--verbose"]))
+    assert (short.exit_code, short.stdout) == (1, "") and (long.exit_code, long.stdout) == (1, "")
+    line = "error: internal error: ZeroDivisionError: by 0"
+    assert short.stderr == f"{line}; please report it, with --verbose for the traceback\n"
+    assert long.stderr.startswith(f"{line}\nTraceback (most recent call last):\n")
 
 
 SCRIPTS = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["scripts"]

@@ -59,7 +59,7 @@ def test_what_is_not_a_video(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "in.mp4").write_bytes(content)
     result = CliRunner().invoke(main, [str(tmp_path / "in.mp4"), str(tmp_path / "out.png")])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr == f"error: {tmp_path}/in.mp4 cannot be read as a video; give an mp4 that mochi-run wrote\n"
     assert not (tmp_path / "out.png").exists()
 
@@ -67,6 +67,6 @@ def test_what_is_not_a_video(tmp_path: Path, content: bytes | None) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     grey_video(tmp_path / "in.mp4", 2)
     result = CliRunner().invoke(main, [str(tmp_path / "in.mp4"), str(tmp_path / "none" / "out.png")])
-    assert result.exit_code == 1
+    assert result.exit_code == 7
     assert result.stderr.startswith(f"error: ffmpeg failed on {tmp_path}/none/out.png (exit code ")
     assert result.stderr.count("\n") == 1
