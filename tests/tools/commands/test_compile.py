@@ -53,9 +53,9 @@ def compiled(diffusers: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return Bundle.open(diffusers.with_name("mochi.bundle")), result
 
 
-def fails(result: Result, *messages: str) -> None:
+def fails(result: Result, *messages: str, code: int = 3) -> None:
     """After the phases that were done, stderr ends with one error that has the messages in it."""
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == code, result.output
     assert result.stdout == ""
     _, mark, error = f"\n{result.stderr}".partition("\nerror: ")
     assert mark, result.stderr
@@ -82,6 +82,7 @@ def test_the_report(compiled: tuple[Bundle, Result]) -> None:
     assert lines[15].startswith("took ") and ", peak memory " in lines[15]
     assert lines[16] == f"bundle {bundle.id[:16]} in {bundle.path}"
     assert result.stderr.splitlines() == [
+        "loading the compiler",
         f"tracing {SIZE}",
         f"tracing {LARGER}",
         "partitioning over 1x2",
@@ -119,7 +120,7 @@ def test_both_layouts_make_the_same_weights(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.msgpack").write_bytes(Path(compiled[0].path / "manifest.msgpack").read_bytes())
     arguments = ["--text-encoder", text_encoder, "--mesh", "1x2", "--geometry", SIZE, "-o", tmp_path / "out"]
-    fails(compile_(*arguments, MOCHI_CHECKPOINT=str(checkpoint)), "exists", "--force")
+    fails(compile_(*arguments, MOCHI_CHECKPOINT=str(checkpoint)), "exists", "--force", code=4)
     result = compile_(*arguments, "--force", MOCHI_CHECKPOINT=str(checkpoint))
     assert result.exit_code == 0, result.output
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -138,13 +139,14 @@ def shards_by_weight(bundle: Bundle) -> dict[str, list[str]]:
 def test_an_output_that_exists(compiled: tuple[Bundle, Result], diffusers: Path) -> None:
     before = compiled[0].id
     result = compile_("--checkpoint", diffusers, "--mesh", "1x2", "--geometry", SIZE)
-    fails(result, f"{compiled[0].path} exists", "--force")
+    fails(result, f"{compiled[0].path} exists", "--force", code=4)
     assert Bundle.open(compiled[0].path).id == before
 
 
 @pytest.mark.parametrize("mesh", ["2", "0x2", "2x4x8", "2,4", "9999x9999"])
 def test_a_mesh_that_is_none(diffusers: Path, tmp_path: Path, mesh: str) -> None:
-    fails(refused(diffusers, tmp_path, "--mesh", mesh, "--geometry", SIZE), f"mesh {mesh}" if "99" in mesh else mesh)
+    result = refused(diffusers, tmp_path, "--mesh", mesh, "--geometry", SIZE)
+    fails(result, f"mesh {mesh}" if "99" in mesh else mesh, code=2)
 
 
 @pytest.mark.parametrize(
@@ -157,13 +159,13 @@ def test_a_mesh_that_is_none(diffusers: Path, tmp_path: Path, mesh: str) -> None
     ],
 )
 def test_a_geometry_that_the_model_cannot_make(diffusers: Path, tmp_path: Path, geometry: str, message: str) -> None:
-    fails(refused(diffusers, tmp_path, "--mesh", "1x1", "--geometry", geometry), message)
+    fails(refused(diffusers, tmp_path, "--mesh", "1x1", "--geometry", geometry), message, code=2)
 
 
 def test_a_plan_that_cannot_work(diffusers: Path, tmp_path: Path) -> None:
     """Eight heads cannot be dealt to 16 devices."""
     result = refused(diffusers, tmp_path, "--mesh", "1x16", "--geometry", SIZE, "--plan", "sp0tp1")
-    fails(result, "mesh 1x16: no plan works; plan sp0tp1", "192 splits into 8 x 24", "8 does not divide")
+    fails(result, "mesh 1x16: no plan works; plan sp0tp1", "192 splits into 8 x 24", "8 does not divide", code=6)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_a_plan_that_cannot_work(diffusers: Path, tmp_path: Path) -> None:
     [("fast", "there is no plan 'fast'; the plans are auto, "), ("sp1tp0,sp0tp1", "are both plans for denoise")],
 )
 def test_a_plan_that_is_none(diffusers: Path, tmp_path: Path, plan: str, message: str) -> None:
-    fails(refused(diffusers, tmp_path, "--mesh", "1x1", "--geometry", SIZE, "--plan", plan), message)
+    fails(refused(diffusers, tmp_path, "--mesh", "1x1", "--geometry", SIZE, "--plan", plan), message, code=2)
 
 
 def test_options_that_click_refuses(diffusers: Path, tmp_path: Path) -> None:
@@ -248,6 +250,7 @@ def test_ctrl_c_while_tracing(diffusers: Path, tmp_path: Path) -> None:
     command += ["--mesh", "1x1", "--target", "torch"]
     child = subprocess.Popen([*command, "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
+    assert child.stderr.readline() == "loading the compiler\n"
     assert child.stderr.readline() == "tracing 480x848x163\n"
     assert len(list(tmp_path.iterdir())) == 1  # what is being written, under another name
     child.send_signal(signal.SIGINT)

@@ -326,7 +326,7 @@ def test_a_fine_tune_shares_the_text_encoder(checkpoint: Path, whole: Bundle, tm
 
 def test_what_cannot_be_reused_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
     result = run(checkpoint, tmp_path / "out", "--reuse", tmp_path / "none")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/none does not exist; expected the folder of")
     assert list(tmp_path.iterdir()) == []
 
@@ -339,7 +339,7 @@ def test_a_missing_weight_is_found_before_anything_is_written(checkpoint: Path, 
     del tensors["decoder.conv_in.bias"]
     save_file(tensors, path, metadata={"format": "pt"})
     result = run(copy, tmp_path / "out")
-    assert result.exit_code == 1 and "missing: vae: decoder.conv_in.bias" in result.stderr
+    assert result.exit_code == 3 and "missing: vae: decoder.conv_in.bias" in result.stderr
     assert list(tmp_path.iterdir()) == [copy]
 
 
@@ -393,7 +393,7 @@ def test_a_checkpoint_that_changes_while_it_is_compiled(
     monkeypatch.setattr(Terminal, "phase", phase)
     monkeypatch.setattr(Terminal, "weights", weights)
     result = run(copy, tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     (message,) = messages
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith(f"error: {path} ")

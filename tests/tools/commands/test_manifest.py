@@ -101,7 +101,7 @@ def test_it_is_one_line_before_anything_runs(whole, rewritten, tmp_path, change,
         CliRunner().invoke(verify.main, [str(whole.path)]),
         CliRunner().invoke(inspect.main, [str(whole.path), "--verify"]),
     ):
-        assert result.exit_code == 1
+        assert result.exit_code == 3
         error = result.stderr.splitlines()[-1]
         assert error.startswith("error: ") and message in error, result.stderr
     assert not list(tmp_path.iterdir())

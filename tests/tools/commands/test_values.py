@@ -63,7 +63,7 @@ def run(checkpoint: Path, *options: str) -> Result:
 
 def error_of(result: Result) -> str:
     """The one line that says what went wrong."""
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == 3, result.output
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
     return line.removeprefix("error: ")
 

@@ -148,8 +148,8 @@ def test_a_damaged_bundle(tmp_path: Path) -> None:
     data[shard.offset] ^= 1
     path.write_bytes(data)
     result = CliRunner().invoke(main, [str(tmp_path / "b")])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: ") and "does not match its hash" in result.stderr
+    assert result.exit_code == 3
+    assert "\nerror: " in result.stderr and "does not match its hash" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_options_that_do_not_go_together(arguments: list[str], message: str) -> 
 
 def test_a_configuration_that_is_not_there() -> None:
     result = CliRunner().invoke(main, ["--config", "/nowhere", "--mesh", "2x4"])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: ") and "/nowhere" in result.stderr
+    assert result.exit_code == 3
+    assert "\nerror: " in result.stderr and "/nowhere" in result.stderr
 
 
 def test_a_refusal_names_the_instruction() -> None:

@@ -151,7 +151,7 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
     result = runner.invoke(main, ["export", str(folder), str(out), "--layout", "genmo"])
     assert result.exit_code == 0, result.output
     again = runner.invoke(main, ["export", str(folder), str(out), "--layout", "genmo"])
-    assert again.exit_code == 1 and "exists" in again.output
+    assert again.exit_code == 4 and "exists" in again.output
     sheet = tmp_path / "sheet.png"
     result = runner.invoke(
         main, ["evaluate", str(out), "--prompts", "2", "--clips", "1", "--steps", "2", "--sheet", str(sheet)]
