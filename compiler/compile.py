@@ -4,7 +4,8 @@ import dataclasses
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,25 +13,22 @@ from pathlib import Path
 from mochi_aot.artifacts import Bundle, BundleWriter, schema
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
-from mochi_aot.compiler.ir.verify import verify
-from mochi_aot.compiler.lower.target import Target
+from mochi_aot.compiler.ir_files import IRFiles
+from mochi_aot.compiler.lower.target import Checked, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
-from mochi_aot.compiler.lower.ttnn.dry_run import DryRun
-from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
+from mochi_aot.compiler.lower.ttnn.target import ttnn_target
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.cost import Cost, cost_of
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.merge_linears import merge_linears
+from mochi_aot.compiler.passes.pipeline import Applied, Pipeline
 from mochi_aot.compiler.passes.simplify import simplify
-from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs
+from mochi_aot.compiler.profile import Profile
+from mochi_aot.compiler.programs import SILENT, STEP_CAPACITY, build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
-
-TARGETS: dict[str, Callable[["Job", DryRun | None], Target]] = {
-    "torch": lambda job, dry_run: TorchTarget(),
-    "ttnn": lambda job, dry_run: TtnnTarget(job.weights_dtype, job.links_dtype, dry_run),
-}
+from mochi_aot.compiler.sizes import check_geometries
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Job:
     target: str = "torch"
     weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
     links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
+    require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,17 @@ class ProgramSummary:
 
 
 @dataclass(frozen=True)
+class KernelSummary:
+    """The kernels in a bundle; those of the stand-in compiler do nothing, and chips build their own."""
+
+    count: int
+    stand_in: bool
+
+
+@dataclass(frozen=True)
 class Summary:
-    """What a compile made and took. Bytes; `peak_rss` is the process's, mapped pages included."""
+    """What a compile made and took. Bytes; `seconds` are of the call, `peak_rss` is the process's, mapped pages
+    included. `kernels` is None where the target has none."""
 
     bundle_id: str
     programs: list[ProgramSummary]
@@ -68,6 +76,7 @@ class Summary:
     weight_bytes_reused: int
     seconds: float
     peak_rss: int
+    kernels: KernelSummary | None = None
 
 
 class Progress:
@@ -79,6 +88,28 @@ class Progress:
     def weights(self, done: int, total: int) -> None:
         """`done` of `total` bytes that a device holds were written."""
 
+    def note(self, text: str) -> None:
+        """Something about the checkpoint is worth knowing."""
+
+
+class Watch:
+    """Hands on what happens in a compile: to whoever watches, to its profile, and to the files of programs' text."""
+
+    def __init__(self, progress: Progress, profile: Profile, ir_files: IRFiles | None = None) -> None:
+        self.progress, self.profile, self.ir_files = progress, profile, ir_files
+
+    def begin(self, phase: str, text: str | None = None) -> None:
+        """Begin a phase of the profile, which people are told as `text`."""
+        self.profile.phase(phase)
+        if text is not None:
+            self.progress.phase(text)
+
+    def after_pass(self, applied: Applied) -> None:
+        """See passes.pipeline.AfterPass."""
+        self.profile.after_pass(applied)
+        if self.ir_files is not None:
+            self.ir_files.after_pass(applied)
+
 
 def compile_bundle(
     checkpoint: Checkpoint,
@@ -86,51 +117,80 @@ def compile_bundle(
     output: Path,
     force: bool = False,
     progress: Progress | None = None,
-    dry_run: DryRun | None = None,
     resume: bool = False,
     reuse: Path | None = None,
+    print_ir: Path | None = None,
+    profile: Profile | None = None,
 ) -> Summary:
-    """Writes the bundle of `checkpoint` for `job` to the folder `output`.
+    """Write the bundle of `checkpoint` for `job` to the folder `output`.
 
-    `dry_run`, for ttnn, runs the programs before weights are written, and adds the kernels that this builds.
+    Programs for ttnn run dry on a mocked mesh before weights are written, at which this process is pointed for good.
     The bundle appears whole or not at all; with `resume`, what is finished of it stays beside its place, and what an
-    earlier compile has left there is used. Weights that the bundle `reuse` holds are not made again. Raises PlanError,
-    GeometryError, CheckpointError and BundleError, and what the dry run raises.
+    earlier compile has left there is used. Weights that the bundle `reuse` holds are not made again. Each program's
+    text after each pass is written to the folder `print_ir`, which `force` may replace too.
+
+    Raises GeometryError before anything is traced, PlanError, CheckpointError, BundleError, KernelsError, and what the
+    dry run raises: BackendError, and TtnnAlreadyImportedError in a process that has imported ttnn.
     """
-    progress = progress or Progress()
     started = time.monotonic()
-    writer = BundleWriter(output, force, resume=resume, reuse=Bundle.open(reuse) if reuse else None)
-    try:
-        summary = _write_bundle(writer, checkpoint, job, progress, dry_run)
-    except BaseException:
-        if writer.kept:
-            progress.phase(
-                "what was finished is kept beside the output: --resume uses it, a compile without removes it"
-            )
-        raise
+    with ExitStack() as stack:
+        ir_files = stack.enter_context(IRFiles(print_ir, force)) if print_ir else None
+        watch = Watch(progress or Progress(), profile or Profile(), ir_files)
+        target = stack.enter_context(opened_target(job))
+        check_geometries(job.geometries, job.mesh, job.plans, target.families, checkpoint.config)
+        writer = BundleWriter(output, force, resume=resume, reuse=Bundle.open(reuse) if reuse else None)
+        try:
+            written = _write_bundle(writer, checkpoint, job, target, watch)
+        except BaseException:
+            if writer.kept:
+                watch.progress.phase(
+                    "what was finished is kept beside the output: --resume uses it, a compile without removes it"
+                )
+            raise
+    kernels = written.checked.kernels
     return Summary(
-        *summary,
+        written.bundle_id,
+        written.programs,
+        written.weight_bytes_per_device,
         weight_bytes_on_disk=sum(file.stat().st_size for file in (output / "weights").iterdir()),
         weight_bytes_reused=writer.reused_bytes,
         seconds=time.monotonic() - started,
         peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        kernels=KernelSummary(kernels.count, kernels.stand_in) if kernels else None,
     )
 
 
-def _write_bundle(
-    writer: BundleWriter, checkpoint: Checkpoint, job: Job, progress: Progress, dry_run: DryRun | None
-) -> tuple[str, list[ProgramSummary], int]:
-    """Returns the bundle's id, its programs, and the bytes of weights that a device holds."""
+@contextmanager
+def opened_target(job: Job) -> Iterator[Target]:
+    """Give the job's target, ready to compile for. Raises what ttnn_target raises."""
+    if job.target == "torch":
+        yield TorchTarget()
+        return
+    with ttnn_target(job.mesh, job.weights_dtype, job.links_dtype, job.require_kernels) as target:
+        yield target
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A bundle that was written, and the bytes of its weights that a device holds."""
+
+    bundle_id: str
+    programs: list[ProgramSummary]
+    weight_bytes_per_device: int
+    checked: Checked
+
+
+def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target: Target, watch: Watch) -> _Written:
     with writer:
         tokenizer = checkpoint.tokenizer_json()
-        target = TARGETS[job.target](job, dry_run)
-        compiled = _compile_programs(checkpoint, job, target, progress)
-        geometries = [_add_programs(writer, target, geometry, programs) for geometry, programs in compiled.items()]
-        if dry_run is not None:
-            progress.phase("running the programs dry")
+        compiled = _compile_programs(checkpoint, job, target, watch)
+        watch.begin("lower")
+        geometries = [_add_programs(writer, target, g, programs, watch) for g, programs in compiled.items()]
+        watch.begin("dry run", "running the programs dry" if job.target == "ttnn" else None)
         checked = target.check_programs(writer, geometries, job.mesh)
-        progress.phase("writing weights")
-        on_device = target.add_weights(writer, checkpoint, job.mesh, progress.weights)
+        watch.begin("write weights", "writing weights")
+        on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
+        watch.begin("finish")
         writer.add_tokenizer(tokenizer)
         bundle_id = writer.finish(
             target=job.target,
@@ -147,11 +207,12 @@ def _write_bundle(
             kernels=checked.kernels,
             **_lowered_for(job),
         )
-    return bundle_id, [p.summary for programs in compiled.values() for p in programs.values()], on_device
+    summaries = [program.summary for programs in compiled.values() for program in programs.values()]
+    return _Written(bundle_id, summaries, on_device, checked)
 
 
 def _lowered_for(job: Job) -> dict[str, str]:
-    """What a bundle for ttnn records besides: the dtypes that only chips have, and the version of ttnn."""
+    """Return what a bundle for ttnn records besides: the dtypes that only chips have, and the version of ttnn."""
     if job.target != "ttnn":
         return {}
     return {"weights_dtype": job.weights_dtype, "links_dtype": job.links_dtype, "ttnn": _version("ttnn")}
@@ -167,41 +228,61 @@ class Compiled:
 
 
 def _compile_programs(
-    checkpoint: Checkpoint, job: Job, target: Target, progress: Progress
+    checkpoint: Checkpoint, job: Job, target: Target, watch: Watch
 ) -> dict[Geometry, dict[str, Compiled]]:
-    traced = {}
-    for geometry in job.geometries:
-        progress.phase(f"tracing {geometry}")
-        traced[geometry] = build_programs(checkpoint.config, geometry, job.dtype, checkpoint)
-    progress.phase(f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
+    traced, pipelines = {}, {g: Pipeline(str(g), watch.after_pass) for g in job.geometries}
+    for geometry, pipeline in pipelines.items():
+        watch.begin("trace", f"tracing {geometry}")
+        traced[geometry] = build_programs(checkpoint.config, geometry, job.dtype, checkpoint, pipeline)
+    watch.begin("choose plans", f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
     plans = choose_plans(list(traced.values()), job.mesh, job.plans, target.families)
-    return {
+    watch.begin("partition")
+    compiled = {
         geometry: {
-            role: compile_program(target.fitted(programs[role], job.mesh, plan), geometry, job.mesh, plan)
+            role: compile_program(programs[role], geometry, job.mesh, plan, target, pipelines[geometry])
             for role, plan in plans.items()
         }
         for geometry, programs in traced.items()
     }
+    if watch.ir_files is not None:
+        watch.ir_files.publish()
+    return compiled
 
 
-def compile_program(program: Program, geometry: Geometry, mesh: Mesh, plan: Plan) -> Compiled:
-    """A program for one device as a verified SPMD program for the mesh. Raises PlanError."""
-    for step in (lambda p: partition(p, mesh, plan), simplify, merge_linears, simplify):
-        program = step(program)
-        verify(program)
+def compile_program(
+    program: Program,
+    geometry: Geometry,
+    mesh: Mesh,
+    plan: Plan,
+    target: Target | None = None,
+    pipeline: Pipeline = SILENT,
+) -> Compiled:
+    """Return a program for one device as a verified SPMD program for the mesh. Raises PlanError.
+
+    `target` may change the program first so that it fits a device.
+    """
+    if target is not None:
+        program = pipeline.apply("fit", lambda p: target.fitted(p, mesh, plan), program)
+    program = pipeline.apply("partition", lambda p: partition(p, mesh, plan), program)
+    program = pipeline.apply("simplify", simplify, program)
+    program = pipeline.apply("merge_linears", merge_linears, program)
+    program = pipeline.apply("simplify", simplify, program)
     cost = cost_of(program)
     return Compiled(program, plan, ProgramSummary(str(geometry), program.name, plan.name, len(program.ops), cost))
 
 
 def _add_programs(
-    writer: BundleWriter, target: Target, geometry: Geometry, programs: dict[str, Compiled]
+    writer: BundleWriter, target: Target, geometry: Geometry, programs: dict[str, Compiled], watch: Watch
 ) -> schema.Geometry:
-    files = {role: target.add_program(writer, c.program, c.plan.name, c.summary.cost) for role, c in programs.items()}
+    files = {}
+    for role, compiled in programs.items():
+        with watch.profile.step("lower", str(geometry), role):
+            files[role] = target.add_program(writer, compiled.program, compiled.plan.name, compiled.summary.cost)
     return schema.Geometry(geometry.height, geometry.width, geometry.frames, files)
 
 
 def _plain(value: object) -> dict[str, schema.Plain]:
-    """A configuration as msgpack-able values."""
+    """Return a configuration as msgpack-able values."""
 
     def convert(item: object) -> schema.Plain:
         if isinstance(item, dict):

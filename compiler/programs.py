@@ -1,14 +1,16 @@
 """From a model's configuration to its programs for one device: trace, simplify, split by rates, batch, fold."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Checkpoint, Param, Program
-from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.lower.weights import DTYPES, Source
 from mochi_aot.compiler.passes.batch import batch
 from mochi_aot.compiler.passes.fold import fold_computed
+from mochi_aot.compiler.passes.pipeline import Pipeline
 from mochi_aot.compiler.passes.rates import split_by_rates
 from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.passes.tables import read_tables
@@ -19,45 +21,54 @@ from mochi_aot.compiler.trace.export import trace
 
 STEP_CAPACITY = 64  # rows of the step tables: the published default number of steps
 RATE_ROLES = {"prompt": "prepare_prompt", "step": "prepare_steps"}
+SILENT = Pipeline()
 
 
-def build_programs(config: MochiConfig, geometry: Geometry, dtype: str, source: Source) -> dict[str, Program]:
-    """The programs by role, verified, without a mesh; `source` gives the weights that constants are computed from."""
+def build_programs(
+    config: MochiConfig, geometry: Geometry, dtype: str, source: Source, pipeline: Pipeline = SILENT
+) -> dict[str, Program]:
+    """Return the programs by role, verified, without a mesh; `source` gives the weights that constants come from."""
     programs: dict[str, Program] = {}
     for unit in UNITS:
-        programs.update(_unit_programs(unit, config, geometry, dtype, source))
+        traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
+        programs.update(rated_programs(traced, source, pipeline))
     return programs
 
 
-def _unit_programs(
-    unit: Unit, config: MochiConfig, geometry: Geometry, dtype: str, source: Source
-) -> dict[str, Program]:
-    traced = trace(unit.name, lambda: unit.build(config, geometry, DTYPES[dtype]), unit.rates, *unit.outputs)
-    return rated_programs(traced, source)
+def _traced(unit: Unit, config: MochiConfig, geometry: Geometry, dtype: str) -> Program:
+    return trace(unit.name, lambda: unit.build(config, geometry, DTYPES[dtype]), unit.rates, *unit.outputs)
 
 
-def rated_programs(traced: Program, source: Source) -> dict[str, Program]:
-    """The programs by role that a traced module is cut into, the fastest by the module's name."""
-    verify(traced)
-    parts = {rate: simplify(program) for rate, program in split_by_rates(simplify(traced)).items()}
+def rated_programs(traced: Program, source: Source, pipeline: Pipeline = SILENT) -> dict[str, Program]:
+    """Return the programs by role that a traced module is cut into, the fastest by the module's name."""
+    parts = pipeline.split("split_by_rates", _by_rate, pipeline.apply("simplify", simplify, traced))
+    parts = {rate: pipeline.apply("simplify", simplify, program) for rate, program in parts.items()}
     constants = _run_once(parts.pop("geometry", None), source)
     if "step" in parts:
-        parts["step"] = batch(parts["step"], "step", STEP_CAPACITY)
-        parts["latent"] = read_tables(parts["latent"], "step", STEP_CAPACITY)
+        parts["step"] = pipeline.apply("batch", lambda p: batch(p, "step", STEP_CAPACITY), parts["step"])
+        parts["latent"] = pipeline.apply(
+            "read_tables", lambda p: read_tables(p, "step", STEP_CAPACITY), parts["latent"]
+        )
     roles: dict[str, Program] = {}
-    for rate, program in parts.items():
-        role = traced.name if program.name == traced.name else RATE_ROLES[rate]
-        roles[role] = simplify(fold_computed(program, constants))
-        roles[role].name = role
-        verify(roles[role])
+    for program in parts.values():
+        folded = pipeline.apply("fold", lambda p: fold_computed(p, constants), program)
+        roles[program.name] = pipeline.apply("simplify", simplify, folded)
     return roles
 
 
+def _by_rate(program: Program) -> dict[str, Program]:
+    """Return the programs of each rate, those that a bundle holds under the names of their roles."""
+    parts = split_by_rates(program)
+    for rate, part in parts.items():
+        if part.name != program.name:
+            part.name = RATE_ROLES.get(rate, part.name)
+    return parts
+
+
 def _run_once(program: Program | None, source: Source) -> dict[tuple[str, str], np.ndarray]:
-    """Outputs of the program of what never changes, by program and output name."""
+    """Return the outputs of the program of what never changes, by program and output name."""
     if program is None:
         return {}
-    verify(program)
 
     def read(param: Param) -> np.ndarray:
         assert isinstance(param.recipe, Checkpoint)

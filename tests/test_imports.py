@@ -42,8 +42,12 @@ ALLOWED = {
     | {"mochi_aot", "torch", "ttnn"},
     "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "tools", "torch", "transformers"},
 }
-# The one place where the host side may reach for a backend.
+# The one place where the host side may reach for a backend. And two where the compiler may reach for the runtime: to
+# run what it has made dry, as the inference host would, before it writes a bundle that no host could run; and to keep
+# what it has read of a checkpoint in the one folder of this user's caches.
 EXCEPTIONS = {
+    ("compiler/api.py", "runtime.cache"),
+    ("compiler/lower/ttnn/dry_run.py", "runtime.ttnn.mocked"),
     ("runtime/targets.py", "runtime.torch"),
     ("runtime/targets.py", "runtime.ttnn.backend"),
     ("runtime/targets.py", "runtime.ttnn.environment"),
@@ -74,13 +78,14 @@ def imported(path: Path) -> set[str]:
 
 def may_import(path: Path, name: str) -> bool:
     own = room(path).replace("/", ".")
+    if (str(path.relative_to(PACKAGE)), name) in EXCEPTIONS:
+        return True
     allowed = ALLOWED[room(path)] | {own, "artifacts.errors"}
     if not any(name == prefix or name.startswith(prefix + ".") for prefix in allowed):
         return False
     # A folder's rule does not open the folders inside it that have rules of their own.
     inner = {folder.replace("/", ".") for folder in ALLOWED if folder.startswith(room(path) + "/")}
-    crosses = own == "runtime" and any(name == folder or name.startswith(folder + ".") for folder in inner)
-    return not crosses or (str(path.relative_to(PACKAGE)), name) in EXCEPTIONS
+    return own != "runtime" or not any(name == folder or name.startswith(folder + ".") for folder in inner)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -97,6 +102,9 @@ def test_the_scan_sees_what_is_forbidden(tmp_path: Path) -> None:
     assert not may_import(PACKAGE / "runtime/pipeline.py", "runtime.torch.backend")
     assert not may_import(PACKAGE / "compiler/ir/ops.py", "torch")
     assert not may_import(PACKAGE / "compiler/ir/ops.py", "compiler.passes.dce")
+    assert may_import(PACKAGE / "compiler/lower/ttnn/dry_run.py", "runtime.ttnn.mocked")
+    assert not may_import(PACKAGE / "compiler/lower/ttnn/dry_run.py", "runtime.ttnn.backend")
+    assert not may_import(PACKAGE / "compiler/lower/ttnn/target.py", "runtime.ttnn.mocked")
     assert may_import(PACKAGE / "runtime/torch/backend.py", "torch.nn")
     assert may_import(PACKAGE / "compiler/partition/rules/nn.py", "compiler.partition.plan")
 

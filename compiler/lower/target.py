@@ -30,19 +30,20 @@ class Target(Protocol):
     families: Families
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
-        """A program without a mesh, changed where a device would not have room for its values under this plan."""
+        """Return a program without a mesh, changed where a device would not have room for its values under the plan."""
 
     def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
-        """Lowers a partitioned program and writes it; returns its index among the bundle's files."""
+        """Lower a partitioned program and write it; return its index among the bundle's files."""
 
     def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
-        """Called once, when all programs were added and no weight yet: may run them dry, and adds what that builds."""
+        """Check the programs, once, when all were added and no weight yet: perhaps run them dry, and add what that
+        builds."""
 
     def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
-        """Writes the weights of all programs added, in the order of `roles`; returns the bytes that a device holds of
-        them all."""
+        """Write the weights of all programs that were added, in the order of `roles`; return the bytes that a device
+        holds of them all."""
 
 
 def roles(families: Families) -> list[str]:
-    """The roles that a target's families serve, in the order in which a video uses them."""
+    """Return the roles that a target's families serve, in the order in which a video uses them."""
     return [role for family in families for role in family]

@@ -7,8 +7,10 @@ from functools import partial
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
-from mochi_aot.compiler.lower.shards import WeightWriter
+from mochi_aot.compiler.lower.memory import Arena
+from mochi_aot.compiler.lower.shards import WINDOW_BYTES, ShardedWeight
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
+from mochi_aot.compiler.lower.weight_belt import WeightBelt
 from mochi_aot.compiler.lower.weights import KnownSource, weight_name
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
@@ -41,14 +43,15 @@ class TorchTarget:
         """See Target."""
         params = {name: param for by_name in self._params.values() for name, param in by_name.items()}
         sizes = [param.value.type.local_nbytes for param in params.values()]
-        with WeightWriter(writer, source, mesh) as weights:
+        arena = Arena()
+        with WeightBelt(writer, WINDOW_BYTES) as belt:
             for param, done in zip(params.values(), itertools.accumulate(sizes), strict=True):
-                weights.add(param, partial(progress, done, sum(sizes)))
+                belt.put(ShardedWeight(writer, param, source, mesh, arena), partial(progress, done, sum(sizes)))
         return sum(sizes)
 
 
 def params_in_use_order(program: Program) -> Iterator[Param]:
-    """The program's parameters by the first op that reads them."""
+    """Yield the program's parameters by the first op that reads them."""
     params = {param.value: param for param in program.params}
     for op in program.ops:
         for operand in op.operands:
@@ -58,7 +61,7 @@ def params_in_use_order(program: Program) -> Iterator[Param]:
 
 
 def lower(program: Program, plan: str, cost: Cost) -> schema.Program:
-    """The instruction list of a partitioned program; a value is freed at its last use."""
+    """Return the instruction list of a partitioned program; a value is freed at its last use."""
     assert program.mesh is not None
     ids = {value: i for i, value in enumerate(program.values())}
     kept = {output.value for output in program.outputs}
@@ -94,6 +97,6 @@ def _instruction(op: Op, ids: dict[Value, int], last_use: dict[Value, Op], kept:
 
 
 def spec(type: TensorType) -> schema.TensorSpec:
-    """A type as the bundle writes it."""
+    """Return a type as the bundle writes it."""
     placements = [schema.Placement(p.dim, p.chunk) if isinstance(p, Shard) else None for p in type.placements]
     return schema.TensorSpec(type.dtype, list(type.shape), list(type.local_shape), placements)

@@ -1,6 +1,7 @@
 """The size of a video and of its latent."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from mochi_aot.artifacts.errors import ExitCode, MochiError
@@ -22,7 +23,7 @@ class Geometry:
     frames: int
 
     def latent_size(self, config: MochiConfig) -> tuple[int, int, int]:
-        """Latent frames, rows and columns. Raises GeometryError if the video does not divide into latent patches."""
+        """Return latent frames, rows and columns. Raises GeometryError if the video is not of whole latent patches."""
         time, space = math.prod(config.vae.time_factors), math.prod(config.vae.space_factors)
         multiple = space * config.dit.patch
         for name, size in (("height", self.height), ("width", self.width)):
@@ -37,3 +38,11 @@ class Geometry:
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}x{self.frames}"
+
+
+def parse_geometry(text: str) -> Geometry:
+    """Return the Geometry that `HxWxF` says. Raises GeometryError for anything else."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})x(\d{1,5})", text)
+    if not match:
+        raise GeometryError(f"geometry {text!r} is not HxWxF with three numbers; write for example 480x848x163")
+    return Geometry(*map(int, match.groups()))

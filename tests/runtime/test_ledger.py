@@ -1,13 +1,10 @@
 """The ledger's numbers and its Chrome trace."""
 
 import json
-import time
-from pathlib import Path
 
 import pytest
 
-from mochi_aot.runtime import ledger as ledger_module
-from mochi_aot.runtime.ledger import READ, READER, STEP, WAIT, Ledger, Span, process_start
+from mochi_aot.runtime.ledger import READ, READER, STEP, WAIT, Ledger, Span
 from mochi_aot.tools.commands.ledger_report import ledger_report
 
 
@@ -90,10 +87,3 @@ def test_spans_and_marks() -> None:
         raise ZeroDivisionError
     assert [span.name for span in ledger.spans] == ["one"]
     assert ledger.spans[0].start <= first <= ledger.now()
-
-
-def test_the_clock_starts_with_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert process_start() < time.perf_counter()
-    assert process_start() == pytest.approx(process_start(), abs=0.01)
-    monkeypatch.setattr(ledger_module, "Path", lambda name: tmp_path / "absent")
-    assert process_start() == pytest.approx(time.perf_counter(), abs=1.0)

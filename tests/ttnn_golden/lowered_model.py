@@ -13,9 +13,9 @@ from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.ttnn.fit import LATENT_VIDEO
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
+from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
-from mochi_aot.compiler.lower.ttnn.target import prepared_pieces
-from mochi_aot.compiler.lower.weights import Source
+from mochi_aot.compiler.lower.weights import Source, distinct_coordinates, local_tensor
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
 from mochi_aot.compiler.passes.strips import in_strips
@@ -143,6 +143,14 @@ def weights_on_chips(weights: list[Weight], source: Source, mesh: ChipMesh) -> d
         made = {id(piece): mesh.held(piece, DTYPES[weight.dtype]) for piece in pieces}
         held[weight.name] = Chips([made[id(piece)] for piece in pieces], DTYPES[weight.dtype], LAYOUTS[weight.layout])
     return held
+
+
+def prepared_pieces(weight: Weight, source: Source, mesh: tuple[int, int]) -> list[torch.Tensor]:
+    """What each chip holds of a weight, in the form its op wants; chips that hold the same share a tensor."""
+    recipe, type = weight.param.recipe, weight.param.value.type
+    distinct, devices = distinct_coordinates(recipe, type, mesh)
+    made = [prepared(weight.preparation, local_tensor(recipe, type, place, source)) for place in distinct]
+    return [made[index] for index in devices]
 
 
 @cache

@@ -1,5 +1,6 @@
 """A compile against `cp` of its checkpoint: seconds of each, in turns, and the memory that the compile needs."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -16,12 +17,13 @@ import torch
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from mochi_aot.runtime.ttnn.mocked import mocked_mesh
 from mochi_aot.tools.benchmarks.file_cache import evict
 from mochi_aot.tools.commands.cli import DEFAULT_GEOMETRY
-from mochi_aot.tools.commands.compiling import make_job, target_ready
 
 SAMPLE_SECONDS = 0.02
 MATRIX = (3072, 8192)  # whose conversion is timed
+WRITING = ("write weights", "finish", "end")  # the phases that grow with the weights; `end` is the process's own
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,10 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Compile:
-    """One compile in a process of its own: seconds of each phase, bytes of anonymous memory, bytes that it wrote."""
+    """One compile in a process of its own: seconds of each phase, bytes of anonymous memory, bytes that it wrote.
+
+    The phases are those of mochi-compile's profile, and `end`: what the process took besides.
+    """
 
     phases: dict[str, float]
     peak_anonymous: int
@@ -50,7 +55,13 @@ class Compile:
 
     @property
     def seconds(self) -> float:
+        """Of the whole process."""
         return sum(self.phases.values())
+
+    @property
+    def writing(self) -> float:
+        """Seconds of the phases that grow with the weights."""
+        return sum(self.phases[name] for name in WRITING)
 
 
 @dataclass
@@ -115,41 +126,23 @@ def copy(source: Path, place: Path) -> float:
 
 def compile_once(checkpoint: Path, options: list[str], place: Path) -> Compile:
     """Run mochi-compile, watching its memory; the bundle is removed. MochiError with what it said if it fails."""
-    command = [
-        sys.executable,
-        "-m",
-        "mochi_aot.tools.commands.compile",
-        "--checkpoint",
-        str(checkpoint),
-        "-o",
-        str(place),
-    ]
-    start, peak, marks = time.perf_counter(), 0, [("start", time.perf_counter())]
-    errors = place.with_name("errors")
-    with errors.open("w+") as log, subprocess.Popen([*command, *options], stdout=log, stderr=log) as child:
+    profile, errors = place.with_name("profile.json"), place.with_name("errors")
+    command = [sys.executable, "-m", "mochi_aot.tools.commands.compile", *options]
+    command += ["--checkpoint", str(checkpoint), "-o", str(place), "--profile", str(profile)]
+    start, peak = time.perf_counter(), 0
+    with errors.open("w+") as log, subprocess.Popen(command, stdout=log, stderr=log) as child:
         while child.poll() is None:
             peak = max(peak, anonymous_bytes(child.pid))
-            phase = _last_phase(errors)
-            if phase not in (None, marks[-1][0]):
-                marks.append((str(phase), time.perf_counter()))
             time.sleep(SAMPLE_SECONDS)
-    end = time.perf_counter()
+    seconds = time.perf_counter() - start
     if child.returncode != 0:
         raise MochiError(f"mochi-compile ended with {child.returncode}: {errors.read_text().strip()[-400:]}")
-    errors.unlink()
+    phases: dict[str, float] = json.loads(profile.read_text())["ledger"]["seconds"]
     nbytes = bytes_in(place)
+    errors.unlink()
+    profile.unlink()
     shutil.rmtree(place)
-    starts = [start, *(mark for _, mark in marks[1:]), end]
-    return Compile({name: starts[i + 1] - starts[i] for i, (name, _) in enumerate(marks)}, peak, nbytes)
-
-
-def _last_phase(log: Path) -> str | None:
-    """The first word of the last phase that a compile has reported."""
-    phases = [line.split()[0] for line in log.read_text().splitlines() if line.startswith(PHASES)]
-    return phases[-1] if phases else None
-
-
-PHASES = ("tracing ", "partitioning ", "running ", "writing ")
+    return Compile({**phases, "end": max(seconds - sum(phases.values()), 0.0)}, peak, nbytes)
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -168,7 +161,7 @@ def conversion_rate(dtype: str) -> float:
 
 
 def _mocked_conversion_rate(dtype: str) -> float:
-    with target_ready(make_job("1x1", (), "auto", "bfloat16", "ttnn", dtype, "bfloat16")):
+    with mocked_mesh((1, 1)):
         return _conversion_rate(dtype)
 
 

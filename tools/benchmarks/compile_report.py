@@ -11,7 +11,7 @@ def compile_numbers(result: CompileResult) -> dict[str, Any]:
     """What `--json` writes. Seconds and bytes. `ratio` is a compile's time over its copy's; `weights_ratio` leaves out
     imports, tracing and partitioning, which do not grow with the weights."""
     pairs = list(zip(result.compiles, result.copies, strict=True))
-    writing = [compiled.phases.get("writing", 0.0) for compiled in result.compiles]
+    writing = [compiled.writing for compiled in result.compiles]
     return {
         "checkpoint_bytes": result.checkpoint_bytes,
         "bundle_bytes": result.compiles[0].bundle_bytes,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from mochi_aot.compiler.compile import compile_program
+from mochi_aot.compiler.from_config import SeededSource, programs_of_config
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.ttnn.lowerer import LoweringError
 from mochi_aot.compiler.partition.cost import cost_of
@@ -34,7 +35,6 @@ from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.reference.programs import Decode
 from mochi_aot.compiler.trace.export import trace
 from mochi_aot.tools.benchmarks.one_prompt import OnePrompt
-from mochi_aot.tools.configured import SeededSource, configure
 
 OURS, THEIRS = "mochi-aot", "TT-DiT"
 STEPS = 64
@@ -66,7 +66,7 @@ def our_traffic(
     config: MochiConfig, geometry: Geometry, mesh: Mesh, weights_dtype: str, links_dtype: str
 ) -> list[ProgramTraffic]:
     """Of each ttnn program. Raises PlanError or LoweringError where one cannot be made."""
-    made = configure(config, geometry, mesh, weights_dtype, links_dtype)
+    made = programs_of_config(config, geometry, mesh, weights_dtype, links_dtype)
     for role, reason in made.failures.items():
         raise LoweringError(f"{role}: {reason}")
     return [

@@ -98,11 +98,11 @@ def traffic(
     Compiles the ttnn programs from a model's configuration, without weights; nothing runs. On 2x4 and 4x8, which TT-DiT
     publishes, the same model is also partitioned as TT-DiT does it.
     """
+    from mochi_aot.compiler.from_config import model_config
     from mochi_aot.compiler.partition.mesh import parse_mesh
+    from mochi_aot.compiler.reference.geometry import parse_geometry
     from mochi_aot.tools.benchmarks.traffic import our_traffic, their_traffic
     from mochi_aot.tools.benchmarks.traffic_report import traffic_numbers, traffic_report
-    from mochi_aot.tools.commands.compiling import parse_geometry
-    from mochi_aot.tools.configured import model_config
 
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
     model = model_config(config)

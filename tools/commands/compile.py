@@ -2,9 +2,11 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
+from mochi_aot.artifacts.timeline import process_seconds
 from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, json_option, print_json
 
 
@@ -100,50 +102,41 @@ from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCom
     show_default=True,
     help="Whether a weight that is not a finite number ends the compile. Weights are looked at while they are read.",
 )
+@click.option(
+    "--require-kernels",
+    is_flag=True,
+    help="Refuse to compile for ttnn where only stand-in kernels can be built, which chips cannot use.",
+)
+@click.option(
+    "--print-ir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write each program's text after each pass to this folder; --force replaces the texts that are there.",
+)
+@click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Write what each phase, pass and program took, as a Chrome trace.",
+)
 @json_option
-def main(
-    checkpoint: Path,
-    text_encoder: Path | None,
-    mesh: str,
-    target: str,
-    geometries: tuple[str, ...],
-    plan: str,
-    dtype: str,
-    weights_dtype: str,
-    links_dtype: str,
-    output: Path | None,
-    force: bool,
-    resume: bool,
-    reuse: Path | None,
-    trust_times: bool,
-    check_weights: bool,
-    as_json: bool,
-) -> None:
+def main(checkpoint: Path, output: Path | None, as_json: bool, **options: Any) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
-    if trust_times and not (resume or reuse):
-        raise click.UsageError("--trust-times is about weights that were made before: give it with --reuse or --resume")
-    output = output or checkpoint.with_name(checkpoint.name + ".bundle")
-    from mochi_aot.tools.commands.console import LOGGER, Console
+    from mochi_aot.tools.commands.console import Console
 
     with Console() as console:
         console.phase("loading the compiler")
-        from mochi_aot.tools.commands.compiling import (
-            Terminal,
-            compile_bundle,
-            make_job,
-            open_recorded,
-            report,
-            target_ready,
-        )
+        from mochi_aot.compiler.api import compile, default_output
+        from mochi_aot.compiler.errors import CompileOptionError
+        from mochi_aot.tools.commands.compiling import Terminal, report
 
-        job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype)
-        with target_ready(job) as dry_run:
-            source = open_recorded(checkpoint, text_encoder, check_weights, trust_times)
-            for note in source.notes:
-                LOGGER.info("note: %s", note)
-            summary = compile_bundle(source, job, output, force, Terminal(console), dry_run, resume, reuse)
+        output = output or default_output(checkpoint)
+        try:
+            summary = compile(checkpoint, output=output, progress=Terminal(console), **options)
+        except CompileOptionError as error:
+            raise click.UsageError(str(error)) from error
     if as_json:
-        print_json({"bundle": str(output), **asdict(summary)})
+        print_json({"bundle": str(output), **asdict(summary), "seconds": process_seconds()})
     else:
         click.echo(report(summary, output))
 

@@ -13,8 +13,8 @@ from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCom
 from mochi_aot.tools.commands.text import plain
 
 if TYPE_CHECKING:
+    from mochi_aot.runtime.ttnn.program_report import ProgramReport
     from mochi_aot.tools.commands.console import Console
-    from mochi_aot.tools.dry_run_report import ProgramReport
 
 DEFAULT_DTYPE = CHIP_DTYPES[0]
 
@@ -72,7 +72,7 @@ def main(
 
 
 def _print(reports: list["ProgramReport"], refused: bool, as_json: bool) -> None:
-    from mochi_aot.tools.dry_run_report import text
+    from mochi_aot.tools.commands.dry_run_report import text
 
     if as_json:
         print_json({"accepted": not refused, "programs": [asdict(report) for report in reports]})
@@ -92,7 +92,7 @@ def _verify_bundle(path: Path, console: "Console") -> list["ProgramReport"]:
     console.phase("running the programs dry")
     from mochi_aot.runtime.geometry import geometry_name
     from mochi_aot.runtime.ttnn.environment import enter_mock_mesh, tell_version
-    from mochi_aot.tools.mocked import opened, run_dry
+    from mochi_aot.runtime.ttnn.mocked import opened, run_dry
 
     tell_version(bundle)
     rows, columns = bundle.manifest.mesh
@@ -110,15 +110,15 @@ def _verify_config(
     config: str, mesh: str, geometry: str, weights_dtype: str, links_dtype: str, console: "Console"
 ) -> list["ProgramReport"]:
     console.phase("compiling the programs")
+    from mochi_aot.compiler.from_config import model_config, programs_of_config
     from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
     from mochi_aot.compiler.partition.mesh import parse_mesh
-    from mochi_aot.tools.commands.compiling import parse_geometry
-    from mochi_aot.tools.configured import configure, model_config
-    from mochi_aot.tools.dry_run_report import ProgramReport, Refusal
-    from mochi_aot.tools.mocked import mocked_mesh
+    from mochi_aot.compiler.reference.geometry import parse_geometry
+    from mochi_aot.runtime.ttnn.mocked import mocked_mesh
+    from mochi_aot.runtime.ttnn.program_report import ProgramReport, Refusal
 
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
-    made = configure(model_config(config), size, shape, weights_dtype, links_dtype)
+    made = programs_of_config(model_config(config), size, shape, weights_dtype, links_dtype)
     console.phase("running the programs dry")
     with mocked_mesh(shape) as mocked:
         reports = mocked.run(made.programs, made.weights, mesh_settings(shape), geometry)

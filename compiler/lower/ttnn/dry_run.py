@@ -1,38 +1,36 @@
-"""What lowering hands to a dry run: programs, and weights without contents. The dry run itself needs the runtime."""
+"""Where compiling meets the runtime, the only file of the compiler that does: see tests/test_imports.py.
 
-from dataclasses import dataclass
-from typing import Protocol
+A build host has no mesh: programs run dry on a mocked one before any weight is written, which finds what ttnn refuses
+and how much memory each program takes, and builds the kernels of the bundle.
+"""
+
+from collections.abc import Mapping
 
 from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.compiler.lower.target import Checked
 from mochi_aot.compiler.lower.ttnn.lowerer import Weight
+from mochi_aot.runtime.ttnn.mocked import LocalWeight, MockedMesh, mocked_mesh
+
+__all__ = ["LocalWeight", "MockedMesh", "local_weight", "mocked_mesh", "run_and_pack"]
 
 
-@dataclass(frozen=True)
-class LocalWeight:
-    """What a chip holds of a weight."""
+def run_and_pack(
+    mocked: MockedMesh,
+    writer: BundleWriter,
+    geometries: list[schema.Geometry],
+    programs: Mapping[int, schema.Program],
+    weights: Mapping[str, Weight],
+    settings: schema.MeshSettings,
+) -> Checked:
+    """Run the programs of a bundle dry, by their index among its files, and add the kernels that this has built.
 
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str
-
-
-class DryRun(Protocol):
-    """Runs the programs of a bundle on a mocked mesh before its weights are written."""
-
-    def __call__(
-        self,
-        writer: BundleWriter,
-        geometries: list[schema.Geometry],
-        programs: dict[int, schema.Program],
-        weights: dict[str, LocalWeight],
-        settings: schema.MeshSettings,
-    ) -> tuple[list[schema.Geometry], schema.Kernels]:
-        """The geometries with what the dry run found about their programs, and the kernels it has added.
-
-        `programs` are by their index among the bundle's files. Raises BackendError for a program that ttnn refuses.
-        """
+    Returns what the bundle records of both. Raises RefusalError for a program that ttnn refuses.
+    """
+    local = {name: local_weight(weight) for name, weight in weights.items()}
+    measured = mocked.measure(geometries, programs, local, settings)
+    return Checked(measured, settings, mocked.kernels(writer.add_kernels))
 
 
 def local_weight(weight: Weight) -> LocalWeight:
-    """Without numbers."""
+    """Return what a dry run needs to know of a weight."""
     return LocalWeight(tuple(weight.local_shape), weight.dtype, weight.layout)

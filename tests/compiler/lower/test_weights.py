@@ -15,7 +15,9 @@ from mochi_aot.compiler.ir.numpy_values import assemble, distribute
 from mochi_aot.compiler.ir.program import Checkpoint, Concat, Constant, Param, Recipe, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard, TensorType
 from mochi_aot.compiler.lower import weights
-from mochi_aot.compiler.lower.shards import WeightWriter
+from mochi_aot.compiler.lower.memory import Arena
+from mochi_aot.compiler.lower.shards import WINDOW_BYTES, ShardedWeight
+from mochi_aot.compiler.lower.weight_belt import WeightBelt
 from mochi_aot.compiler.lower.weights import cut_axes, fill, local_index, local_tensor, weight_name, weight_source
 from tests.compiler.partition.legal import Placements, Shape, meshes, placements, shapes
 
@@ -188,9 +190,10 @@ class Recorder(BundleWriter):
 
 
 def write(folder: Path, weights: list[Param], source: Tensors, mesh: tuple[int, int]) -> Recorder:
-    with Recorder(folder / "bundle") as bundle, WeightWriter(bundle, source, mesh) as writer:
+    arena = Arena()
+    with Recorder(folder / "bundle") as bundle, WeightBelt(bundle, WINDOW_BYTES) as belt:
         for weight in weights:
-            writer.add(weight)
+            belt.put(ShardedWeight(bundle, weight, source, mesh, arena))
     return bundle
 
 

@@ -94,8 +94,9 @@ def test_a_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1e6 < numbers["checkpoint_bytes"] < 1e8 and 1e6 < numbers["bundle_bytes"] < 1e8
     assert 1e8 < numbers["peak_anonymous_bytes"] < 4e9
     for phases, seconds in zip(numbers["phases"], numbers["compile"]["all"], strict=True):
-        assert list(phases) == ["start", "tracing", "partitioning", "writing"]
-        assert min(phases.values()) > 0 and sum(phases.values()) == pytest.approx(seconds)
+        assert list(phases)[:5] == ["start", "trace", "choose plans", "partition", "lower"]
+        assert list(phases)[5:] == ["dry run", "write weights", "finish", "end"]
+        assert min(phases.values()) >= 0 and sum(phases.values()) == pytest.approx(seconds)
     assert np.allclose(np.divide(numbers["compile"]["all"], numbers["copy"]["all"]), numbers["ratio"]["all"])
     assert "compile / cp" in result.output and "no conversion" in result.output
 

@@ -262,8 +262,8 @@ def test_ctrl_c_while_tracing(diffusers: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--target", "ttnn", "--dtype", "float32"], "--dtype float32 is for --target torch"),
-        (["--target", "torch", "--weights-dtype", "bfloat8_b"], "--weights-dtype bfloat8_b is for --target ttnn"),
+        (["--target", "ttnn", "--dtype", "float32"], "dtype float32 is for target torch"),
+        (["--target", "torch", "--weights-dtype", "bfloat8_b"], "weights-dtype bfloat8_b is for target ttnn"),
     ],
 )
 def test_dtypes_that_a_target_does_not_have(diffusers: Path, tmp_path: Path, options: list[str], message: str) -> None:

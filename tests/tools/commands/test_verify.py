@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.ttnn.program_report import ProgramReport, Refusal
+from mochi_aot.tools.commands.dry_run_report import text
 from mochi_aot.tools.commands.verify import main
-from mochi_aot.tools.dry_run_report import ProgramReport, Refusal, text
 from tests.artifacts import samples
 from tests.runtime import handmade
 

@@ -7,6 +7,7 @@ import pytest
 from mochi_aot.artifacts.schema import ProgramStats
 from mochi_aot.compiler.checkpoint.presets import BENCH
 from mochi_aot.compiler.compile import Compiled, compile_program
+from mochi_aot.compiler.from_config import SeededSource
 from mochi_aot.compiler.ir.ops import COLLECTIVES
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
 from mochi_aot.compiler.lower.ttnn.program import lower
@@ -15,7 +16,6 @@ from mochi_aot.compiler.partition.cost import bytes_sent
 from mochi_aot.compiler.partition.plans import transformer_plan
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
-from mochi_aot.tools.configured import SeededSource
 
 MESH = (2, 4)
 RING = "transformer.ring_joint_scaled_dot_product_attention"

@@ -17,7 +17,7 @@ from mochi_aot.runtime.ttnn.backend import TtnnBackend
 from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
 from mochi_aot.runtime.ttnn.mesh import reason
-from mochi_aot.tools.dry_run_report import ProgramReport, Refusal
+from mochi_aot.runtime.ttnn.program_report import ProgramReport, Refusal
 
 LoadWeights = Callable[[list[str]], None]
 
@@ -48,7 +48,7 @@ class DryRun:
         self._executables: list[TtnnExecutable] = []
 
     def run(self, programs: Mapping[str, Program]) -> list[ProgramReport]:
-        """A report for each program, whatever became of those before it; frees all weights at the end."""
+        """Run the programs dry, free all weights and return a report for each program, whatever became of others."""
         reports = []
         for role, program in programs.items():
             reports.append(self._run_one(role, program))
@@ -85,7 +85,7 @@ class DryRun:
         )
 
     def _enter(self, program: Program) -> int:
-        """Makes the weights of this program, and no others, resident; returns the bytes that a chip holds of them."""
+        """Make the weights of this program, and no others, resident; return the bytes that a chip holds of them."""
         wanted = [weight.name for weight in program.weights]
         self._backend.free_weights(self._loaded)
         self._loaded = wanted
@@ -106,7 +106,7 @@ class DryRun:
         self._values.update(outputs)
 
     def _is_made(self, role: str, name: str) -> bool:
-        """Whether an earlier program has made this input, and has not been refused."""
+        """Return whether an earlier program has made this input, and has not been refused."""
         return name not in HOST_INPUTS[role] and name in self._values
 
     def _zeros(self, spec: TensorSpec) -> ttnn.Tensor:
@@ -131,12 +131,15 @@ class _Watch:
 
 
 def _from_programs(role: str, program: Program) -> set[str]:
-    """Inputs that are not the host's to give."""
+    """Return the names of the inputs that are not the host's to give."""
     return {item.name for item in program.inputs} - set(HOST_INPUTS[role])
 
 
 def _refusal(program: Program, accepted: int, error: Exception) -> Refusal:
-    """An error while an instruction ran has ttnn's own as its cause; others are of the program as a whole."""
+    """Return what stopped a program.
+
+    An error while an instruction ran has ttnn's own error as its cause; other errors are of the program as a whole.
+    """
     if accepted == len(program.instructions) or f"instruction {accepted} " not in str(error):
         return Refusal(str(error) if isinstance(error, BackendError) else reason(error))
     instruction = program.instructions[accepted]
@@ -145,6 +148,6 @@ def _refusal(program: Program, accepted: int, error: Exception) -> Refusal:
 
 
 def _allocated(mesh: ttnn.MeshDevice, kind: ttnn.BufferType) -> int:
-    """Bytes of one chip that are taken."""
+    """Return the bytes of one chip that are taken."""
     view = ttnn.get_memory_view(mesh, kind)
     return int(view.total_bytes_allocated_per_bank * view.num_banks)

@@ -24,7 +24,7 @@ from mochi_aot.compiler.reference.geometry import Geometry
 
 
 @dataclass(frozen=True)
-class Configured:
+class ProgramsOfConfig:
     """Programs by role in the order of a video, their weights by name, and for other roles the reason against them.
 
     `partitioned` are the programs before lowering.
@@ -43,21 +43,28 @@ class SeededSource:
         self._shapes = parameter_shapes(config)
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> torch.Tensor:
+        """Return part of a seeded tensor: see lower.weights.Source."""
         return seeded_parameter(name, self._shapes[name], seed=0)[index]
 
 
 def model_config(name: str) -> MochiConfig:
-    """The preset of this name, or the configuration of the checkpoint in this folder. Raises CheckpointError."""
+    """Return the preset of this name, or the configuration of the checkpoint in this folder.
+
+    Raises CheckpointError.
+    """
     return PRESETS[name] if name in PRESETS else open_checkpoint(Path(name)).config
 
 
-def configure(
+def programs_of_config(
     config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], weights_dtype: str, links_dtype: str = "bfloat16"
-) -> Configured:
-    """Traces, partitions and lowers each program. Raises GeometryError; PlanErrors and LoweringErrors are collected."""
+) -> ProgramsOfConfig:
+    """Trace, partition and lower each program for ttnn, without weights.
+
+    Raises GeometryError; PlanErrors and LoweringErrors are collected, each for the programs that they are about.
+    """
     built = build_programs(config, geometry, "bfloat16", SeededSource(config))
     target = TtnnTarget(weights_dtype, links_dtype)
-    made = Configured({}, {}, {}, {})
+    made = ProgramsOfConfig({}, {}, {}, {})
     for roles, plans in target.families.items():
         try:
             chosen = choose_plans([built], mesh, (), {roles: plans})
@@ -66,7 +73,7 @@ def configure(
             continue
         for role, plan in chosen.items():
             try:
-                partitioned = compile_program(target.fitted(built[role], mesh, plan), geometry, mesh, plan)
+                partitioned = compile_program(built[role], geometry, mesh, plan, target)
                 lowered = lower(
                     Lowerer(partitioned.program, mesh, weights_dtype, links_dtype), plan.name, partitioned.summary.cost
                 )

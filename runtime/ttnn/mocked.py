@@ -1,15 +1,18 @@
-"""Dry runs before and beside a bundle: this process is pointed at a mocked mesh, and what is built is kept apart."""
+"""Dry runs on a mocked mesh: this process is pointed at the mesh, and the kernels that are built are kept apart.
+
+Needs neither torch nor the compiler: a bundle is verified like this on a thin host. ttnn is imported when a mesh opens.
+"""
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.kernel_archive import build_keys, kernel_folders, pack_kernels
 from mochi_aot.artifacts.layout import ROLES
 from mochi_aot.runtime.errors import RefusalError
@@ -19,11 +22,19 @@ from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
 from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
 from mochi_aot.runtime.ttnn.mock.installation import ttnn_version
 from mochi_aot.runtime.ttnn.mock.root import compiler_version
-from mochi_aot.tools.dry_run_report import ProgramReport, refusal_text
+from mochi_aot.runtime.ttnn.program_report import ProgramReport, refusal_text
 
-if TYPE_CHECKING:  # a bundle is verified without ttnn being imported here, and without the compiler
-    from mochi_aot.compiler.lower.ttnn.dry_run import LocalWeight
-    from mochi_aot.tools.dry_run import EmptyWeightsBackend, LoadWeights
+if TYPE_CHECKING:
+    from mochi_aot.runtime.ttnn.dry_run import EmptyWeightsBackend, LoadWeights
+
+
+@dataclass(frozen=True)
+class LocalWeight:
+    """What a chip holds of a weight, without its numbers."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
 
 
 @dataclass(frozen=True)
@@ -38,23 +49,25 @@ class MockedMesh:
     def run(
         self,
         programs: dict[str, schema.Program],
-        weights: dict[str, "LocalWeight"],
+        weights: Mapping[str, LocalWeight],
         settings: schema.MeshSettings,
         geometry: str,
     ) -> list[ProgramReport]:
-        """Runs one geometry's programs, by role, dry."""
+        """Run one geometry's programs, by role, dry and return a report for each."""
         with opened(self.mesh, settings, KernelCache(self.cache)) as backend:
             return run_dry(backend, empty_weights(backend, weights), programs, geometry)
 
-    def check(
+    def measure(
         self,
-        writer: BundleWriter,
         geometries: list[schema.Geometry],
-        programs: dict[int, schema.Program],
-        weights: dict[str, "LocalWeight"],
+        programs: Mapping[int, schema.Program],
+        weights: Mapping[str, LocalWeight],
         settings: schema.MeshSettings,
-    ) -> tuple[list[schema.Geometry], schema.Kernels]:
-        """See compiler.lower.ttnn.dry_run.DryRun."""
+    ) -> list[schema.Geometry]:
+        """Run the programs of a bundle dry and return its geometries with the most DRAM that each program takes.
+
+        `programs` are by their index among the bundle's files. Raises RefusalError for a program that ttnn refuses.
+        """
         measured = []
         with opened(self.mesh, settings, KernelCache(self.cache)) as backend:
             load = empty_weights(backend, weights)
@@ -65,11 +78,12 @@ class MockedMesh:
                     if report.refusal is not None:
                         raise RefusalError(f"geometry {report.geometry}: {refusal_text(report, report.refusal)}")
                 measured.append(replace(geometry, dram_peaks={report.role: report.peak_bytes for report in reports}))
-        return measured, self._add_kernels(writer)
+        return measured
 
-    def _add_kernels(self, writer: BundleWriter) -> schema.Kernels:
+    def kernels(self, add: Callable[[Callable[[Path], object]], int]) -> schema.Kernels:
+        """Describe the kernels that dry runs have built, packed by `add`: see BundleWriter.add_kernels."""
         return schema.Kernels(
-            file=writer.add_kernels(lambda path: pack_kernels(self.cache, path)),
+            file=add(lambda path: pack_kernels(self.cache, path)),
             count=len(kernel_folders(self.cache)),
             stand_in=self.stand_in,
             ttnn=ttnn_version(),
@@ -81,7 +95,10 @@ class MockedMesh:
 
 @contextmanager
 def mocked_mesh(mesh: tuple[int, int]) -> Iterator[MockedMesh]:
-    """Points this process at a mocked mesh; the kernels built there go away at the end."""
+    """Point this process at a mocked mesh; the kernels that are built there go away at the end.
+
+    Raises TtnnAlreadyImportedError where this process has imported ttnn, and BackendError where nothing can be mocked.
+    """
     with TemporaryDirectory(prefix="mochi-kernels-", ignore_cleanup_errors=True) as cache:
         environment = prepare_mock(mesh, mock_folder(), Path(cache))
         enter_mock(environment)
@@ -93,8 +110,8 @@ def mocked_mesh(mesh: tuple[int, int]) -> Iterator[MockedMesh]:
 def opened(
     mesh: tuple[int, int], settings: schema.MeshSettings | None, kernels: KernelCache
 ) -> Iterator["EmptyWeightsBackend"]:
-    """The mocked mesh that this process was pointed at, open."""
-    from mochi_aot.tools.dry_run import EmptyWeightsBackend
+    """Open the mocked mesh that this process was pointed at, and close it at the end."""
+    from mochi_aot.runtime.ttnn.dry_run import EmptyWeightsBackend
 
     with _stdout_on_stderr():
         backend = EmptyWeightsBackend.open(mesh, settings, kernels)
@@ -107,14 +124,14 @@ def opened(
 def run_dry(
     backend: "EmptyWeightsBackend", load: "LoadWeights", programs: dict[str, schema.Program], geometry: str
 ) -> list[ProgramReport]:
-    """A report for each program, by role in the order of a video."""
-    from mochi_aot.tools.dry_run import DryRun
+    """Run programs dry, by role in the order of a video, and return a report for each."""
+    from mochi_aot.runtime.ttnn.dry_run import DryRun
 
     return DryRun(backend, load, geometry).run(programs)
 
 
-def empty_weights(backend: "EmptyWeightsBackend", weights: dict[str, "LocalWeight"]) -> Callable[[list[str]], None]:
-    """Makes weights resident that have no contents."""
+def empty_weights(backend: "EmptyWeightsBackend", weights: Mapping[str, LocalWeight]) -> Callable[[list[str]], None]:
+    """Return a function that makes weights resident without contents, by name."""
 
     def load(names: list[str]) -> None:
         for name in names:
@@ -126,7 +143,7 @@ def empty_weights(backend: "EmptyWeightsBackend", weights: dict[str, "LocalWeigh
 
 @contextmanager
 def _stdout_on_stderr() -> Iterator[None]:
-    """ttnn logs what it rejects on the process's stdout, whatever the log level; that is for the result alone."""
+    """Send stdout to stderr: ttnn logs what it rejects on the process's stdout, which is for the result alone."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

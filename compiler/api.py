@@ -1,0 +1,179 @@
+"""Compiling as one call: `mochi_aot.compile`, of which `mochi-compile` is a thin caller."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.compiler.checkpoint import Checkpoint, open_checkpoint
+from mochi_aot.compiler.checkpoint.content_record import ContentRecord
+from mochi_aot.compiler.compile import Job, KernelSummary, ProgramSummary, Progress, Summary, compile_bundle
+from mochi_aot.compiler.errors import CompileOptionError
+from mochi_aot.compiler.partition.choose import parse_plan
+from mochi_aot.compiler.partition.mesh import Mesh, parse_mesh
+from mochi_aot.compiler.profile import Profile
+from mochi_aot.compiler.reference.geometry import Geometry, parse_geometry
+from mochi_aot.runtime.cache import cache_folder
+
+__all__ = ["KernelSummary", "ProgramSummary", "Progress", "Summary", "compile", "default_output"]
+
+DEFAULT_GEOMETRY = "480x848x163"  # the size of Mochi 1's published videos, HxWxF
+TARGETS = ("ttnn", "torch")
+DTYPES = ("float32", "bfloat16")
+CHIP_DTYPES = ("bfloat16", "bfloat8_b")
+
+type Size = str | Geometry | tuple[int, int, int]
+
+
+def compile(
+    checkpoint: str | Path,
+    *,
+    mesh: str | Mesh,
+    output: str | Path | None = None,
+    text_encoder: str | Path | None = None,
+    target: str = "ttnn",
+    geometries: Size | Sequence[Size] = (DEFAULT_GEOMETRY,),
+    plan: str = "auto",
+    dtype: str = "bfloat16",
+    weights_dtype: str = "bfloat16",
+    links_dtype: str = "bfloat16",
+    force: bool = False,
+    resume: bool = False,
+    reuse: str | Path | None = None,
+    trust_times: bool = False,
+    check_weights: bool = True,
+    require_kernels: bool = False,
+    print_ir: str | Path | None = None,
+    profile: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Compile a Mochi 1 checkpoint into a bundle for a mesh of devices, and say what was made.
+
+    Args:
+        checkpoint: Folder of the checkpoint, in Genmo's or Diffusers' layout.
+        mesh: The device mesh, rows x columns: "4x8" or (4, 8).
+        output: Folder of the bundle; beside the checkpoint, with .bundle appended, if not given.
+        text_encoder: Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none.
+        target: "ttnn", Tenstorrent chips, or "torch", this host, for checking.
+        geometries: Video sizes, height x width x frames: "480x848x163", (480, 848, 163), or several of them.
+        plan: How programs are cut over the mesh: "auto", or plan names separated by commas.
+        dtype: "bfloat16" or "float32" (for torch), of weights and activations.
+        weights_dtype: "bfloat16" or "bfloat8_b", of the matrices, for ttnn.
+        links_dtype: "bfloat16" or "bfloat8_b", of what chips send each other in a denoising step, for ttnn.
+        force: Replace a bundle that is there already.
+        resume: Use the weights that a compile to the same place finished before it was stopped.
+        reuse: A bundle whose weights are shared instead of made again.
+        trust_times: With reuse or resume, tell files of the checkpoint that were read before by their times.
+        check_weights: Refuse a weight that is not a finite number.
+        require_kernels: Refuse to compile for ttnn where this host can build no real kernels.
+        print_ir: A folder to which each program's text is written after each pass.
+        profile: A file to which seconds of each phase, pass and program are written, as a Chrome trace.
+        progress: Is told what is being done.
+
+    A compile for ttnn points this process at a mocked mesh, for good: it is refused where ttnn was imported before, and
+    no chips can be opened by this process afterwards.
+
+    Raises:
+        CompileOptionError: for options that contradict each other.
+        GeometryError: before anything is traced, for a size that the model or the mesh has not; it names the nearest.
+        PlanError: for a mesh that is none, and for a model that cannot be cut over it.
+        CheckpointError: for a checkpoint that is not whole.
+        BundleError: where the bundle cannot be written, or exists.
+        KernelsError: for require_kernels.
+        BackendError: where ttnn cannot be used, or refuses a program.
+    """
+    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype, require_kernels)
+    if trust_times and not (resume or reuse):
+        raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
+    progress, measured = progress or Progress(), Profile()
+    source = _open_recorded(Path(checkpoint), _path(text_encoder), check_weights, trust_times)
+    for note in source.notes:
+        progress.note(note)
+    summary = compile_bundle(
+        source,
+        job,
+        _path(output) or default_output(Path(checkpoint)),
+        force,
+        progress,
+        resume,
+        _path(reuse),
+        _path(print_ir),
+        measured,
+    )
+    if profile is not None:
+        measured.write(Path(profile))
+    return summary
+
+
+def default_output(checkpoint: Path) -> Path:
+    """Return where a checkpoint's bundle is written unless said otherwise."""
+    return checkpoint.with_name(checkpoint.name + ".bundle")
+
+
+def make_job(
+    mesh: str | Mesh,
+    geometries: Size | Sequence[Size],
+    plan: str,
+    dtype: str,
+    target: str,
+    weights_dtype: str,
+    links_dtype: str,
+    require_kernels: bool = False,
+) -> Job:
+    """Return the job that options describe.
+
+    Raises CompileOptionError for options that do not go together, PlanError and GeometryError for texts that say
+    nothing.
+    """
+    _check_choices(("target", target, TARGETS), ("dtype", dtype, DTYPES))
+    _check_choices(("weights-dtype", weights_dtype, CHIP_DTYPES), ("links-dtype", links_dtype, CHIP_DTYPES))
+    if target == "ttnn" and dtype != "bfloat16":
+        raise CompileOptionError(f"dtype {dtype} is for target torch; chips compute in bfloat16")
+    for option, value in (("weights-dtype", weights_dtype), ("links-dtype", links_dtype)):
+        if target == "torch" and value != "bfloat16":
+            raise CompileOptionError(f"{option} {value} is for target ttnn; torch has dtype alone")
+    if target == "torch" and require_kernels:
+        raise CompileOptionError("require-kernels is for target ttnn; torch needs no kernels")
+    sizes = tuple(dict.fromkeys(_parsed(size) for size in _several(geometries)))
+    if not sizes:
+        raise CompileOptionError("no geometry was given: a bundle is for one video size or more")
+    shape = parse_mesh(mesh if isinstance(mesh, str) else "x".join(map(str, mesh)))
+    return Job(shape, sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype, require_kernels)
+
+
+def _check_choices(*options: tuple[str, str, Sequence[str]]) -> None:
+    for name, value, choices in options:
+        if value not in choices:
+            raise CompileOptionError(f"{name} {value!r} is not one of {', '.join(choices)}")
+
+
+def _several(geometries: Size | Sequence[Size]) -> Sequence[Size]:
+    """Return one size, or several, as several."""
+    if isinstance(geometries, str | Geometry):
+        return [geometries]
+    if len(geometries) == 3 and all(isinstance(number, int) for number in geometries):
+        return [geometries]  # type: ignore[list-item]  # one tuple of three numbers
+    return geometries  # type: ignore[return-value]
+
+
+def _parsed(size: Size) -> Geometry:
+    if isinstance(size, Geometry):
+        return size
+    return parse_geometry(size if isinstance(size, str) else "x".join(map(str, size)))
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _open_recorded(path: Path, text_encoder: Path | None, check_weights: bool, trust_times: bool) -> Checkpoint:
+    """Return the checkpoint; what is read of it is recorded for this user, and with `trust_times` what was is believed.
+
+    Raises CheckpointError, and BackendError for `trust_times` where there is no place for records.
+    """
+    try:
+        record = ContentRecord(cache_folder() / "contents", trust_times)
+    except MochiError:
+        if trust_times:
+            raise
+        record = None
+    return open_checkpoint(path, text_encoder, check_weights, record)

@@ -1,0 +1,15 @@
+"""Errors of a compile as a whole that a user can act on."""
+
+from mochi_aot.artifacts.errors import ExitCode, MochiError
+
+
+class CompileOptionError(MochiError):
+    """Options of a compile that contradict each other, or one that says nothing."""
+
+    exit_code = ExitCode.USAGE
+
+
+class IRFolderError(MochiError):
+    """The place where programs' text is to be written is taken."""
+
+    exit_code = ExitCode.EXISTS
