@@ -21,7 +21,7 @@ from mochi_aot.artifacts.schema import MeshSettings, Placement, TensorSpec
 from mochi_aot.runtime.targets import open_backend
 settings = MeshSettings("wormhole_b0", "1d", 32768, 0)
 manifest = SimpleNamespace(target="ttnn", mesh=[1, 2], mesh_settings=settings, kernels=None, ttnn=version("ttnn"))
-backend = open_backend(SimpleNamespace(manifest=manifest), "mock")
+backend = open_backend(SimpleNamespace(path="b", manifest=manifest), "mock")
 spec = TensorSpec("bfloat16", [64, 64], [64, 32], [None, Placement(1, 32)], "tile")
 value = backend.upload(np.ones((64, 64), np.float32), spec)
 print(backend.fetch(value, spec).shape)
@@ -33,7 +33,7 @@ sys.modules["ttnn"] = None  # as if it were not installed
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.targets import open_backend
 try:
-    open_backend(SimpleNamespace(manifest=SimpleNamespace(target="ttnn", mesh=[1, 2], kernels=None)))
+    open_backend(SimpleNamespace(path="b", manifest=SimpleNamespace(target="ttnn", mesh=[1, 2], kernels=None)))
 except BackendError as error:
     print(error)
 """

@@ -77,6 +77,7 @@ def test_a_video_and_its_record(run: Run) -> None:
         "seed": 7,
         "steps": 5,
         "guidance-scale": 6.0,
+        "sigmas": None,
         "threshold-noise": 0.025,
         "linear-steps": 2,
         "fps": 30.0,
@@ -86,6 +87,7 @@ def test_a_video_and_its_record(run: Run) -> None:
         "latents": None,
         "save-latents": "l.st",
         "save-prompt-embeds": None,
+        "decode-latents": None,
         "no-decode": False,
     }
     assert record["bundle"]["id"] == Bundle.open("b").id
