@@ -7,7 +7,7 @@ from pathlib import Path
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Program
 from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError
-from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
+from mochi_aot.runtime.geometry import find_geometry, fitting_geometries, geometry_name, input_shape
 from mochi_aot.runtime.job import Job, check_options, outputs, resolve
 from mochi_aot.runtime.kept import Denoised, find_kept, kept_path, open_denoised, refuse_kept
 from mochi_aot.runtime.paths import check_writable
@@ -94,12 +94,7 @@ def prompt_cuts(job: Job, tokenizer: PromptTokenizer) -> dict[str, str]:
 
 def _check_decoding(job: Job, denoised: Denoised, bundle: Bundle) -> CheckedJob:
     """Choose the geometry, by the latents' shape where the job does not say which."""
-    fitting = [
-        geometry
-        for geometry in bundle.manifest.geometries
-        if "decode" in geometry.programs
-        and input_shape(bundle.program("decode", geometry), "latents") == denoised.entry.shape
-    ]
+    fitting = fitting_geometries(bundle, "decode", "latents", denoised.entry.shape)
     wanted = find_geometry(bundle, job.geometry)
     if wanted in fitting or (job.geometry is None and fitting):
         geometry = wanted if wanted in fitting else fitting[0]

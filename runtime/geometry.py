@@ -1,5 +1,7 @@
 """Which of a bundle's video sizes to make, by the name that the command lines use."""
 
+from collections.abc import Sequence
+
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Program
@@ -39,6 +41,25 @@ def with_sizes(name: str | None, height: int | None, width: int | None, frames: 
     if len(parts) != 3:
         raise OptionError(f"geometry is {name!r}, expected HxWxF: height, width and frames")
     return "x".join(part if size is None else str(size) for part, size in zip(parts, given, strict=True))
+
+
+def fitting_geometries(bundle: Bundle, role: str, name: str, shape: Sequence[int]) -> list[Geometry]:
+    """Return the geometries whose program of this role takes an array of this shape as its input `name`."""
+    return [
+        geometry
+        for geometry in bundle.manifest.geometries
+        if role in geometry.programs and input_shape(bundle.program(role, geometry), name) == tuple(shape)
+    ]
+
+
+def require_fitting(bundle: Bundle, role: str, name: str, shape: Sequence[int]) -> Geometry:
+    """Return the first of `fitting_geometries`. Raise OptionError with the shapes that fit if there is none."""
+    fitting = fitting_geometries(bundle, role, name, shape)
+    if fitting:
+        return fitting[0]
+    shapes = [list(input_shape(bundle.program(role, one), name)) for one in bundle.manifest.geometries]
+    known = " or ".join(map(str, shapes))
+    raise OptionError(f"{name} has shape {list(shape)}, {role} of this bundle wants {known}")
 
 
 def input_shape(program: Program, name: str) -> tuple[int, ...]:

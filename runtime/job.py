@@ -56,8 +56,9 @@ def option_name(field: str) -> str:
 
 
 def arguments(job: Job) -> dict[str, object]:
-    """Return every option and its value; as a line of a sweep it asks for the same job again."""
-    return {option_name(field): value for field, value in asdict(job).items()}
+    """Return every option and its value, as JSON has them; as a line of a sweep they ask for the same job again."""
+    values = {option_name(field): value for field, value in asdict(job).items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def check_options(job: Job) -> None:

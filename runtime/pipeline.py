@@ -245,13 +245,14 @@ class Pipeline:
         return latents
 
     @cached_property
-    def _tokenizer(self) -> PromptTokenizer:
+    def tokenizer(self) -> PromptTokenizer:
+        """The bundle's tokenizer. Raise BundleError if it has none, or it cannot be read."""
         return PromptTokenizer(self.bundle.tokenizer(), self.bundle.manifest.text_length)
 
     def _encode_prompt(self, prompt: str) -> Embedding:
         geometry = self.geometry()  # the text encoder is the same in all
         length = self.bundle.manifest.text_length
-        ids, mask = self._tokenizer.encode(prompt) if prompt else empty_prompt(length)
+        ids, mask = self.tokenizer.encode(prompt) if prompt else empty_prompt(length)
         values = self._run("encode_text", geometry, {"input_ids": ids, "attention_mask": mask})
         embeds = self._fetch("encode_text", geometry, values, "prompt_embeds")
         check_array("encode_text", embeds)

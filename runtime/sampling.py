@@ -1,5 +1,6 @@
 """From a job's options to what the sampler takes: embeddings, sigmas, guidance scales and starting noise."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,16 @@ class Given:
     positive: Embedding | None = None
     negative: Embedding | None = None
     latents: np.ndarray | None = None
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of each array, by diffusers' names: records hold these in the place of the arrays."""
+        arrays = {
+            "prompt_embeds": self.positive and self.positive.embeds,
+            "negative_prompt_embeds": self.negative and self.negative.embeds,
+            "latents": self.latents,
+        }
+        given = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+        return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in given.items()}
 
 
 def roles(positive: bool, negative: bool, decode: bool) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from mochi_aot.runtime.errors import InputFileError
+from mochi_aot.runtime.errors import InputFileError, OptionError
 from mochi_aot.runtime.paths import replacing
 from mochi_aot.runtime.safetensors_file import Entry, read_header, read_tensor
 
@@ -48,6 +48,32 @@ def check_prompt_masks(entries: PromptEntries) -> None:
         if pair is not None:
             name = f"{prefix}prompt_attention_mask"
             require_first(_mask(entries.path, pair[1], name), f"{entries.path}: {name}")
+
+
+def embedding(embeds: object, mask: object, embeds_shape: Sequence[int], prefix: str = "") -> Embedding:
+    """Return an encoded prompt that somebody gives as arrays, or things that numpy takes for arrays.
+
+    `embeds_shape` is [1, length, width], `prefix` what stands before the arrays' names in messages. Raise OptionError
+    for other shapes, and values that are not finite, or of the mask neither 0 nor 1.
+    """
+    values = floats(embeds, embeds_shape, f"{prefix}prompt_embeds")
+    marks = floats(mask, embeds_shape[:2], f"{prefix}prompt_attention_mask")
+    if not np.isin(marks, (0, 1)).all():
+        raise OptionError(f"{prefix}prompt_attention_mask has values other than 0 and 1")
+    return Embedding(values, marks.astype(np.bool_))
+
+
+def floats(value: object, shape: Sequence[int], name: str) -> np.ndarray:
+    """Return float32 [*shape]. Raise OptionError, calling it `name`, for another shape or values not finite."""
+    try:
+        array = np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} is no array of numbers: {error}") from None
+    if array.shape != tuple(shape):
+        raise OptionError(f"{name} has shape {list(array.shape)}, expected {list(shape)}")
+    if not np.isfinite(array).all():
+        raise OptionError(f"{name} has values that are not finite")
+    return array
 
 
 def require_first(mask: np.ndarray, what: str) -> None:
