@@ -79,9 +79,9 @@ def load(path: str | Path, device: str | None = None, check_values: bool = False
     bundle = Bundle.open(path)
     device = choose_device(bundle.manifest.target, device)
     geometry, reader = bundle.manifest.geometries[0], WeightReader(bundle)
-    wanted = (role for role in roles(False, False, True) if role in geometry.programs)
-    read_ahead(reader, bundle, wanted, geometry)  # importing the target's library may take seconds
     try:
+        wanted = (role for role in roles(False, False, True) if role in geometry.programs)
+        read_ahead(reader, bundle, wanted, geometry)  # importing the target's library may take seconds
         backend = open_backend(bundle, device)
     except BaseException:
         reader.close()

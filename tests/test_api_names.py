@@ -24,10 +24,6 @@ def test_the_import_and_a_look_at_the_names_load_nothing() -> None:
     assert not loaded_after("import mochi_aot\ndir(mochi_aot), mochi_aot.__all__, mochi_aot.__version__") & LARGE
 
 
-def test_an_error_is_had_without_numpy() -> None:
-    assert not loaded_after("from mochi_aot import MochiError, BusyError, OptionError") & LARGE
-
-
 def test_loading_a_bundle_is_had_without_a_backend() -> None:
     assert not loaded_after("from mochi_aot import load, Video") & {"torch", "ttnn", "click", "PIL", "transformers"}
 

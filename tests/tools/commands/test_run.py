@@ -217,6 +217,69 @@ def test_what_is_cut_off_a_prompt_in_a_sweep_names_its_line(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        ["--steps", 2, "--guidance-scale", 4, "--geometry", "16x16x7"],
+        ["--num-steps", 2, "--cfg-scale", 4, "--height", 16, "--width", 16, "--num-frames", 7],  # Genmo's
+        ["--num_steps", 2, "--cfg_scale", 4, "--num_frames", 7],  # as Genmo's command line spells them
+        ["--num-inference-steps", 2, "--guidance_scale", 4.0, "--num_frames", 7],  # diffusers'
+        ["--cfg-schedule", "4,4", "--num-frames", 7],
+        ["--guidance-scale", "4,4", "--geometry", "*x*x7", "--threshold-noise", 0.025],
+        ["--sigma-schedule", "1,0.975,0", "--cfg-scale", 4, "--width", 16],
+        ["--sigmas", "1,0.975", "--cfg-scale", 4, "--width", 16, "--steps", 2],
+    ],
+)
+def test_other_names_and_lists_mean_the_same(run: Run, options: list[object]) -> None:
+    """Two steps of Mochi's schedule have the sigmas 1, 0.975 and 0."""
+    ok(run("--prompt", "a fox", "--seed", 1, *options, "--no-decode", "--save-latents", "l.st"))
+    ids = np.array([[3, 5, 1, 0, 0, 0, 0, 0]])
+    positive = handmade.expected_embeds(ids, ids > 0)
+    noise, sigmas = seeded_latents(1, (1, 12, 2, 2, 2)), np.array([1, 0.975, 0])
+    expected = handmade.expected_latents(noise, sigmas, 4.0, positive, 0 * positive)
+    np.testing.assert_allclose(latents_of("l.st"), expected, rtol=1e-5, atol=1e-5)  # see test_pipeline
+    first = latents_of("l.st")
+    Path("again.jsonl").write_text(json.dumps(json.loads(Path("l.json").read_text())["arguments"]))
+    ok(run("--sweep", "again.jsonl", "--force", "--num-steps", 9, "--height", 16))
+    np.testing.assert_array_equal(latents_of("l.st"), first)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", 2, "--num-steps", 2], "steps and num_steps are one option; give it once"),
+        (["--cfg-scale", 2, "--guidance-scale", 2], "cfg_scale and guidance_scale are one option; give it once"),
+        (["--geometry", "16x16x7", "--num-frames", 7], "geometry and num_frames say the same thing; give one"),
+        (["--guidance-scale", "6,x"], "'6,x' is not a number, or numbers with commas between them"),
+        (["--sigmas", "1,,0"], "'1,,0' is not a number, or numbers with commas between them"),
+    ],
+)
+def test_options_that_are_written_wrongly(run: Run, options: list[object], message: str) -> None:
+    result = run("--prompt", "a fox", "-o", "x.mp4", *options)
+    assert result.exit_code == 2 and message in result.stderr, result.output
+    assert [path.name for path in Path().iterdir()] == ["b"]
+
+
+def test_a_sweep_goes_on_and_is_run_again(run: Run) -> None:
+    """The exit code tells that a line failed; a rerun does that line alone."""
+    lines = [{"output": "a.mp4"}, {"output": "b.mp4", "latents": "noise.st"}, {"output": "c.mp4", "num_steps": 2}]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    sweep = ["--prompt", "a fox", "--steps", 1, "--sweep", "jobs.jsonl"]
+    result = run(*sweep, "--keep-going")
+    assert result.exit_code == 1 and [line[:6] for line in result.stdout.splitlines()] == ["a.mp4:", "c.mp4:"]
+    problem = "jobs.jsonl, line 2: noise.st cannot be read: No such file or directory"
+    assert result.stderr.splitlines()[-1] == f"failed: {problem}"
+    fails_at_once = run(*sweep, "--skip-existing")
+    assert fails_at_once.exit_code == 1 and fails_at_once.stderr.splitlines()[-1] == f"error: {problem}"
+    save_file({"latents": seeded_latents(5, (1, 12, 3, 2, 4))}, "noise.st")
+    result = ok(run(*sweep, "--keep-going", "--skip-existing"))
+    assert [line[:6] for line in result.stdout.splitlines()] == ["b.mp4:"]
+    shown = result.stderr.splitlines()
+    assert shown[:2] == ["a.mp4 is there, with its record: skipped", "c.mp4 is there, with its record: skipped"]
+    assert shown[2] == "encode the prompt"  # one job is not numbered
+    assert ok(run(*sweep, "--skip-existing")).stdout == ""
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{", "jobs.jsonl, line 3: not JSON"),
