@@ -2,8 +2,8 @@
 
     python examples/steer_each_step.py BUNDLE OUTPUT.mp4 [SECONDS]
 
-A video that is stopped early has noise left in it. Where guidance is known before, give a list instead:
-guidance_scale=[6.0, 5.5, ...] prepares all steps at once, and a callback that sets it has the later ones prepared again.
+A video that is stopped early has noise left in it. Where guidance is known before, give a list instead, as in
+guidance_scale=[6.0, 5.5, ...]: a callback that sets it has the later steps prepared again.
 """
 
 import sys

@@ -14,6 +14,7 @@ import numpy as np
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.batch import decode, denoise_all
 from mochi_aot.runtime.checks import prompt_cuts
+from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.errors import BusyError, ClosedError, OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, with_sizes
 from mochi_aot.runtime.job import Job, check_sampling
@@ -24,7 +25,7 @@ from mochi_aot.runtime.requests import ArrayLike, Call, Schedule
 from mochi_aot.runtime.result import Video, check_output_type
 from mochi_aot.runtime.sampling import roles
 from mochi_aot.runtime.steering import TENSOR_INPUTS, Steerable, Steering, StepEnd
-from mochi_aot.runtime.targets import MOCK, choose_device, open_backend
+from mochi_aot.runtime.targets import choose_device, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
 
 _LOG = logging.getLogger("mochi_aot")

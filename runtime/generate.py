@@ -30,8 +30,8 @@ class Watcher(Protocol):
     def check(self) -> None:
         """The job can stop at this moment."""
 
-    def note(self, text: str) -> None:
-        """Show the user a line."""
+    def warn(self, text: str) -> None:
+        """Show the user a line that matters."""
 
 
 class Clock:
@@ -80,7 +80,7 @@ def generate(pipeline: Pipeline, checked: CheckedJob, watcher: Watcher) -> dict[
     else:
         latents = _denoised(pipeline, checked, watcher, clock)
     if job.output is not None:
-        with keeping(latents, job, pipeline.bundle, watcher.note, saved=checked.denoised is not None):
+        with keeping(latents, job, pipeline.bundle, watcher.warn, saved=checked.denoised is not None):
             with clock.phase("decode"):
                 frames = pipeline.decode(latents, checked.geometry)
             with clock.phase("write the video"):

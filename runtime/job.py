@@ -6,19 +6,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.defaults import DEFAULT_FPS, DEFAULT_GUIDANCE_SCALE, DEFAULT_STEPS, DEFAULT_THRESHOLD_NOISE
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name
 from mochi_aot.runtime.noise import MAX_SEED
-from mochi_aot.runtime.schedule import (
-    DEFAULT_STEPS,
-    DEFAULT_THRESHOLD_NOISE,
-    default_linear_steps,
-    free_sigmas,
-    linear_quadratic_sigmas,
-)
-from mochi_aot.runtime.video import DEFAULT_FPS
+from mochi_aot.runtime.schedule import default_linear_steps, free_sigmas, linear_quadratic_sigmas
 
-DEFAULT_GUIDANCE_SCALE = 6.0  # Genmo's default in code; the example in its README uses 4.5
 MAX_GUIDANCE_SCALE = 100.0
 MAX_STEPS = 10_000
 MAX_FPS = 1000.0

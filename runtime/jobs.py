@@ -37,6 +37,9 @@ class JobsWatcher(Watcher, Protocol):
     def skipped(self, job: Job) -> None:
         """All files of a job were there."""
 
+    def failed(self, failure: "Failure") -> None:
+        """A job failed, and others follow."""
+
 
 @dataclass(frozen=True)
 class JobsOptions:
@@ -103,7 +106,7 @@ def _check_all(
     """Return the jobs that are to be run."""
     bundle, checked = outcome.bundle, []
     for label, job in jobs:
-        with _failing(label, options, outcome):
+        with _failing(label, options, outcome, watcher):
             check_options(job)
             if options.skip_existing and all(file.exists() for file in outputs(job)):
                 outcome.skipped += 1
@@ -129,13 +132,14 @@ def _run_checked(
     bundle, first = outcome.bundle, checked[0][1]
     reader = WeightReader(bundle, ledger)
     read_ahead(reader, bundle, job_roles(None, first), first.geometry)  # the target's library may take seconds
+    watcher.phase("open the device", 0)
     with ledger.span("open the device"):
         backend = open_backend(bundle, device)
     try:
         pipeline = Pipeline(bundle, backend, reader, ledger, options.check_values)
         for number, (label, item) in enumerate(checked, start=1):
             watcher.begin(number, len(checked))
-            with _failing(label, options, outcome):
+            with _failing(label, options, outcome, watcher):
                 seconds = _run_one(pipeline, item, device, watcher)
                 outcome.done += 1
                 watcher.finished(item, device, seconds)
@@ -156,7 +160,7 @@ def _run_one(pipeline: Pipeline, item: CheckedJob, device: str, watcher: JobsWat
 
 
 @contextmanager
-def _failing(label: str, options: JobsOptions, outcome: Outcome) -> Iterator[None]:
+def _failing(label: str, options: JobsOptions, outcome: Outcome, watcher: JobsWatcher) -> Iterator[None]:
     """Let errors begin with the label of the job that they come from; with `keep_going`, note them and go on."""
     try:
         yield
@@ -167,12 +171,13 @@ def _failing(label: str, options: JobsOptions, outcome: Outcome) -> Iterator[Non
         if not options.keep_going:
             raise
         outcome.failed.append(Failure(message, error))
+        watcher.failed(outcome.failed[-1])
 
 
 def _tell_cuts(checked: list[tuple[str, CheckedJob]], length: int, watcher: JobsWatcher) -> None:
     for label, item in checked:
         for option, text in item.cuts.items():
-            watcher.note(f"warning: {label}{cut_warning(option, text, length)}")
+            watcher.warn(f"{label}{cut_warning(option, text, length)}")
 
 
 def cut_warning(option: str, text: str, length: int) -> str:

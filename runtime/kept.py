@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.errors import InputFileError, OutputError
+from mochi_aot.runtime.defaults import DEFAULT_FPS
+from mochi_aot.runtime.errors import InputFileError, OutputExistsError
 from mochi_aot.runtime.job import Job, arguments
 from mochi_aot.runtime.safetensors_file import Entry, read_header
 from mochi_aot.runtime.tensor_files import file_notes, save_latents_file
-from mochi_aot.runtime.video import DEFAULT_FPS
 
 KEPT_SUFFIX = ".latents.safetensors"  # in the place of the video's .mp4
 _NOTE = "mochi_aot"
@@ -69,12 +69,12 @@ def find_kept(asked: Job, resolved: Job, bundle: Bundle) -> tuple[Job, Denoised]
 
 @contextmanager
 def keeping(
-    latents: np.ndarray, job: Job, bundle: Bundle, note: Callable[[str], None], saved: bool = False
+    latents: np.ndarray, job: Job, bundle: Bundle, warn: Callable[[str], None], saved: bool = False
 ) -> Iterator[None]:
     """Keep latents float32 [1, 12, T, H/8, W/8] until the block has made the job's video, and remove them then.
 
-    If the block raises, `note` is called with a line that says where the latents are and how to go on. Where they
-    cannot be kept, that is noted, and the block runs all the same. `saved`: they come from there.
+    If the block raises, `warn` is called with a line that says where the latents are and how to go on. Where they
+    cannot be kept, that is told, and the block runs all the same. `saved`: they come from there.
     """
     path = kept_path(job)
     place = path or Path(job.save_latents or job.decode_latents or "")
@@ -82,23 +82,23 @@ def keeping(
         try:
             save_latents_file(path, latents, {_NOTE: json.dumps({"bundle": bundle.id, "arguments": arguments(job)})})
         except OSError as error:
-            note(f"warning: the denoised latents cannot be kept in {path}: {error.strerror or error}")
+            warn(f"the denoised latents cannot be kept in {path}: {error.strerror or error}")
             yield
             return
     try:
         yield
     except BaseException:
-        note(f"the denoised latents are in {place}; to go on: {_command(job, bundle, place)}")
+        warn(f"the denoised latents are in {place}; to go on: {_command(job, bundle, place)}")
         raise
     if path is not None:
         path.unlink(missing_ok=True)
 
 
 def refuse_kept(job: Job) -> None:
-    """Raise OutputError if latents that an earlier run kept would be replaced."""
+    """Raise OutputExistsError if latents that an earlier run kept would be replaced."""
     path = kept_path(job)
     if path is not None and path.exists():
-        raise OutputError(
+        raise OutputExistsError(
             f"{path} has denoised latents that a stopped run kept; make the video of them with --decode-latents, "
             "or go on with --skip-existing if all options are the same, or give --force to replace them"
         )

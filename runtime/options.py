@@ -4,26 +4,12 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from mochi_aot.runtime.defaults import ALIASES, SIZES, dashed
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import with_sizes
 from mochi_aot.runtime.job import Job, option_name
 
 FIELDS = {option_name(field.name): field.name for field in fields(Job)}
-# Other names that command lines and sweeps take.
-ALIASES = {
-    "num-steps": "steps",  # Genmo's command line
-    "num-inference-steps": "steps",  # diffusers, and Genmo's pipelines
-    "cfg-scale": "guidance-scale",  # Genmo's command line
-    "cfg-schedule": "guidance-scale",  # Genmo's pipelines: a value for each step
-    "sigma-schedule": "sigmas",  # Genmo's pipelines
-}
-# Parts of the geometry, as both call them.
-SIZES = ("height", "width", "num-frames")
-
-
-def dashed(name: str) -> str:
-    """Return an option's name with dashes: Genmo's command line and both libraries write underscores."""
-    return name.replace("_", "-")
 
 
 def same_names(values: Mapping[str, Any]) -> dict[str, Any]:

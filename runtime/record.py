@@ -7,9 +7,9 @@ from importlib import metadata
 from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.job import Job, arguments, record_path
 from mochi_aot.runtime.paths import replacing
-from mochi_aot.runtime.targets import MOCK
 
 _PACKAGES = ("mochi-aot", "numpy", "tokenizers", "imageio-ffmpeg")
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from mochi_aot.runtime.defaults import DEFAULT_FPS
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.job import Job, arguments, check_sampling, check_video_name, outputs
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.record import write_record
-from mochi_aot.runtime.video import DEFAULT_FPS, write_video
+from mochi_aot.runtime.video import write_video
 
 OUTPUT_TYPES = ("np", "pil", "latent")
 

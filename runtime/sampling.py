@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mochi_aot.artifacts.schema import Geometry
+from mochi_aot.runtime.defaults import DEFAULT_THRESHOLD_NOISE
 from mochi_aot.runtime.job import Job, steps_of
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Conditioning, Pipeline
-from mochi_aot.runtime.schedule import DEFAULT_THRESHOLD_NOISE, linear_quadratic_sigmas
+from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.runtime.tensor_files import Embedding
 
 

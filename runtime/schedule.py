@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mochi_aot.runtime.defaults import DEFAULT_THRESHOLD_NOISE
 from mochi_aot.runtime.errors import OptionError
-
-DEFAULT_STEPS = 64
-DEFAULT_THRESHOLD_NOISE = 0.025
 
 
 def default_linear_steps(steps: int) -> int | None:

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from mochi_aot.runtime.defaults import ALIASES, SIZES, dashed
 from mochi_aot.runtime.errors import InputFileError, OptionError
 from mochi_aot.runtime.job import Job
-from mochi_aot.runtime.options import ALIASES, FIELDS, SIZES, dashed, same_names, with_options
+from mochi_aot.runtime.options import FIELDS, same_names, with_options
 
 _NUMBERS = tuple[float, ...]
 _HINTS = get_type_hints(Job)

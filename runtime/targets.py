@@ -8,11 +8,9 @@ from typing import Any
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import Backend
+from mochi_aot.runtime.defaults import DEVICES, MOCK
 from mochi_aot.runtime.errors import BackendError
 
-MOCK = "mock"  # a mesh without hardware, on which everything happens but the computing
-# What each target runs on; the first is the default.
-DEVICES = {"torch": ("cpu", "cuda"), "ttnn": ("chips", MOCK)}
 # Targets whose attention is told how many tokens of a prompt count, not which: these must come first.
 COUNTING_TARGETS = ("ttnn",)
 

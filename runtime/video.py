@@ -10,10 +10,9 @@ from typing import IO
 import imageio_ffmpeg
 import numpy as np
 
+from mochi_aot.runtime.defaults import DEFAULT_FPS
 from mochi_aot.runtime.errors import VideoError
 from mochi_aot.runtime.paths import replacing
-
-DEFAULT_FPS = 30.0
 
 
 def write_video(

@@ -22,7 +22,7 @@ from mochi_aot.runtime import kept as kept_module
 from mochi_aot.runtime.checks import CheckedJob, check_job
 from mochi_aot.runtime.errors import InputFileError, Interrupted, NumbersError, OptionError, OutputError, VideoError
 from mochi_aot.runtime.job import Job
-from mochi_aot.runtime.jobs import JobsOptions, Outcome, run_jobs
+from mochi_aot.runtime.jobs import Failure, JobsOptions, Outcome, run_jobs
 from mochi_aot.runtime.kept import open_denoised
 from mochi_aot.runtime.pipeline import Pipeline
 from mochi_aot.runtime.record import make_record
@@ -56,8 +56,11 @@ class Notebook:
     def check(self) -> None:
         """Stops nothing."""
 
-    def note(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         self.notes.append(text)
+
+    def failed(self, failure: Failure) -> None:
+        self.log.append(f"failed {failure.message.partition(':')[0]}")
 
 
 @pytest.fixture
@@ -176,7 +179,7 @@ def test_latents_that_cannot_be_kept_do_not_end_the_job(book: Notebook, monkeypa
     monkeypatch.setattr(kept_module, "save_latents_file", full)
     run(book, job("out.mp4"))
     assert files() == ["out.json", "out.mp4"]
-    assert book.notes == [f"warning: the denoised latents cannot be kept in {KEPT}: No space left on device"]
+    assert book.notes == [f"the denoised latents cannot be kept in {KEPT}: No space left on device"]
 
 
 def test_kept_latents_are_not_replaced_by_accident(book: Notebook) -> None:
@@ -197,7 +200,7 @@ def test_a_rerun_with_skip_existing_decodes_what_was_kept(book: Notebook, seed: 
     first = load_file(KEPT)["latents"]
     book.log.clear()
     run(book, one, skip_existing=True)
-    assert book.log == ["1/1", "decode", "write the video", "finished out.mp4"]
+    assert book.log == ["open the device", "1/1", "decode", "write the video", "finished out.mp4"]
     assert files() == ["out.json", "out.mp4"]
     arguments_ = json.loads(Path("out.json").read_text())["arguments"]
     assert (arguments_["prompt"], arguments_["steps"]) == ("a fox", 2)
@@ -268,7 +271,8 @@ def test_keep_going(book: Notebook) -> None:
         ("line 4: the output folder none does not exist; create it first", OutputError),
         ("line 1: bad.st: latents has values that are not finite", InputFileError),
     ]
-    assert book.log[0] == "1/2" and "finished c.mp4" in book.log
+    assert book.log[:4] == ["failed line 2", "failed line 4", "open the device", "1/2"]
+    assert book.log.index("failed line 1") < book.log.index("finished c.mp4")
 
 
 def test_keep_going_after_a_full_disk(book: Notebook) -> None:
@@ -294,7 +298,7 @@ def test_skip_existing_does_what_is_missing(book: Notebook) -> None:
     book.log.clear()
     outcome = run(book, *jobs, skip_existing=True)
     assert (outcome.done, outcome.skipped) == (1, 2)
-    assert book.log[:3] == ["skipped a.mp4", "skipped b.mp4", "1/1"]
+    assert book.log[:4] == ["skipped a.mp4", "skipped b.mp4", "open the device", "1/1"]
     assert Path("a.mp4").stat().st_mtime_ns == before and "c.mp4" in files()
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from mochi_aot.runtime.defaults import ALIASES, SIZES
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.job import Job
-from mochi_aot.runtime.options import ALIASES, FIELDS, SIZES, same_names, with_options
+from mochi_aot.runtime.options import FIELDS, same_names, with_options
 
 
 def test_every_alias_is_of_an_option_and_is_none_itself() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mochi_aot.runtime.defaults import DEVICES
 from mochi_aot.runtime.errors import BackendError
-from mochi_aot.runtime.targets import DEVICES, choose_device
+from mochi_aot.runtime.targets import choose_device
 
 # A process of its own: it can open one mesh, and does not get rid of ttnn again.
 ON_A_MOCK_MESH = """

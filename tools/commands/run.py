@@ -1,84 +1,21 @@
-"""mochi-run: a video, or a sweep of videos, from a bundle."""
+"""`mochi-run`: a video, or a sweep of videos, from a bundle."""
 
-import json
-import os
-import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mochi_aot.runtime.checks import CheckedJob
-from mochi_aot.runtime.errors import OptionError
-from mochi_aot.runtime.interrupt import InterruptFlag
-from mochi_aot.runtime.job import DEFAULT_GUIDANCE_SCALE, Job
-from mochi_aot.runtime.jobs import JobsOptions, LabelledJob, Outcome, run_jobs
-from mochi_aot.runtime.ledger import Ledger
-from mochi_aot.runtime.options import ALIASES, dashed, same_names, with_options
-from mochi_aot.runtime.paths import check_writable, replacing
-from mochi_aot.runtime.schedule import DEFAULT_STEPS, DEFAULT_THRESHOLD_NOISE
-from mochi_aot.runtime.sweep import read_sweep
-from mochi_aot.runtime.targets import DEVICES, MOCK
-from mochi_aot.runtime.video import DEFAULT_FPS
-from mochi_aot.tools.commands.cli import FAULT, INTERRUPTED, MochiCommand
-from mochi_aot.tools.commands.ledger_report import ledger_report
-from mochi_aot.tools.commands.read_limit import read_limit
-
-
-class Console:
-    """Shows on stderr how a job gets on: a line a phase, and in a terminal a bar over the steps."""
-
-    def __init__(self) -> None:
-        self.interrupt: InterruptFlag | None = None
-        self.number, self.jobs, self.done = 1, 1, 0
-        self._open = ExitStack()
-        self._advance: Callable[[int], None] | None = None
-
-    def begin(self, number: int, jobs: int) -> None:
-        self.number, self.jobs = number, jobs
-
-    def finished(self, checked: CheckedJob, device: str, seconds: float) -> None:
-        self.close()
-        self.done += 1
-        click.echo(_summary(checked, device, seconds))
-
-    def skipped(self, job: Job) -> None:
-        self.note(f"{job.output or job.save_latents} is there, with its record: skipped")
-
-    def note(self, text: str) -> None:
-        self.close()
-        click.echo(text, err=True)
-
-    def phase(self, name: str, steps: int) -> None:
-        self.close()
-        label = name if self.jobs == 1 else f"job {self.number}/{self.jobs}: {name}"
-        if steps == 0:
-            click.echo(label, err=True)
-            return
-        bar = click.progressbar(length=steps, label=label, show_pos=True, file=sys.stderr)
-        self._advance = self._open.enter_context(bar).update
-
-    def step(self, done: int, steps: int) -> None:
-        if self._advance is not None:
-            self._advance(1)
-        if done < steps:
-            self.check()
-
-    def check(self) -> None:
-        if self.interrupt is not None:
-            self.interrupt.check()
-
-    def close(self) -> None:
-        """Ends the line of the bar."""
-        self._open.close()
-        self._advance = None
-
-    def announce_stop(self) -> None:
-        """Runs in a signal handler, where buffered streams must not be touched."""
-        if sys.stderr.isatty():
-            os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+from mochi_aot.runtime.defaults import (
+    ALIASES,
+    DEFAULT_FPS,
+    DEFAULT_GUIDANCE_SCALE,
+    DEFAULT_STEPS,
+    DEFAULT_THRESHOLD_NOISE,
+    DEVICES,
+    dashed,
+)
+from mochi_aot.tools.commands.cli import MochiCommand, json_option
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> float | tuple[float, ...] | None:
@@ -198,6 +135,7 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     help="Write what took how long, from the start of the process on: a Chrome trace, for chrome://tracing or "
     "Perfetto, in which the key `ledger` has the numbers that are shown at the end.",
 )
+@json_option
 def main(
     bundle: Path,
     device: str | None,
@@ -207,73 +145,21 @@ def main(
     force: bool,
     check_values: bool,
     profile: Path | None,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Make a video from the compiled BUNDLE.
 
     Files appear whole or not at all. Ctrl-C or SIGTERM stops after the current step, a second one at once.
     """
-    console, ledger = Console(), Ledger()
-    ledger.add("imports", 0)
-    how = JobsOptions(device, force, keep_going, skip_existing, check_values)
-    try:
-        with InterruptFlag(console.announce_stop) as console.interrupt:
-            if profile is not None:
-                check_writable(profile, force)
-            jobs = _read_jobs(sweep, _job(options))
-            outcome = run_jobs(bundle, jobs, how, console, ledger, [] if profile is None else [profile])
-            _report(outcome, ledger)
-            if profile is not None:
-                _write_profile(profile, ledger)
-    except KeyboardInterrupt:  # Interrupted is one too
-        console.close()
-        click.echo(f"interrupted: {console.done} of {console.jobs} jobs done, no file left unfinished", err=True)
-        sys.exit(INTERRUPTED if console.interrupt is None else 128 + console.interrupt.number)
-    if outcome.failed:
-        sys.exit(FAULT)
+    from mochi_aot.tools.commands.console import Console
 
+    with Console() as console:
+        console.phase("open the bundle")
+        from mochi_aot.tools.commands.running import Settings, run_command
 
-def _job(options: dict[str, Any]) -> Job:
-    """Return the job that the command line asks for, by any of the options' names."""
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return with_options(Job(), same_names(given))
-    except OptionError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def _read_jobs(sweep: Path | None, base: Job) -> list[LabelledJob]:
-    if sweep is None:
-        return [("", base)]
-    return [(f"{sweep}, line {number}: ", job) for number, job in read_sweep(sweep, base)]
-
-
-def _report(outcome: Outcome, ledger: Ledger) -> None:
-    """Show what a run took, and the jobs that failed."""
-    if outcome.done:
-        ledger.read_limit = read_limit(outcome.bundle, ledger.bytes_from_disk())
-    if outcome.kernels is not None:
-        click.echo(f"kernels: {outcome.kernels.found} found, {outcome.kernels.built} built", err=True)
-    click.echo(ledger_report(ledger.numbers()), err=True)
-    for failure in outcome.failed:
-        click.echo(f"failed: {failure.message}", err=True)
-
-
-def _write_profile(path: Path, ledger: Ledger) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(ledger.profile()) + "\n", encoding="utf-8")
-
-
-def _summary(checked: CheckedJob, device: str, seconds: float) -> str:
-    job, geometry = checked.job, checked.geometry
-    what = [f"{geometry.width}x{geometry.height}", f"{geometry.frames} frames"]
-    if job.decode_latents is not None:
-        what.append(f"decoded from {job.decode_latents}")
-    else:
-        what += [f"{job.steps} steps", f"seed {job.seed}" if job.seed is not None else f"noise from {job.latents}"]
-    if device == MOCK:
-        what.append("on a mock mesh, which computes nothing: all of it is zeros")
-    return f"{job.output or job.save_latents}: {', '.join(what)}, {seconds:.1f} s"
+        settings = Settings(device, sweep, force, keep_going, skip_existing, check_values, profile, as_json)
+        run_command(bundle, options, settings, console)
 
 
 if __name__ == "__main__":
