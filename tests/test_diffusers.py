@@ -169,18 +169,12 @@ def test_embeddings_are_given_and_taken_as_the_pipeline_does(checkpoint, pipe):
 
 
 @pytest.mark.slow
-def test_sigmas_are_those_of_the_pipelines_scheduler(checkpoint, pipe):
-    """diffusers' pipeline for Mochi takes no sigmas; its scheduler does, of which it holds 1 - sigma."""
+def test_sigmas_are_those_of_the_pipelines_scheduler(checkpoint, pipe, monkeypatch):
+    """diffusers' pipeline for Mochi takes no sigmas, but makes a list of them for its scheduler, which does."""
     sigmas = [1.0, 0.8, 0.3]
-    pipeline = theirs(checkpoint)
-    set_timesteps = pipeline.scheduler.set_timesteps
-
-    def set_ours(*arguments: Any, **named: Any) -> None:
-        set_timesteps(**{**named, "sigmas": np.array([1 - sigma for sigma in sigmas])})
-
-    pipeline.scheduler.set_timesteps = set_ours
+    monkeypatch.setattr("diffusers.pipelines.mochi.pipeline_mochi.linear_quadratic_schedule", lambda *_: sigmas)
     start, common = noise(3), asked(prompt=PROMPT, negative_prompt=NEGATIVE, output_type="latent")
-    expected = pipeline(**common, latents=torch.from_numpy(start)).frames.numpy()
+    expected = theirs(checkpoint)(**common, latents=torch.from_numpy(start)).frames.numpy()
     for whole in (sigmas, [*sigmas, 0.0]):  # with and without the 0 that the scheduler puts behind them
         got = pipe(**common, latents=start, sigmas=whole).latents
         assert relative_error(got, expected) < TOLERANCE
