@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mochi_aot.runtime.errors import BackendError
 
 # Targets whose attention is told how many tokens of a prompt count, not which: these must come first.
 COUNTING_TARGETS = ("ttnn",)
+_MOCKED = "TT_METAL_MOCK_CLUSTER_DESC_PATH"  # by which ttnn knows that its chips are mocked
 
 
 @dataclass
@@ -96,6 +98,18 @@ def _open_ttnn(bundle: Bundle, device: str) -> Backend:
 
 
 def _enter_ttnn(bundle: Bundle, device: str) -> Any:
+    """Set ttnn up, and return the folder of kernels that it works with; None if ttnn's own is used.
+
+    Compiling for ttnn sets it up for a mock mesh, which bundles can then be run on, and chips not. Raise BackendError.
+    """
+    mocked = _MOCKED in os.environ
+    if mocked and device != MOCK:
+        raise BackendError(
+            f"this process was set up for a mock mesh, as compiling for ttnn does ({_MOCKED} is set); load "
+            f"{bundle.path} in another process to run it on chips"
+        )
+    if mocked and "ttnn" in sys.modules:
+        return None
     # ttnn tells of its configuration otherwise, and on stdout of each device; its errors become ours.
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")
     os.environ.setdefault("TT_METAL_LOGGER_LEVEL", "off")

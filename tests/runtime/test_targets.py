@@ -27,10 +27,8 @@ spec = TensorSpec("bfloat16", [64, 64], [64, 32], [None, Placement(1, 32)], "til
 value = backend.upload(np.ones((64, 64), np.float32), spec)
 print(backend.fetch(value, spec).shape)
 """
-WITHOUT_TTNN = """
-import sys
+CHIPS = """
 from types import SimpleNamespace
-sys.modules["ttnn"] = None  # as if it were not installed
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.targets import open_backend
 try:
@@ -38,6 +36,7 @@ try:
 except BackendError as error:
     print(error)
 """
+WITHOUT_TTNN = "import sys; sys.modules['ttnn'] = None  # as if it were not installed" + CHIPS
 
 
 def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +72,15 @@ def test_a_mock_mesh_is_opened_and_its_files_are_kept_in_the_users_cache(tmp_pat
     assert list((tmp_path / "temporary").glob("*mochi*")) == []
     [kept] = (tmp_path / "cache/mochi-aot").iterdir()
     assert kept.name == f"ttnn-{version('ttnn')}"
+
+
+def test_chips_are_not_what_a_mock_mesh_is_taken_for() -> None:
+    """As after compiling in the same process: the video would be black, and its record would not say why."""
+    done = run(CHIPS, TT_METAL_MOCK_CLUSTER_DESC_PATH="mock.yaml")
+    reason = "as compiling for ttnn does (TT_METAL_MOCK_CLUSTER_DESC_PATH is set)"
+    assert done.stdout == (
+        f"this process was set up for a mock mesh, {reason}; load b in another process to run it on chips\n"
+    )
 
 
 def test_without_ttnn() -> None:
