@@ -22,13 +22,13 @@ class Watcher(Protocol):
     """Follows a job. `phase`, `step` and `check` may raise, for instance Interrupted, to stop it there."""
 
     def phase(self, name: str, steps: int) -> None:
-        """A phase begins; `steps` calls of `step` will follow in it."""
+        """Show that a phase begins; `steps` calls of `step` will follow in it."""
 
     def step(self, done: int, steps: int) -> None:
-        """A denoising step has been done."""
+        """Show that a denoising step has been done."""
 
     def check(self) -> None:
-        """The job can stop at this moment."""
+        """Stop the job here if it is to stop; it can at this moment."""
 
     def warn(self, text: str) -> None:
         """Show the user a line that matters."""

@@ -29,16 +29,16 @@ class JobsWatcher(Watcher, Protocol):
     """Follows a list of jobs."""
 
     def begin(self, number: int, jobs: int) -> None:
-        """The job of this number, from 1, begins."""
+        """Show that the job of this number, from 1, begins."""
 
     def finished(self, checked: CheckedJob, device: str, seconds: float) -> None:
-        """All files of a job are written."""
+        """Show that all files of a job are written."""
 
     def skipped(self, job: Job) -> None:
-        """All files of a job were there."""
+        """Show that all files of a job were there."""
 
     def failed(self, failure: "Failure") -> None:
-        """A job failed, and others follow."""
+        """Show that a job failed, and others follow."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From the arguments of one call to the videos that it asks for, all checked before anything runs."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,14 +37,14 @@ class Schedule:
     linear_steps: int | None = None
 
     def job(self) -> Job:
-        """Return a job with these options, unchecked."""
-        scale = self.guidance_scale
+        """Return a job with these options. Raise OptionError for values that are no numbers; ranges are unchecked."""
+        scale: Any = self.guidance_scale
         return Job(
-            steps=self.num_inference_steps,
-            guidance_scale=scale if scale is None or np.isscalar(scale) else tuple(map(float, scale)),  # type: ignore
-            sigmas=None if self.sigmas is None else tuple(map(float, self.sigmas)),
-            threshold_noise=self.threshold_noise,
-            linear_steps=self.linear_steps,
+            steps=_whole("num_inference_steps", self.num_inference_steps),
+            guidance_scale=_real("guidance_scale", scale) if np.ndim(scale) == 0 else _reals("guidance_scale", scale),
+            sigmas=_reals("sigmas", self.sigmas),
+            threshold_noise=_real("threshold_noise", self.threshold_noise),
+            linear_steps=_whole("linear_steps", self.linear_steps),
         )
 
 
@@ -77,7 +78,8 @@ class Call:
         """Return the videos of each prompt. Raise OptionError for arguments that cannot be, or not together."""
         self._check_pairs()
         prompts = self._prompts(bundle, geometry)
-        count = 1 if self.num_videos_per_prompt is None else self.num_videos_per_prompt
+        count = _whole("num_videos_per_prompt", self.num_videos_per_prompt)
+        count = 1 if count is None else count
         if count < 1:
             raise OptionError(f"num_videos_per_prompt is {count}, expected 1 or more")
         noise = self._noise(bundle, geometry, len(prompts) * count)
@@ -150,11 +152,14 @@ class Call:
             shape = input_shape(bundle.program("denoise", geometry), "latents")
             latents = floats(self.latents, (count, *shape[1:]), "latents")
             return [(None, latents[index : index + 1]) for index in range(count)]
-        if self.seed is None or isinstance(self.seed, int | np.integer):
-            return [(None if self.seed is None else int(self.seed) + index, None) for index in range(count)]
-        if len(self.seed) != count:
-            raise OptionError(f"seed has {len(self.seed)} numbers, expected one for each of {count} videos")
-        return [(int(seed), None) for seed in self.seed]
+        given: Any = self.seed
+        if np.ndim(given) == 0:
+            first = _whole("seed", given)
+            return [(None if first is None else first + index, None) for index in range(count)]
+        seeds = [_whole("seed", seed) for seed in given]
+        if len(seeds) != count:
+            raise OptionError(f"seed has {len(seeds)} numbers, expected one for each of {count} videos")
+        return [(seed, None) for seed in seeds]
 
     def _request(self, job: Job, given: Given, seed: int | None, latents: np.ndarray | None) -> Request:
         job = replace(job, seed=seed)
@@ -162,6 +167,33 @@ class Call:
         resolved = resolve_sampling(job)
         # A seed is drawn where none is given, and has no effect where there are latents.
         return Request(resolved if latents is None else replace(resolved, seed=None), replace(given, latents=latents))
+
+
+def _whole(name: str, value: Any) -> int | None:
+    """Return a whole number of any type as an int, None as it is."""
+    try:
+        return None if value is None else operator.index(value)
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}, expected a whole number") from None
+
+
+def _real(name: str, value: Any) -> float | None:
+    """Return a number of any type as a float, None as it is."""
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return None if value is None else float(value)
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}, expected a number") from None
+
+
+def _reals(name: str, values: Any) -> tuple[float, ...] | None:
+    """Return a list of numbers, None as it is."""
+    if values is None:
+        return None
+    if isinstance(values, str) or np.ndim(values) != 1:
+        raise OptionError(f"{name} is {values!r}, expected a list of numbers")
+    return tuple(number for number in (_real(name, value) for value in values) if number is not None)
 
 
 def _texts(name: str, given: str | Sequence[str] | None, count: int) -> list[str]:

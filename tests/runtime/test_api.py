@@ -90,6 +90,22 @@ def test_defaults_are_the_command_lines(pipe: VideoPipeline, tmp_path: Path) -> 
     np.testing.assert_array_equal(again.latents, pipe("a fox", seed=arguments["seed"]).latents)
 
 
+def test_numbers_of_numpy_are_numbers(pipe: VideoPipeline, tmp_path: Path) -> None:
+    """Also in the record, which JSON would not take them for."""
+    plain = pipe("a fox", num_inference_steps=2, seed=7, guidance_scale=[4.5, 3.0], linear_steps=1, threshold_noise=0.5)
+    video = pipe(
+        "a fox",
+        num_inference_steps=np.int64(2),  # type: ignore[call-overload]
+        seed=np.uint8(7),
+        guidance_scale=np.array([4.5, 3.0], np.float32),
+        linear_steps=np.int32(1),
+        threshold_noise=np.float32(0.5),
+    )
+    np.testing.assert_array_equal(video.latents, plain.latents)
+    video.save(tmp_path / "a.mp4")
+    assert json.loads((tmp_path / "a.json").read_text())["arguments"]["guidance-scale"] == [4.5, 3.0]
+
+
 def test_several_prompts_and_videos(pipe: VideoPipeline) -> None:
     """Those of one prompt follow each other; the seed counts on."""
     videos = pipe(
@@ -231,6 +247,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "a", "seed": [1, 2]}, "seed has 2 numbers, expected one for each of 1 videos"),
     ({"prompt": "a", "num_videos_per_prompt": 0}, "num_videos_per_prompt is 0, expected 1 or more"),
     ({"prompt": "a", "num_inference_steps": 0}, "steps is 0"),
+    ({"prompt": "a", "num_inference_steps": 4.5}, "num_inference_steps is 4.5, expected a whole number"),
+    ({"prompt": "a", "num_videos_per_prompt": 1.5}, "num_videos_per_prompt is 1.5, expected a whole number"),
+    ({"prompt": "a", "seed": 1.5}, "seed is 1.5, expected a whole number"),
+    ({"prompt": "a", "seed": "7"}, "seed is '7', expected a whole number"),
+    ({"prompt": "a", "guidance_scale": "6"}, "guidance_scale is '6', expected a number"),
+    ({"prompt": "a", "guidance_scale": ["6"]}, "guidance_scale is '6', expected a number"),
+    ({"prompt": "a", "guidance_scale": [[6.0]]}, r"guidance_scale is \[\[6.0\]\], expected a list of numbers"),
+    ({"prompt": "a", "sigmas": 0.5}, "sigmas is 0.5, expected a list of numbers"),
     ({"prompt": "a", "guidance_scale": 101}, "guidance scale is 101"),
     ({"prompt": "a", "guidance_scale": [1, 2], "num_inference_steps": 3}, "guidance scale has 2 numbers"),
     ({"prompt": "a", "sigmas": [0.5, 1]}, "sigmas is 0.5,1,0"),
