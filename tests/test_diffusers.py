@@ -3,6 +3,7 @@
 Its decoder is corrected to drop frames where Genmo's does: see genmo_decoder.py.
 """
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def pipe(bundle):
 
 def latents_of(videos: list[mochi_aot.Video]) -> np.ndarray:
     return np.concatenate([video.latents for video in videos])
+
+
+def test_every_argument_of_the_pipeline_is_there_or_documented_as_not_there():
+    ours, other = (set(signature(kind.__call__).parameters) for kind in (mochi_aot.VideoPipeline, MochiPipeline))
+    page = (Path(__file__).parents[1] / "docs/api.md").read_text()
+    absent = page.partition("Not here:")[2].partition("Two things differ")[0]
+    assert other - ours == {name for name in other if f"`{name}`" in absent}
+    assert other - ours == {"generator", "timesteps", "max_sequence_length", "attention_kwargs", "return_dict"}
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The Python API on a handmade bundle whose results numpy can tell, and against the command line bit for bit."""
 
+import inspect
 import json
 import logging
 import sys
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 
 import mochi_aot
 from mochi_aot import BusyError, ClosedError, NumbersError, OptionError, OutputError, Video, VideoPipeline
+from mochi_aot.runtime.api import CallOptions
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.tools.commands.run import main as mochi_run
@@ -135,6 +137,13 @@ def test_one_negative_prompt_is_for_all(pipe: VideoPipeline) -> None:
         pipe(["a fox", "a owl"], negative_prompt="snow", num_inference_steps=4, seed=[5, 6]), 5
     ):
         close(video.latents, expected(seed, [FOX, OWL][seed - 5], negative=tuple(SNOW)))
+
+
+def test_type_checkers_see_every_argument() -> None:
+    deciding = {"self", "prompt", "num_videos_per_prompt", "prompt_embeds", "prompt_attention_mask"}
+    seen = set(CallOptions.__annotations__)
+    assert not seen & deciding
+    assert set(inspect.signature(VideoPipeline.__call__).parameters) == seen | deciding
 
 
 def test_sizes_pick_a_geometry(pipe: VideoPipeline) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import shlex
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,6 +133,25 @@ def test_denoised_latents_are_kept_and_the_way_on_is_told(book: Notebook, phase:
     run(book, replace(one, output="whole.mp4"))
     assert Path("out.mp4").read_bytes() == Path("whole.mp4").read_bytes()
     assert files() == ["out.json", KEPT, "out.mp4", "whole.json", "whole.mp4"]  # what the user names stays
+
+
+KILLED_WHILE_DECODING = """
+import os, signal, sys
+from mochi_aot.runtime.pipeline import Pipeline
+from mochi_aot.tools.commands.run import main
+Pipeline.decode = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_process_leaves_the_latents(book: Notebook) -> None:
+    """It can say nothing; a rerun finds them."""
+    words = ["b", "--prompt", "a fox", "--steps", "2", "-o", "out.mp4"]
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_DECODING, *words], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL and files() == [KEPT]
+    outcome = run(book, job("out.mp4", seed=None), skip_existing=True)
+    assert outcome.done == 1 and "denoise" not in book.log
+    assert files() == ["out.json", "out.mp4"]
 
 
 def test_what_decoded_latents_were_made_of_is_recorded(book: Notebook) -> None:
