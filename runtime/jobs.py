@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -130,12 +130,14 @@ def _run_checked(
     outcome: Outcome,
 ) -> None:
     bundle, first = outcome.bundle, checked[0][1]
-    reader = WeightReader(bundle, ledger)
-    read_ahead(reader, bundle, job_roles(None, first), first.geometry)  # the target's library may take seconds
-    watcher.phase("open the device", 0)
-    with ledger.span("open the device"):
-        backend = open_backend(bundle, device)
-    try:
+    with ExitStack() as closing:
+        reader = WeightReader(bundle, ledger)
+        closing.callback(reader.close)
+        read_ahead(reader, bundle, job_roles(None, first), first.geometry)  # the target's library may take seconds
+        watcher.phase("open the device", 0)
+        with ledger.span("open the device"):
+            backend = open_backend(bundle, device)
+        closing.callback(close_backend, backend)
         pipeline = Pipeline(bundle, backend, reader, ledger, options.check_values)
         for number, (label, item) in enumerate(checked, start=1):
             watcher.begin(number, len(checked))
@@ -144,9 +146,6 @@ def _run_checked(
                 outcome.done += 1
                 watcher.finished(item, device, seconds)
         outcome.kernels = backend.kernel_use()
-    finally:
-        reader.close()
-        close_backend(backend)
 
 
 def _run_one(pipeline: Pipeline, item: CheckedJob, device: str, watcher: JobsWatcher) -> float:

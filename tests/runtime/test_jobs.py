@@ -23,7 +23,15 @@ from mochi_aot.runtime import generate as generate_module
 from mochi_aot.runtime import jobs as jobs_module
 from mochi_aot.runtime import kept as kept_module
 from mochi_aot.runtime.checks import CheckedJob, check_job
-from mochi_aot.runtime.errors import InputFileError, Interrupted, NumbersError, OptionError, OutputError, VideoError
+from mochi_aot.runtime.errors import (
+    BackendError,
+    InputFileError,
+    Interrupted,
+    NumbersError,
+    OptionError,
+    OutputError,
+    VideoError,
+)
 from mochi_aot.runtime.job import Job
 from mochi_aot.runtime.jobs import Failure, JobsOptions, Outcome, run_jobs
 from mochi_aot.runtime.kept import open_denoised
@@ -348,6 +356,10 @@ def test_the_backend_is_closed_and_reading_ends(book: Notebook) -> None:
         patch.setattr(jobs_module, "close_backend", closed.append)
         run(book, job("a.mp4"))
         stop_late(book, job("out.mp4"))
+        assert len(closed) == 2
+        patch.setattr(jobs_module, "open_backend", lambda *_: (_ for _ in ()).throw(BackendError("none here")))
+        with pytest.raises(BackendError, match="none here"):
+            run(book, job("b.mp4"), keep_going=True)
     assert len(closed) == 2
     assert "weights" not in {thread.name for thread in threading.enumerate()}
 
