@@ -1,6 +1,80 @@
 """Mochi 1, compiled ahead of time into a bundle that a mesh of devices can start in seconds.
 
-The packages below this one are the folders at the top of the repository, by links.
+    import mochi_aot
+
+    mochi_aot.compile("mochi-1-preview", mesh="4x8", output="mochi.bundle")
+    with mochi_aot.load("mochi.bundle") as pipe:
+        pipe("a heron lands on a frozen lake", seed=7).save("heron.mp4")
+
+Names are looked up when they are first used: importing this package loads neither numpy nor a target's library. The
+packages below this one are the folders at the top of the repository, by links.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mochi_aot.artifacts.errors import BundleError, MochiError
+    from mochi_aot.runtime.api import PromptEmbeds, VideoPipeline, load
+    from mochi_aot.runtime.errors import (
+        BackendError,
+        BusyError,
+        ClosedError,
+        InputFileError,
+        NumbersError,
+        OptionError,
+        OutputError,
+        VideoError,
+    )
+    from mochi_aot.runtime.result import Video
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "BusyError",
+    "ClosedError",
+    "InputFileError",
+    "MochiError",
+    "NumbersError",
+    "OptionError",
+    "OutputError",
+    "PromptEmbeds",
+    "Video",
+    "VideoError",
+    "VideoPipeline",
+    "__version__",
+    "load",
+]
+
+_ERRORS = "mochi_aot.runtime.errors"
+# Where each name is; a test compares the table with the imports above.
+_MODULES = {
+    "BackendError": _ERRORS,
+    "BundleError": "mochi_aot.artifacts.errors",
+    "BusyError": _ERRORS,
+    "ClosedError": _ERRORS,
+    "InputFileError": _ERRORS,
+    "MochiError": "mochi_aot.artifacts.errors",
+    "NumbersError": _ERRORS,
+    "OptionError": _ERRORS,
+    "OutputError": _ERRORS,
+    "PromptEmbeds": "mochi_aot.runtime.api",
+    "Video": "mochi_aot.runtime.result",
+    "VideoError": _ERRORS,
+    "VideoPipeline": "mochi_aot.runtime.api",
+    "load": "mochi_aot.runtime.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

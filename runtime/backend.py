@@ -69,6 +69,9 @@ class Backend(Protocol):
     def nonfinite(self, value: Value) -> list[str]:
         """Which of "NaN", "inf" and "-inf" are in a value, on any device; none are in one of whole numbers."""
 
+    def close(self) -> None:
+        """Let go of the devices, and of all that is on them; the backend is of no use any more."""
+
     def kernel_use(self) -> KernelUse | None:
         """What became of kernels since the last call; None for a backend that does not know or has none."""
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Program
-from mochi_aot.runtime.errors import OptionError, OutputError
-from mochi_aot.runtime.geometry import find_geometry, input_shape
+from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError
+from mochi_aot.runtime.geometry import find_geometry, fitting_geometries, geometry_name, input_shape
 from mochi_aot.runtime.job import Job, check_options, outputs, resolve
+from mochi_aot.runtime.kept import Denoised, find_kept, kept_path, open_denoised, refuse_kept
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.safetensors_file import Entry
@@ -23,16 +24,23 @@ class CheckedJob:
 
     job: Job
     geometry: Geometry
-    prompt_file: PromptEntries | None
-    latents_entry: Entry | None
+    prompt_file: PromptEntries | None = None
+    latents_entry: Entry | None = None
+    denoised: Denoised | None = None  # latents of which only a video is to be made
     cuts: Mapping[str, str] = field(default_factory=dict)  # by option, the end of a prompt that is too long
 
 
-def check_job(job: Job, bundle: Bundle) -> CheckedJob:
-    """Checks options, programs, the headers of input files, and masks. Raises a MochiError for the first fault."""
+def check_job(job: Job, bundle: Bundle, go_on: bool = False) -> CheckedJob:
+    """Check options, programs, the headers of input files, and masks. Raise a MochiError for the first fault.
+
+    With `go_on`, latents that an earlier run of the same job kept are what the video is made of.
+    """
     check_options(job)
     geometry = find_geometry(bundle, job.geometry)
     programs = load_programs(bundle, geometry)
+    if job.decode_latents is not None:
+        bundle.program("decode", geometry)
+        return _check_decoding(job, open_denoised(Path(job.decode_latents)), bundle)
     for role in ("prepare_prompt", "prepare_steps", "denoise", *(() if job.no_decode else ("decode",))):
         bundle.program(role, geometry)  # names the roles that there are
     prompt_file = _check_prompt_file(job, programs)
@@ -42,35 +50,60 @@ def check_job(job: Job, bundle: Bundle) -> CheckedJob:
         bundle.program("encode_text", geometry)
         job = replace(job, negative_prompt=job.negative_prompt or "")
     latents_entry = _check_latents_file(job, programs)
-    return CheckedJob(resolve(job, bundle), geometry, prompt_file, latents_entry)
+    resolved = resolve(job, bundle)
+    found = find_kept(job, resolved, bundle) if go_on else None
+    if found is not None:
+        return _check_decoding(*found, bundle)
+    return CheckedJob(resolved, geometry, prompt_file, latents_entry)
 
 
-def check_outputs(job: Job, taken: set[Path], force: bool) -> None:
-    """Checks the files that a checked job writes, and adds them to `taken`, the files of earlier jobs.
+def check_outputs(job: Job, taken: set[Path], force: bool, go_on: bool = False) -> None:
+    """Check the files that a checked job writes, and add them to `taken`, the files of earlier jobs.
 
-    Raises OutputError if one cannot be written, exists (without `force`), or is taken.
+    Raise OutputError if one cannot be written, exists (without `force`), or is taken. With `go_on`, kept latents are
+    there to be used.
     """
-    for path in outputs(job):
-        check_writable(path, force)
+    kept = kept_path(job)
+    if not (force or go_on):
+        refuse_kept(job)
+    for path in [*outputs(job), *([] if kept is None else [kept])]:
+        check_writable(path, force or path == kept)
         if path.resolve() in taken:
             raise OutputError(f"the output {path} would be written twice; give each file a name of its own")
         taken.add(path.resolve())
 
 
 def check_tokenizer(jobs: Iterable[Job], bundle: Bundle) -> PromptTokenizer | None:
-    """Returns the tokenizer, None if no prompt has to be tokenized. Raises BundleError if it cannot be used."""
+    """Return the tokenizer, None if no prompt has to be tokenized. Raise BundleError if it cannot be used."""
     if any(job.prompt or job.negative_prompt for job in jobs):
         return PromptTokenizer(bundle.tokenizer(), bundle.manifest.text_length)
     return None
 
 
 def with_cuts(checked: CheckedJob, tokenizer: PromptTokenizer | None) -> CheckedJob:
-    """The job with what of its prompts is cut off."""
-    if tokenizer is None:
-        return checked
-    prompts = {"prompt": checked.job.prompt, "negative-prompt": checked.job.negative_prompt}
+    """Return the job with what of its prompts is cut off."""
+    return checked if tokenizer is None else replace(checked, cuts=prompt_cuts(checked.job, tokenizer))
+
+
+def prompt_cuts(job: Job, tokenizer: PromptTokenizer) -> dict[str, str]:
+    """Return by option the end of a prompt that is too long, which has no effect."""
+    prompts = {"prompt": job.prompt, "negative-prompt": job.negative_prompt}
     cuts = {option: tokenizer.cut(prompt) for option, prompt in prompts.items() if prompt}
-    return replace(checked, cuts={option: text for option, text in cuts.items() if text is not None})
+    return {option: text for option, text in cuts.items() if text is not None}
+
+
+def _check_decoding(job: Job, denoised: Denoised, bundle: Bundle) -> CheckedJob:
+    """Choose the geometry, by the latents' shape where the job does not say which."""
+    fitting = fitting_geometries(bundle, "decode", "latents", denoised.entry.shape)
+    wanted = find_geometry(bundle, job.geometry)
+    if wanted in fitting or (job.geometry is None and fitting):
+        geometry = wanted if wanted in fitting else fitting[0]
+        return CheckedJob(resolve(replace(job, geometry=geometry_name(geometry)), bundle), geometry, denoised=denoised)
+    shape = list(input_shape(bundle.program("decode", wanted), "latents"))
+    raise InputFileError(
+        f"{denoised.path}: latents has shape {list(denoised.entry.shape)}, the bundle wants {shape}"
+        f" for {geometry_name(wanted)}"
+    )
 
 
 def _check_prompt_file(job: Job, programs: Mapping[str, Program]) -> PromptEntries | None:

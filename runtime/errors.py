@@ -47,5 +47,13 @@ class NumbersError(MochiError):
     """What a program made is not finite: infinities, or what is not a number at all."""
 
 
+class BusyError(MochiError):
+    """A loaded bundle is used by one thread, and another one, or a callback of the same one, asks it for more."""
+
+
+class ClosedError(MochiError):
+    """A loaded bundle was closed before, and is asked for something."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The user asked to stop; raised between two steps, never inside one."""

@@ -32,7 +32,7 @@ class InterruptFlag:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raises Interrupted if the process was asked to stop."""
+        """Raise Interrupted if the process was asked to stop."""
         if self._requested:
             raise Interrupted
 

@@ -1,8 +1,8 @@
 """A prompt to frames: runs a bundle's programs one after the other on a backend."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +16,7 @@ from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
 from mochi_aot.runtime.ledger import STEP, Ledger
 from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.residency import all_weights_fit
-from mochi_aot.runtime.targets import COUNTING_TARGETS, open_backend
+from mochi_aot.runtime.targets import COUNTING_TARGETS, close_backend, open_backend
 from mochi_aot.runtime.tensor_files import Embedding, require_first
 from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
 from mochi_aot.runtime.values import ValueCheck, check_array, kinds_of, not_finite
@@ -25,6 +25,7 @@ from mochi_aot.runtime.weight_reader import WeightReader
 _KEPT_EMBEDDINGS = 32  # prompts; 4 MiB each at full size
 
 StepCallback = Callable[[int, int], None]
+Guidance = float | np.ndarray  # of all steps, or float32 [steps]
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,39 @@ class Conditioning:
     tables: list[Mapping[str, Value]]
 
 
-def step_chunks(sigmas: np.ndarray, guidance_scale: float, capacity: int) -> list[dict[str, np.ndarray]]:
-    """Returns the host inputs of prepare_steps, `capacity` steps at a time.
+@dataclass(frozen=True)
+class Change:
+    """What is to be another from the next step on: latents float32 of the same shape, or all that steers them.
+
+    With `stop` there is no next step.
+    """
+
+    latents: np.ndarray | None = None
+    conditioning: Conditioning | None = None
+    stop: bool = False
+
+
+# Called after each step with its index from 0 and a function that fetches the latents; may run other programs.
+Steer = Callable[[int, Callable[[], np.ndarray]], Change]
+
+
+def step_chunks(sigmas: np.ndarray, guidance_scale: Guidance, capacity: int) -> list[dict[str, np.ndarray]]:
+    """Return the host inputs of prepare_steps, `capacity` steps at a time.
 
     sigmas: float32 [steps + 1]. Each chunk has sigma, next_sigma and guidance_scale, float32 [capacity]; the last one
     is filled up by repeating the last step, whose surplus rows are never selected.
     """
     steps = len(sigmas) - 1
+    scales = np.broadcast_to(np.asarray(guidance_scale, np.float32), steps)
     chunks = []
     for start in range(0, steps, capacity):
         rows = np.minimum(np.arange(start, start + capacity), steps - 1)
-        scale = np.full(capacity, guidance_scale, np.float32)
-        chunks.append({"sigma": sigmas[rows], "next_sigma": sigmas[rows + 1], "guidance_scale": scale})
+        chunks.append({"sigma": sigmas[rows], "next_sigma": sigmas[rows + 1], "guidance_scale": scales[rows]})
     return chunks
 
 
 def read_ahead(reader: WeightReader, bundle: Bundle, roles: Iterable[str], geometry: Geometry) -> None:
-    """Plans the weights of these programs in this order."""
+    """Plan the weights of these programs in this order."""
     for role in roles:
         reader.plan(weight.name for weight in bundle.program(role, geometry).weights)
 
@@ -94,31 +111,38 @@ class Pipeline:
 
     @classmethod
     def open(cls, path: Path, device: str | None = None) -> Self:
-        """Opens the bundle at `path` and its target's backend. Loads no weights.
+        """Open the bundle at `path` and its target's backend. Load no weights.
 
-        Raises BundleError for a bundle that is not whole, BackendError if the target cannot run here.
+        Raise BundleError for a bundle that is not whole, BackendError if the target cannot run here.
         """
         bundle = Bundle.open(path)
         return cls(bundle, open_backend(bundle, device))
 
+    def close(self) -> None:
+        """Let go of weights, values and devices; the pipeline is of no use any more."""
+        self._reader.close()
+        self._executables.clear()
+        self._embeddings.clear()
+        close_backend(self._backend)
+
     def geometry(self, name: str | None = None) -> Geometry:
-        """Returns the geometry HxWxF of the bundle, its first for None. Raises OptionError listing all."""
+        """Return the geometry HxWxF of the bundle, its first for None. Raise OptionError listing all."""
         return find_geometry(self.bundle, name)
 
     def read_ahead(self, roles: Iterable[str], geometry: Geometry) -> None:
-        """Has the weights of these programs read in this order, before and while others run."""
+        """Have the weights of these programs read in this order, before and while others run."""
         read_ahead(self._reader, self.bundle, roles, geometry)
 
     def latent_shape(self, geometry: Geometry) -> tuple[int, ...]:
-        """Returns [1, 12, T, H/8, W/8]."""
+        """Return [1, 12, T, H/8, W/8]."""
         return input_shape(self._program("denoise", geometry), "latents")
 
     def remembers(self, prompt: str) -> bool:
-        """Whether the prompt was encoded lately."""
+        """Tell whether the prompt was encoded lately."""
         return prompt in self._embeddings
 
     def encode_prompt(self, prompt: str) -> Embedding:
-        """Runs the text encoder, or remembers what it made of the same prompt lately."""
+        """Run the text encoder, or remember what it made of the same prompt lately."""
         if prompt not in self._embeddings:
             if len(self._embeddings) == _KEPT_EMBEDDINGS:
                 del self._embeddings[next(iter(self._embeddings))]
@@ -130,12 +154,12 @@ class Pipeline:
         positive: Embedding,
         negative: Embedding,
         sigmas: np.ndarray,
-        guidance_scale: float,
+        guidance_scale: Guidance,
         geometry: Geometry,
     ) -> Conditioning:
-        """Prepares all that does not depend on the latents. sigmas: float32 [steps + 1], ending in 0.
+        """Prepare all that does not depend on the latents. sigmas: float32 [steps + 1], ending in 0.
 
-        Raises InputFileError for a mask that the target cannot apply.
+        Raise InputFileError for a mask that the target cannot apply.
         """
         inputs = {
             "prompt_embeds": positive.embeds,
@@ -148,18 +172,35 @@ class Pipeline:
                 require_first(inputs[name], name)
         capacity = self.bundle.manifest.step_capacity
         prompt = self._run("prepare_prompt", geometry, inputs)
-        chunks = step_chunks(sigmas, guidance_scale, capacity)
+        started = Conditioning(geometry, len(sigmas) - 1, capacity, prompt, [])
+        return self.with_guidance(started, sigmas, guidance_scale, 0)
+
+    def with_guidance(
+        self, conditioning: Conditioning, sigmas: np.ndarray, guidance_scale: Guidance, first: int
+    ) -> Conditioning:
+        """Return the conditioning with the tables of step `first` and of all later ones prepared again.
+
+        sigmas: float32 [steps + 1], as before; `guidance_scale` must be as before for the steps before `first`.
+        """
+        kept = first // conditioning.capacity
+        geometry, prompt = conditioning.geometry, conditioning.prompt
+        chunks = step_chunks(sigmas, guidance_scale, conditioning.capacity)[kept:]
         tables = [self._run("prepare_steps", geometry, chunk, prompt) for chunk in chunks]
-        return Conditioning(geometry, len(sigmas) - 1, capacity, prompt, tables)
+        return replace(conditioning, tables=[*conditioning.tables[:kept], *tables])
 
     def denoise(
-        self, latents: np.ndarray, conditioning: Conditioning, after_step: StepCallback | None = None
+        self,
+        latents: np.ndarray,
+        conditioning: Conditioning,
+        after_step: StepCallback | None = None,
+        steer: Steer | None = None,
     ) -> np.ndarray:
-        """Takes latents float32 [1, 12, T, H/8, W/8] from noise to a clean sample of the same shape.
+        """Take latents float32 [1, 12, T, H/8, W/8] from noise to a clean sample of the same shape.
 
-        Raises NumbersError for latents that are not finite: after the step that made them so where values are in the
+        Raise NumbersError for latents that are not finite: after the step that made them so where values are in the
         host's memory, elsewhere at the end.
-        `after_step(done, steps)` is called between steps and may raise, for instance Interrupted, to stop.
+        `after_step(done, steps)` is called between steps and may raise, for instance Interrupted, to stop; `steer`
+        after it, and says what is to be another from then on.
         """
         geometry = conditioning.geometry
         values: Mapping[str, Value] = self._upload("denoise", geometry, {"latents": latents})
@@ -171,6 +212,13 @@ class Pipeline:
                 values = self._run("denoise", geometry, {"step": np.array([row], np.int32)}, known, when)
             if after_step is not None:
                 after_step(step + 1, conditioning.steps)
+            if steer is not None:
+                change = steer(step, partial(self._fetch, "denoise", geometry, values, "latents"))
+                conditioning = change.conditioning or conditioning
+                if change.latents is not None:
+                    values = self._upload("denoise", geometry, {"latents": change.latents})
+                if change.stop:
+                    break
         made = self._fetch("denoise", geometry, values, "latents")
         if kinds_of(made):
             self._check_conditioning(conditioning)
@@ -178,9 +226,9 @@ class Pipeline:
         return made
 
     def decode(self, latents: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Turns latents, as the sampler sees them, into frames uint8 [F, H, W, 3].
+        """Turn latents, as the sampler sees them, into frames uint8 [F, H, W, 3].
 
-        Raises NumbersError where a number that became a byte was not finite: the program counts these.
+        Raise NumbersError where a number that became a byte was not finite: the program counts these.
         """
         values = self._run("decode", geometry, {"latents": latents})
         count = self._fetch("decode", geometry, values, "nonfinite").sum()
@@ -190,27 +238,28 @@ class Pipeline:
         return frames.reshape(geometry.frames, geometry.height, geometry.width, 3)
 
     def encode(self, frames: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Turns frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""
+        """Turn frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""
         values = self._run("encode", geometry, {"frames": frames})
         latents = self._fetch("encode", geometry, values, "latents")
         check_array("encode", latents)
         return latents
 
     @cached_property
-    def _tokenizer(self) -> PromptTokenizer:
+    def tokenizer(self) -> PromptTokenizer:
+        """The bundle's tokenizer. Raise BundleError if it has none, or it cannot be read."""
         return PromptTokenizer(self.bundle.tokenizer(), self.bundle.manifest.text_length)
 
     def _encode_prompt(self, prompt: str) -> Embedding:
         geometry = self.geometry()  # the text encoder is the same in all
         length = self.bundle.manifest.text_length
-        ids, mask = self._tokenizer.encode(prompt) if prompt else empty_prompt(length)
+        ids, mask = self.tokenizer.encode(prompt) if prompt else empty_prompt(length)
         values = self._run("encode_text", geometry, {"input_ids": ids, "attention_mask": mask})
         embeds = self._fetch("encode_text", geometry, values, "prompt_embeds")
         check_array("encode_text", embeds)
         return Embedding(embeds, mask)
 
     def _check_conditioning(self, conditioning: Conditioning) -> None:
-        """Raises NumbersError for what was prepared before denoising and is not finite: the fault is there, then."""
+        """Raise NumbersError for what was prepared before denoising and is not finite: the fault is there, then."""
         self._check.check_outputs(self._program("prepare_prompt", conditioning.geometry), conditioning.prompt)
         for table in conditioning.tables:
             self._check.check_outputs(self._program("prepare_steps", conditioning.geometry), table)
@@ -223,7 +272,7 @@ class Pipeline:
         values: Mapping[str, Value] | None = None,
         when: str = "",
     ) -> Mapping[str, Value]:
-        """Runs a program on host arrays and on values of earlier programs; `values` may hold more than it wants.
+        """Run a program on host arrays and on values of earlier programs; `values` may hold more than it wants.
 
         `when` says in messages which run of the program it is.
         """
@@ -234,7 +283,7 @@ class Pipeline:
         return self._check.run(executable, program, {item.name: known[item.name] for item in program.inputs}, when)
 
     def _enter(self, role: str, geometry: Geometry) -> Executable:
-        """Makes the weights of this phase resident, frees those that have to make room, and returns its executable."""
+        """Make the weights of this phase resident, free those that have to make room, and return its executable."""
         file = geometry.programs[role]
         if file != self._phase:
             self._phase = None  # until all is in place
@@ -257,7 +306,7 @@ class Pipeline:
             self._loaded.update(missing)
 
     def _staying(self, geometry: Geometry) -> set[str]:
-        """Weights for which there is room throughout."""
+        """Return the weights for which there is room throughout."""
         name = geometry_name(geometry)
         if name not in self._fitting:
             self._fitting[name] = all_weights_fit(self.bundle, geometry, self._backend.memory_bytes())
@@ -287,7 +336,7 @@ class Pipeline:
         raise AssertionError(f"check_wiring saw to it that {role} gives {name}")
 
     def _program(self, role: str, geometry: Geometry) -> Program:
-        """Returns a program of a geometry whose programs are known to fit together."""
+        """Return a program of a geometry whose programs are known to fit together."""
         name = geometry_name(geometry)
         if name not in self._wired:
             load_programs(self.bundle, geometry)

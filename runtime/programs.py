@@ -32,9 +32,9 @@ _RESULTS = {
 
 
 def load_programs(bundle: Bundle, geometry: Geometry) -> dict[str, Program]:
-    """Returns the programs that a geometry has, by role.
+    """Return the programs that a geometry has, by role.
 
-    Raises BundleError if they do not fit together, or are not what the manifest says.
+    Raise BundleError if they do not fit together, or are not what the manifest says.
     """
     programs = {role: bundle.program(role, geometry) for role in geometry.programs}
     try:
@@ -47,13 +47,13 @@ def load_programs(bundle: Bundle, geometry: Geometry) -> dict[str, Program]:
 
 
 def verify_programs(bundle: Bundle) -> None:
-    """Loads the programs of all geometries. Raises BundleError as `load_programs` does."""
+    """Load the programs of all geometries. Raise BundleError as `load_programs` does."""
     for geometry in bundle.manifest.geometries:
         load_programs(bundle, geometry)
 
 
 def check_wiring(programs: Mapping[str, Program]) -> None:
-    """Raises BundleError unless every input is given by the host or, equally placed, by an earlier program."""
+    """Raise BundleError unless every input is given by the host or, equally placed, by an earlier program."""
     for role, program in programs.items():
         made = {
             item.name: item.spec
@@ -72,7 +72,7 @@ def check_wiring(programs: Mapping[str, Program]) -> None:
 
 
 def _check_loop(denoise: Program) -> None:
-    """The latents that a step gives are the ones that the next step takes."""
+    """Raise BundleError unless the latents that a step gives are the ones that the next step takes."""
     made = {item.name: item.spec for item in denoise.outputs}
     for item in denoise.inputs:
         if item.name == "latents":

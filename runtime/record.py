@@ -7,32 +7,30 @@ from importlib import metadata
 from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.checks import CheckedJob
-from mochi_aot.runtime.job import arguments, record_path
+from mochi_aot.runtime.defaults import MOCK
+from mochi_aot.runtime.job import Job, arguments, record_path
 from mochi_aot.runtime.paths import replacing
 
 _PACKAGES = ("mochi-aot", "numpy", "tokenizers", "imageio-ffmpeg")
 
 
-def write_record(checked: CheckedJob, bundle: Bundle, device: str, timings: Mapping[str, float]) -> Path:
-    """Writes the JSON record of a finished job, whole or not at all, and returns its path; timings are in seconds.
+def make_record(
+    job: Job, cuts: Mapping[str, str], bundle: Bundle, device: str, timings: Mapping[str, float], **more: object
+) -> dict[str, object]:
+    """Return what made a video, as JSON has it; timings are in seconds, `more` becomes keys of its own.
 
     `arguments` in it is a valid line of a sweep, with the seed that was used. `prompt_cut` is the end of a prompt that
-    was too long, which had no effect, and null if all of it had; so is `negative_prompt_cut`.
+    was too long, which had no effect, and null if all of it had; so is `negative_prompt_cut`. `mock` is true where no
+    numbers were computed: the video is made of zeros.
     """
-    path = record_path(checked.job)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_record(checked, bundle, device, timings), indent=2) + "\n", encoding="utf-8")
-    return path
-
-
-def _record(checked: CheckedJob, bundle: Bundle, device: str, timings: Mapping[str, float]) -> dict[str, object]:
     manifest = bundle.manifest
     return {
-        "arguments": arguments(checked.job),
-        "prompt_cut": checked.cuts.get("prompt"),
-        "negative_prompt_cut": checked.cuts.get("negative-prompt"),
+        "arguments": arguments(job),
+        "prompt_cut": cuts.get("prompt"),
+        "negative_prompt_cut": cuts.get("negative-prompt"),
+        **more,
         "device": device,
+        "mock": device == MOCK,
         "bundle": {
             "id": bundle.id,
             "target": manifest.target,
@@ -48,8 +46,16 @@ def _record(checked: CheckedJob, bundle: Bundle, device: str, timings: Mapping[s
     }
 
 
+def write_record(job: Job, record: Mapping[str, object]) -> Path:
+    """Write the record of a finished job beside its result, whole or not at all, and return its path."""
+    path = record_path(job)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
 def runtime_versions(target: str) -> dict[str, str]:
-    """Returns the versions of Python, of the runtime's packages and of the target's package, where installed."""
+    """Return the versions of Python, of the runtime's packages and of the target's package, where installed."""
     versions = {"python": platform.python_version()}
     for package in (*_PACKAGES, target):
         try:

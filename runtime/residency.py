@@ -8,7 +8,7 @@ _SPARE = 0.03  # of a device's memory, which is given out in pieces
 
 
 def all_weights_fit(bundle: Bundle, geometry: Geometry, memory_bytes: int | None) -> bool:
-    """Whether the weights of all programs and what any program needs besides its own are below a device's memory.
+    """Tell whether the weights of all programs and what any program needs besides its own are below a device's memory.
 
     False where nobody has measured that: without `memory_bytes`, or a dry run of each program.
     """

@@ -1,22 +1,22 @@
 """Mochi's noise schedule: sigma falls from 1 slowly along a line, then to 0 along a parabola."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from mochi_aot.runtime.defaults import DEFAULT_THRESHOLD_NOISE
 from mochi_aot.runtime.errors import OptionError
-
-DEFAULT_STEPS = 64
-DEFAULT_THRESHOLD_NOISE = 0.025
 
 
 def default_linear_steps(steps: int) -> int | None:
-    """Half of the steps; None for a single step, which has no linear part."""
+    """Return half of the steps; None for a single step, which has no linear part."""
     return steps // 2 if steps > 1 else None
 
 
 def linear_quadratic_sigmas(
     steps: int, threshold_noise: float = DEFAULT_THRESHOLD_NOISE, linear_steps: int | None = None
 ) -> np.ndarray:
-    """Returns sigmas, float32 [steps + 1]: 1 first, 0 last, falling.
+    """Return sigmas, float32 [steps + 1]: 1 first, 0 last, falling.
 
     Source: the linear-quadratic schedule of Genmo's Mochi 1 inference code. With N steps of which L are linear and
     threshold t, the removed noise r(i) = 1 - sigma(i) is t*i/L up to i = L; from there it is the only parabola that
@@ -24,7 +24,7 @@ def linear_quadratic_sigmas(
 
         r(i) = t + (t/L) * (i - L) + a * (i - L)^2,    a = (L - t*N) / (L * (N - L)^2)
 
-    One step has no parts: its sigmas are 1 and 0. Raises OptionError for values outside of these ranges: steps >= 1,
+    One step has no parts: its sigmas are 1 and 0. Raise OptionError for values outside of these ranges: steps >= 1,
     0 < threshold_noise < 1, 1 <= linear_steps < steps, and for combinations whose parabola overshoots 0.
     """
     _check_ranges(steps, threshold_noise, linear_steps)
@@ -43,6 +43,24 @@ def linear_quadratic_sigmas(
             f"fall from 1 to 0; use a threshold below {2 * linear / (steps + linear):.4g} or more linear steps"
         )
     return (1.0 - removed).astype(np.float32)
+
+
+def free_sigmas(values: Sequence[float]) -> tuple[float, ...]:
+    """Return a schedule that somebody wrote down, ending in 0: one sigma before each step, and one after the last.
+
+    A list that does not end in 0 is taken as diffusers takes it, whose schedulers put the 0 behind it; Genmo's lists
+    have the 0. Raise OptionError unless the numbers fall, in float32 too, from at most 1 to 0, in at least one step.
+    """
+    whole = tuple(map(float, values))
+    if whole and whole[-1] != 0.0:
+        whole = (*whole, 0.0)
+    if len(whole) < 2:
+        raise OptionError("sigmas has no step; give at least one number above 0")
+    exact = np.array(whole, np.float32)
+    if not (exact[0] <= 1.0 and np.all(np.diff(exact) < 0)):
+        shown = ",".join(f"{value:g}" for value in whole)
+        raise OptionError(f"sigmas is {shown}, expected numbers that fall with each step, from 1 or less to 0")
+    return whole
 
 
 def _check_ranges(steps: int, threshold_noise: float, linear_steps: int | None) -> None:

@@ -2,22 +2,35 @@
 
 import json
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from mochi_aot.runtime.defaults import ALIASES, SIZES, dashed
 from mochi_aot.runtime.errors import InputFileError, OptionError
-from mochi_aot.runtime.job import Job, option_name
+from mochi_aot.runtime.job import Job
+from mochi_aot.runtime.options import FIELDS, same_names, with_options
 
-_FIELDS = {option_name(field.name): field.name for field in fields(Job)}
-_TYPES = get_type_hints(Job)
-_TYPE_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+_NUMBERS = tuple[float, ...]
+_HINTS = get_type_hints(Job)
+# What a value may be, by the option's name.
+_TYPES: dict[str, tuple[Any, ...]] = {
+    **{name: get_args(_HINTS[field]) or (_HINTS[field],) for name, field in FIELDS.items()},
+    **dict.fromkeys(SIZES, (int, type(None))),
+}
+_TYPE_WORDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    _NUMBERS: "a list of numbers",
+    type(None): "null",
+}
 
 
 def read_sweep(path: Path, base: Job) -> list[tuple[int, Job]]:
-    """Returns (line number, job) for each line that is not blank; values a line does not give come from `base`.
+    """Return (line number, job) for each line that is not blank; values a line does not give come from `base`.
 
-    Raises InputFileError, with the line's number, for the first line that is not a JSON object of known options with
+    Raise InputFileError, with the line's number, for the first line that is not a JSON object of known options with
     values of their types, and if there is no job at all.
     """
     try:
@@ -40,7 +53,7 @@ def read_sweep(path: Path, base: Job) -> list[tuple[int, Job]]:
 
 
 def parse_line(line: str, base: Job) -> Job:
-    """Returns `base` with one line's values. Raises OptionError saying what is wrong with the line."""
+    """Return `base` with one line's values. Raise OptionError saying what is wrong with the line."""
     try:
         values = json.loads(line, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
@@ -49,8 +62,10 @@ def parse_line(line: str, base: Job) -> Job:
         raise OptionError("not JSON that can be read: a number or a nesting is out of all bounds") from None
     if not isinstance(values, dict):
         raise OptionError("expected a JSON object of option names and values")
-    changes: dict[str, Any] = {_field(name): _typed(name, value) for name, value in values.items()}
-    return replace(base, **changes)
+    for name in values:
+        if ALIASES.get(dashed(name), dashed(name)) not in _TYPES:
+            raise OptionError(f"{name!r} is not an option of a job; they are {', '.join(_TYPES)}")
+    return with_options(base, {name: _typed(name, value) for name, value in same_names(values).items()})
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -60,17 +75,17 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return values
 
 
-def _field(name: str) -> str:
-    if name not in _FIELDS:
-        raise OptionError(f"{name!r} is not an option of a job; they are {', '.join(_FIELDS)}")
-    return _FIELDS[name]
-
-
 def _typed(name: str, value: object) -> object:
-    allowed = get_args(_TYPES[_FIELDS[name]]) or (_TYPES[_FIELDS[name]],)
-    if float in allowed and type(value) is int and abs(value) <= sys.maxsize:
-        return float(value)
+    allowed = _TYPES[name]
+    if _NUMBERS in allowed and isinstance(value, list) and all(map(_is_number, value)):
+        return tuple(map(float, value))
+    if float in allowed and _is_number(value):
+        return float(value)  # type: ignore[arg-type]
     if type(value) not in allowed:
         words = " or ".join(_TYPE_WORDS[kind] for kind in allowed)
         raise OptionError(f"{name} is {json.dumps(value)}, expected {words}")
     return value
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) <= sys.maxsize)

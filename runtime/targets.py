@@ -2,21 +2,39 @@
 
 import atexit
 import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import Backend
+from mochi_aot.runtime.defaults import DEVICES, MOCK
 from mochi_aot.runtime.errors import BackendError
 
-# What each target runs on; the first is the default.
-DEVICES = {"torch": ("cpu", "cuda"), "ttnn": ("chips", "mock")}
 # Targets whose attention is told how many tokens of a prompt count, not which: these must come first.
 COUNTING_TARGETS = ("ttnn",)
+_MOCKED = "TT_METAL_MOCK_CLUSTER_DESC_PATH"  # by which ttnn knows that its chips are mocked
+
+
+@dataclass
+class _TtnnProcess:
+    """How this process set ttnn up, which reads its environment once, when it is imported; and who has a mesh open."""
+
+    bundle: Path
+    device: str
+    mesh: list[int]
+    kernels: Any
+    backend: Backend | None = None
+
+
+_ttnn: _TtnnProcess | None = None
 
 
 def choose_device(target: str, device: str | None) -> str:
-    """Returns the device, or for None the target's default.
+    """Return the device, or for None the target's default.
 
-    Raises BackendError for a target that this version does not run, or a device that its bundles do not run on.
+    Raise BackendError for a target that this version does not run, or a device that its bundles do not run on.
     """
     if target not in DEVICES:
         known = " and ".join(DEVICES)
@@ -28,10 +46,11 @@ def choose_device(target: str, device: str | None) -> str:
 
 
 def open_backend(bundle: Bundle, device: str | None = None) -> Backend:
-    """Returns a backend for the bundle's target and mesh, with no weights on it yet.
+    """Return a backend for the bundle's target and mesh, with no weights on it yet; it is closed when Python ends.
 
-    Raises BackendError for a target or device that `choose_device` refuses, a library that is not installed, or
-    hardware that is not there; BundleError if the bundle's kernels are damaged.
+    Raise BackendError for a target or device that `choose_device` refuses, a library that is not installed, hardware
+    that is not there, or a ttnn mesh that this process cannot open beside or after another one; BundleError if the
+    bundle's kernels are damaged.
     """
     target = bundle.manifest.target
     device = choose_device(target, device)
@@ -46,6 +65,14 @@ def open_backend(bundle: Bundle, device: str | None = None) -> Backend:
         raise BackendError(problem) from None
 
 
+def close_backend(backend: Backend) -> None:
+    """Close a backend, which Python's end then no longer does."""
+    atexit.unregister(backend.close)
+    backend.close()
+    if _ttnn is not None and _ttnn.backend is backend:
+        _ttnn.backend = None
+
+
 def _open_torch(bundle: Bundle, device: str) -> Backend:
     from mochi_aot.runtime.torch import TorchBackend
 
@@ -54,15 +81,51 @@ def _open_torch(bundle: Bundle, device: str) -> Backend:
 
 
 def _open_ttnn(bundle: Bundle, device: str) -> Backend:
+    global _ttnn
+    if _ttnn is None:
+        kernels = _enter_ttnn(bundle, device)
+        _ttnn = _TtnnProcess(bundle.path, device, bundle.manifest.mesh, kernels)
+    else:
+        _check_again(bundle, device, _ttnn)
+    from mochi_aot.runtime.ttnn.backend import TtnnBackend
+    from mochi_aot.runtime.ttnn.environment import tell_version
+
+    tell_version(bundle)
+    backend = TtnnBackend.open(bundle.manifest.mesh, bundle.manifest.mesh_settings, _ttnn.kernels)
+    atexit.register(backend.close)
+    _ttnn.backend, _ttnn.bundle = backend, bundle.path
+    return backend
+
+
+def _enter_ttnn(bundle: Bundle, device: str) -> Any:
+    """Set ttnn up, and return the folder of kernels that it works with; None if ttnn's own is used.
+
+    Compiling for ttnn sets it up for a mock mesh, which bundles can then be run on, and chips not. Raise BackendError.
+    """
+    mocked = _MOCKED in os.environ
+    if mocked and device != MOCK:
+        raise BackendError(
+            f"this process was set up for a mock mesh, as compiling for ttnn does ({_MOCKED} is set); load "
+            f"{bundle.path} in another process to run it on chips"
+        )
+    if mocked and "ttnn" in sys.modules:
+        return None
     # ttnn tells of its configuration otherwise, and on stdout of each device; its errors become ours.
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")
     os.environ.setdefault("TT_METAL_LOGGER_LEVEL", "off")
-    from mochi_aot.runtime.ttnn.environment import enter_chips, enter_mock_mesh, tell_version
+    from mochi_aot.runtime.ttnn.environment import enter_chips, enter_mock_mesh
 
-    kernels = (enter_mock_mesh if device == "mock" else enter_chips)(bundle)
-    from mochi_aot.runtime.ttnn.backend import TtnnBackend
+    return (enter_mock_mesh if device == MOCK else enter_chips)(bundle)
 
-    tell_version(bundle)
-    backend = TtnnBackend.open(bundle.manifest.mesh, bundle.manifest.mesh_settings, kernels)
-    atexit.register(backend.close)
-    return backend
+
+def _check_again(bundle: Bundle, device: str, before: _TtnnProcess) -> None:
+    """Raise BackendError where a process that has opened a ttnn mesh cannot open one for this bundle too."""
+    if before.backend is not None:
+        raise BackendError(
+            f"a process has one ttnn mesh open at a time, and {before.bundle} has it here; close that bundle before "
+            f"{bundle.path} is loaded, or load it in another process"
+        )
+    if device != before.device or (device == MOCK and bundle.manifest.mesh != before.mesh):
+        rows, columns = before.mesh
+        was = f"a mock of {rows}x{columns} chips" if before.device == MOCK else "real chips"
+        raise BackendError(f"ttnn was set up for {was} in this process; load {bundle.path} in another process")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import save
 
-from mochi_aot.runtime.errors import InputFileError
+from mochi_aot.runtime.errors import InputFileError, OptionError
 from mochi_aot.runtime.paths import replacing
 from mochi_aot.runtime.safetensors_file import Entry, read_header, read_tensor
 
@@ -30,9 +31,9 @@ class PromptEntries:
 
 
 def check_prompt_file(path: Path, embeds_shape: Sequence[int]) -> PromptEntries:
-    """Checks names and shapes of a prompt file by its header; `embeds_shape` is [1, length, width].
+    """Check names and shapes of a prompt file by its header; `embeds_shape` is [1, length, width].
 
-    Raises InputFileError if a tensor is missing or has another shape, or if only one of the negative pair is there.
+    Raise InputFileError if a tensor is missing or has another shape, or if only one of the negative pair is there.
     """
     header = read_header(path)
     positive = _pair(path, header, "", embeds_shape)
@@ -42,15 +43,41 @@ def check_prompt_file(path: Path, embeds_shape: Sequence[int]) -> PromptEntries:
 
 
 def check_prompt_masks(entries: PromptEntries) -> None:
-    """Reads the masks of a checked prompt file. Raises InputFileError for one that `require_first` refuses."""
+    """Read the masks of a checked prompt file. Raise InputFileError for one that `require_first` refuses."""
     for prefix, pair in (("", entries.positive), ("negative_", entries.negative)):
         if pair is not None:
             name = f"{prefix}prompt_attention_mask"
             require_first(_mask(entries.path, pair[1], name), f"{entries.path}: {name}")
 
 
+def embedding(embeds: object, mask: object, embeds_shape: Sequence[int], prefix: str = "") -> Embedding:
+    """Return an encoded prompt that somebody gives as arrays, or things that numpy takes for arrays.
+
+    `embeds_shape` is [1, length, width], `prefix` what stands before the arrays' names in messages. Raise OptionError
+    for other shapes, and values that are not finite, or of the mask neither 0 nor 1.
+    """
+    values = floats(embeds, embeds_shape, f"{prefix}prompt_embeds")
+    marks = floats(mask, embeds_shape[:2], f"{prefix}prompt_attention_mask")
+    if not np.isin(marks, (0, 1)).all():
+        raise OptionError(f"{prefix}prompt_attention_mask has values other than 0 and 1")
+    return Embedding(values, marks.astype(np.bool_))
+
+
+def floats(value: object, shape: Sequence[int], name: str) -> np.ndarray:
+    """Return float32 [*shape]. Raise OptionError, calling it `name`, for another shape or values not finite."""
+    try:
+        array = np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} is no array of numbers: {error}") from None
+    if array.shape != tuple(shape):
+        raise OptionError(f"{name} has shape {list(array.shape)}, expected {list(shape)}")
+    if not np.isfinite(array).all():
+        raise OptionError(f"{name} has values that are not finite")
+    return array
+
+
 def require_first(mask: np.ndarray, what: str) -> None:
-    """Raises InputFileError, naming `what`, unless the ones of mask [1, length] come before its zeros."""
+    """Raise InputFileError, naming `what`, unless the ones of mask [1, length] come before its zeros."""
     counts = mask.reshape(-1) != 0
     late = np.flatnonzero(counts[1:] & ~counts[:-1])
     if len(late):
@@ -59,9 +86,9 @@ def require_first(mask: np.ndarray, what: str) -> None:
 
 
 def load_prompt_file(entries: PromptEntries) -> tuple[Embedding, Embedding | None]:
-    """Returns the embedding of the prompt and, where the file has one, of the negative prompt.
+    """Return the embedding of the prompt and, where the file has one, of the negative prompt.
 
-    Raises InputFileError for values that are not finite and masks that are not of zeros and ones.
+    Raise InputFileError for values that are not finite and masks that are not of zeros and ones.
     """
     positive = _load_pair(entries.path, entries.positive, "")
     if entries.negative is None:
@@ -70,7 +97,7 @@ def load_prompt_file(entries: PromptEntries) -> tuple[Embedding, Embedding | Non
 
 
 def save_prompt_file(path: Path, positive: Embedding, negative: Embedding) -> None:
-    """Writes a prompt file, whole or not at all."""
+    """Write a prompt file, whole or not at all."""
     tensors = {
         "prompt_embeds": positive.embeds,
         "prompt_attention_mask": positive.mask,
@@ -81,18 +108,24 @@ def save_prompt_file(path: Path, positive: Embedding, negative: Embedding) -> No
 
 
 def check_latents_file(path: Path, shape: Sequence[int]) -> Entry:
-    """Checks that the file has `latents` of `shape` = [1, 12, T, H/8, W/8]. Raises InputFileError."""
+    """Check that the file has `latents` of `shape` = [1, 12, T, H/8, W/8]. Raise InputFileError."""
     return _require(path, read_header(path), "latents", shape)
 
 
 def load_latents_file(path: Path, entry: Entry) -> np.ndarray:
-    """Returns the latents, float32, as the sampler sees them. Raises InputFileError for values that are not finite."""
+    """Return the latents, float32, as the sampler sees them. Raise InputFileError for values that are not finite."""
     return _floats(path, entry, "latents")
 
 
-def save_latents_file(path: Path, latents: np.ndarray) -> None:
-    """Writes a latents file, whole or not at all."""
-    _save(path, {"latents": latents})
+def save_latents_file(path: Path, latents: np.ndarray, notes: Mapping[str, str] | None = None) -> None:
+    """Write a latents file, whole or not at all; `notes` become the file's metadata."""
+    _save(path, {"latents": latents}, notes)
+
+
+def file_notes(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file whose header was checked."""
+    with safe_open(path, framework="np") as file:
+        return file.metadata() or {}
 
 
 def _pair(path: Path, header: Mapping[str, Entry], prefix: str, embeds_shape: Sequence[int]) -> tuple[Entry, Entry]:
@@ -129,7 +162,7 @@ def _mask(path: Path, entry: Entry, name: str) -> np.ndarray:
     return array.astype(np.bool_)
 
 
-def _save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def _save(path: Path, tensors: Mapping[str, np.ndarray], notes: Mapping[str, str] | None = None) -> None:
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(contiguous))
+        temporary.write_bytes(save(contiguous, dict(notes) if notes else None))

@@ -22,7 +22,7 @@ class ValueCheck:
     def run(
         self, executable: Executable, program: Program, inputs: Mapping[str, Value], when: str = ""
     ) -> dict[str, Value]:
-        """Outputs by name. `when`, such as "step 1 of 64", goes into messages. Raises NumbersError."""
+        """Return outputs by name. `when`, such as "step 1 of 64", goes into messages. Raise NumbersError."""
         if not self._every:
             outputs = executable.run(inputs)
             if self._backend.on_host:
@@ -35,7 +35,7 @@ class ValueCheck:
         return executable.run(inputs, watch)
 
     def check_outputs(self, program: Program, outputs: Mapping[str, Value], when: str = "") -> None:
-        """Raises NumbersError for the first output that is not finite."""
+        """Raise NumbersError for the first output that is not finite."""
         for output in program.outputs:
             kinds = self._backend.nonfinite(outputs[output.name])
             if kinds:
@@ -53,7 +53,7 @@ class ValueCheck:
 
 
 def kinds_of(array: np.ndarray) -> list[str]:
-    """Which of "NaN", "inf" and "-inf" are in an array of numbers."""
+    """Return which of "NaN", "inf" and "-inf" are in an array of numbers."""
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return []
     present = {"NaN": np.isnan(array), "inf": array == np.inf, "-inf": array == -np.inf}
@@ -61,14 +61,14 @@ def kinds_of(array: np.ndarray) -> list[str]:
 
 
 def check_array(program: str, array: np.ndarray) -> None:
-    """Raises NumbersError for an array that came from `program` and is not finite."""
+    """Raise NumbersError for an array that came from `program` and is not finite."""
     kinds = kinds_of(array)
     if kinds:
         raise not_finite(program, " and ".join(kinds))
 
 
 def not_finite(program: str, seen: str, when: str = "") -> NumbersError:
-    """The error for a program that made `seen`."""
+    """Return the error for a program that made `seen`."""
     made = f"program {program!r} is the first that made numbers which are not finite ({seen}){_during(when)}"
     return NumbersError(f"{made}; --check-values names the instruction, and mochi-compile checks weights")
 

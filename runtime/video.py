@@ -10,18 +10,17 @@ from typing import IO
 import imageio_ffmpeg
 import numpy as np
 
+from mochi_aot.runtime.defaults import DEFAULT_FPS
 from mochi_aot.runtime.errors import VideoError
 from mochi_aot.runtime.paths import replacing
-
-DEFAULT_FPS = 30.0
 
 
 def write_video(
     path: Path, frames: np.ndarray, fps: float = DEFAULT_FPS, before_frame: Callable[[], None] | None = None
 ) -> None:
-    """Writes frames uint8 [F, H, W, 3] (RGB, H and W even) as H.264 in yuv420p, whole or not at all.
+    """Write frames uint8 [F, H, W, 3] (RGB, H and W even) as H.264 in yuv420p, whole or not at all.
 
-    `before_frame` is called before each frame and may raise to stop. Raises VideoError, with ffmpeg's last words, if
+    `before_frame` is called before each frame and may raise to stop. Raise VideoError, with ffmpeg's last words, if
     ffmpeg fails.
     """
     with replacing(path) as temporary, tempfile.TemporaryFile() as log:

@@ -117,8 +117,9 @@ def test_a_bundle_runs_where_there_is_no_torch(site, bundle, tmp_path):
     done = on_host(site, "run", str(bundle), "--prompt", "a fox", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
-    assert lines[:3] == ["encode the prompt", "prepare the steps", "denoise"] and lines[-1] == "found:"
-    assert lines[3].startswith("kernels: ") and lines[3].endswith(" found, 0 built")
+    phases = ["open the bundle", "open the device", "encode the prompt", "prepare the steps", "denoise"]
+    assert lines[:5] == phases and lines[-1] == "found:"
+    assert lines[5].startswith("kernels: ") and lines[5].endswith(" found, 0 built")
     assert done.stdout.startswith(f"{latents}: 128x64, 13 frames") and done.stdout.count("\n") == 1
     assert load_file(latents)["latents"].shape == (1, 12, 3, 8, 16)
 
@@ -150,5 +151,5 @@ def test_what_ttnn_rejects_is_told_on_stderr_alone(site, bundle, tmp_path):
     options = ["--device", "mock", "--steps", "1", "--no-decode", "--save-latents", "latents.safetensors"]
     done = on_host(site, "run", str(broken), "--prompt", "a fox", *options, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert " cannot be loaded: Cannot validate tensor data" in done.stderr.splitlines()[1]
+    assert " cannot be loaded: Cannot validate tensor data" in done.stderr.splitlines()[3]
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]

@@ -25,7 +25,7 @@ ALLOWED = {
     "compiler/passes": {"compiler.ir", "numpy"},
     "compiler/reference": {"numpy", "torch", "transformers"},
     "compiler/trace": {"compiler.ir", "numpy", "torch"},
-    "runtime": {"artifacts", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
+    "runtime": {"PIL", "artifacts", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
     "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
     "tools": {

@@ -218,5 +218,5 @@ def test_encoded_text(mesh, plan, tmp_path, tiny_checkpoint, reference):
     pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
     for prompt in ("", "fox", "a quiet river under the old bridge"):
         embedding = pipeline.encode_prompt(prompt)
-        ids, mask = pipeline._tokenizer.encode(prompt) if prompt else (np.zeros((1, 256), np.int32), embedding.mask)
+        ids, mask = pipeline.tokenizer.encode(prompt) if prompt else (np.zeros((1, 256), np.int32), embedding.mask)
         assert relative_error(embedding.embeds, reference.encode_text(ids, mask)) < TOLERANCE

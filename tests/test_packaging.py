@@ -52,7 +52,9 @@ def test_wheel_and_source_distribution_hold_all_modules_and_all_that_tests_need(
         assert {name for name in archive.namelist() if ".dist-info/" not in name} == modules
     with tarfile.open(source) as archive:
         held = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
-    kept = {path for folder in ("tests", "docs", ".ci") for path in (ROOT / folder).rglob("*") if path.is_file()}
+    kept = {
+        path for folder in ("tests", "docs", "examples", ".ci") for path in (ROOT / folder).rglob("*") if path.is_file()
+    }
     needed = {str(path.relative_to(ROOT)) for path in kept if "__pycache__" not in path.parts}
     assert modules | needed | {"Makefile", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md"} <= held
 

@@ -74,6 +74,10 @@ class TorchBackend:
         tensors = {id(tensor): tensor for tensor in value}.values()
         return nonfinite_kinds(tensors)
 
+    def close(self) -> None:
+        """Forget all weights: the devices are this process."""
+        self._weights.free(list(self._weights))
+
     def kernel_use(self) -> None:
         """torch builds none."""
 

@@ -103,7 +103,7 @@ def test_outputs_are_taken_once(tmp_path: Path) -> None:
     taken: set[Path] = set()
     job = replace(GOOD, output=str(tmp_path / "a.mp4"))
     check_outputs(job, taken, force=False)
-    assert taken == {tmp_path / "a.mp4", tmp_path / "a.json"}
+    assert taken == {tmp_path / "a.mp4", tmp_path / "a.json", tmp_path / "a.latents.safetensors"}
     with pytest.raises(OutputError, match=r"a.mp4 would be written twice"):
         check_outputs(replace(job, output=str(tmp_path / "." / "a.mp4")), taken, force=True)
     with pytest.raises(OutputError, match=r"a.json would be written twice"):  # a name that the record has

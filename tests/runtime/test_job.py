@@ -22,6 +22,9 @@ GOOD = Job(prompt="a fox", output="out.mp4")
         {"prompt": ""},
         {"steps": 1},
         {"steps": 8, "threshold_noise": 0.1, "linear_steps": 6, "guidance_scale": 1.5},
+        {"guidance_scale": (6.0, 5.0, 4.0)},
+        {"steps": 2, "guidance_scale": (6.0, 5.0), "sigmas": (0.75, 0.5, 0.0)},
+        {"prompt": None, "decode_latents": "l.safetensors", "fps": 24.0, "geometry": "16x32x13"},
         {"guidance_scale": 0.0},
         {"prompt": None, "prompt_embeds": "p.safetensors"},
         {"latents": "l.safetensors"},
@@ -49,6 +52,20 @@ def test_what_can_be_asked_for(changes: dict) -> None:
         ({"linear_steps": 64}, "linear steps is 64, expected 1 to 63"),
         ({"guidance_scale": -1.0}, "guidance scale is -1, expected 0 to 100"),
         ({"guidance_scale": float("nan")}, "guidance scale is nan"),
+        ({"guidance_scale": (6.0, 101.0)}, "guidance scale is 101, expected 0 to 100"),
+        ({"guidance_scale": ()}, "guidance scale has 0 numbers, expected at least one"),
+        ({"guidance_scale": (6.0,), "steps": 2}, "guidance scale has 1 numbers, expected one for each of 2 steps"),
+        ({"guidance_scale": (6.0,), "sigmas": (1.0, 0.5)}, "has 1 numbers, expected one for each of 2 steps"),
+        ({"sigmas": (1.0, 0.5, 0.0), "steps": 3}, "sigmas has 3 numbers with the last 0, expected 4 for 3 steps"),
+        ({"sigmas": (1.0, 0.5), "linear_steps": 1}, "--sigmas is the whole schedule; leave out"),
+        ({"sigmas": (1.0, 0.5), "threshold_noise": 0.1}, "--sigmas is the whole schedule; leave out"),
+        ({"sigmas": (0.5, 1.0)}, "sigmas is 0.5,1,0, expected numbers that fall"),
+        ({"steps": 0, "guidance_scale": ()}, "guidance scale has 0 numbers, expected one for each of 0 steps"),
+        ({"decode_latents": "l"}, "--decode-latents makes a video of finished latents; leave out --prompt"),
+        ({"prompt": None, "decode_latents": "l", "steps": 4}, "leave out --steps"),
+        ({"prompt": None, "decode_latents": "l", "save_latents": "m"}, "leave out --save-latents"),
+        ({"prompt": None, "decode_latents": "l", "no_decode": True}, "--decode-latents and --no-decode exclude"),
+        ({"prompt": None, "decode_latents": "l", "output": None}, "no output: give --output"),
         ({"fps": 0.0}, "fps is 0, expected 1 to 1000"),
         ({"fps": float("inf")}, "fps is inf"),
         ({"seed": -1}, "seed is -1, expected 0 to"),
@@ -70,7 +87,28 @@ def test_resolved_values_stand_in_the_arguments(tmp_path: Path) -> None:
     assert (resolved.linear_steps, resolved.geometry) == (32, "16x32x13")
     assert resolve(replace(GOOD, latents="l"), bundle).seed is None
     assert resolve(replace(GOOD, steps=1), bundle).linear_steps is None
+    assert arguments(resolve(replace(GOOD, sigmas=(1.0, 0.5)), bundle))["sigmas"] == [1.0, 0.5, 0.0]
     again = parse_line(json.dumps(arguments(resolved)), Job(prompt="other", steps=3, seed=4))
+    assert again == resolved
+    check_options(again)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 64),
+        ({"steps": 8}, 8),
+        ({"guidance_scale": (6.0, 5.0, 4.0)}, 3),
+        ({"sigmas": (1.0, 0.5, 0.25, 0.0)}, 3),
+        ({"sigmas": (1.0, 0.5, 0.25)}, 3),
+    ],
+)
+def test_lists_say_how_many_steps(tmp_path: Path, changes: dict, steps: int) -> None:
+    handmade.write_bundle(tmp_path / "bundle")
+    resolved = resolve(replace(GOOD, **changes), Bundle.open(tmp_path / "bundle"))
+    assert resolved.steps == steps
+    line = json.dumps(arguments(resolved))
+    again = parse_line(line, Job(prompt="other", steps=5, guidance_scale=2.0, geometry="*x*x7"))
     assert again == resolved
     check_options(again)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mochi_aot.runtime.errors import OptionError
-from mochi_aot.runtime.schedule import default_linear_steps, linear_quadratic_sigmas
+from mochi_aot.runtime.schedule import default_linear_steps, free_sigmas, linear_quadratic_sigmas
 
 # Both work in float64 and round to float32 in [0, 1]: one rounding each, so half a float32 step (6e-8) apart twice.
 TOLERANCE = 1.2e-7
@@ -72,3 +72,24 @@ def test_falls_from_one_to_zero_or_says_why_not(steps: int, threshold: float, da
 def test_values_out_of_range(steps: int, threshold: float, linear: int | None, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         linear_quadratic_sigmas(steps, threshold, linear)
+
+
+@pytest.mark.parametrize(
+    ("given_", "whole"),
+    [
+        ([1.0, 0.5, 0.0], (1.0, 0.5, 0.0)),  # as Genmo's pipelines take it
+        ([1.0, 0.5], (1.0, 0.5, 0.0)),  # as diffusers' schedulers take it
+        ([0.25], (0.25, 0.0)),
+        ([1, 0], (1.0, 0.0)),
+    ],
+)
+def test_free_sigmas(given_: list[float], whole: tuple[float, ...]) -> None:
+    assert free_sigmas(given_) == whole
+
+
+@pytest.mark.parametrize("wrong", [[], [0.0], [1.5, 0.5], [0.5, 0.5], [0.2, 0.4], [1.0, -0.5], [1.0, float("nan")]])
+def test_sigmas_that_do_not_fall_from_1_to_0(wrong: list[float]) -> None:
+    with pytest.raises(OptionError, match=r"^sigmas (is .*, expected numbers that fall|has no step)"):
+        free_sigmas(wrong)
+    with pytest.raises(OptionError, match="expected numbers that fall"):
+        free_sigmas([0.5, 0.5 - 1e-12])  # one number in float32

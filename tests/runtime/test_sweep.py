@@ -1,5 +1,6 @@
 """Sweep files, good and broken."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,35 @@ def test_any_text_is_one_line(tmp_path: Path) -> None:
     assert read_sweep(write(tmp_path, f'\ufeff{{"prompt": "{prompt}"}}'), BASE)[0][1].prompt == prompt
 
 
+def test_a_line_of_genmos_json(tmp_path: Path) -> None:
+    """The names in the JSON that Genmo's demo writes beside a video, and those of its command line and of diffusers."""
+    sigmas, scales = [1.0, 0.75, 0.0], [4.5, 4]
+    genmo = {"height": 16, "width": 32, "num_frames": 13, "sigma_schedule": sigmas, "cfg_schedule": scales}
+    genmo |= {"num_inference_steps": 2, "prompt": "an owl", "negative_prompt": "", "seed": 3}
+    path = write(tmp_path, json.dumps(genmo) + '\n{"num-steps": 4, "cfg_scale": 3}\n')
+    assert [job for _, job in read_sweep(path, BASE)] == [
+        Job(
+            prompt="an owl",
+            negative_prompt="",
+            steps=2,
+            seed=3,
+            guidance_scale=(4.5, 4.0),
+            sigmas=(1.0, 0.75, 0.0),
+            geometry="16x32x13",
+        ),
+        Job(prompt="a fox", steps=4, seed=1, guidance_scale=3.0),
+    ]
+
+
+def test_sizes_of_a_line_change_the_command_lines_geometry(tmp_path: Path) -> None:
+    path = write(tmp_path, '{}\n{"num-frames": 7}\n{"height": 8, "width": 24}\n{"geometry": "1x2x3"}\n')
+    with_sizes = [job.geometry for _, job in read_sweep(path, Job(prompt="a", geometry="16x*x13"))]
+    assert with_sizes == ["16x*x13", "16x*x7", "8x24x13", "1x2x3"]
+    assert [job.geometry for _, job in read_sweep(path, BASE)] == [None, "*x*x7", "8x24x*", "1x2x3"]
+    with pytest.raises(InputFileError, match="line 2: geometry is '480x848', expected HxWxF"):
+        read_sweep(path, Job(geometry="480x848"))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -45,7 +75,14 @@ def test_any_text_is_one_line(tmp_path: Path) -> None:
         ('{"steps": "8"}', 'steps is "8", expected a whole number'),
         ('{"steps": 8.5}', "steps is 8.5, expected a whole number"),
         ('{"steps": true}', "steps is true, expected a whole number"),
-        ('{"steps": null}', "steps is null, expected a whole number"),
+        ('{"fps": null}', "fps is null, expected a number"),
+        ('{"height": 1.5}', "height is 1.5, expected a whole number or null"),
+        ('{"sigmas": 1}', "sigmas is 1, expected a list of numbers or null"),
+        ('{"sigmas": [1, "0"]}', 'sigmas is \\[1, "0"\\], expected a list of numbers or null'),
+        ('{"guidance-scale": [6, true]}', "guidance-scale is .*, expected a number or a list of numbers or null"),
+        ('{"steps": 4, "num_steps": 4}', "steps and num_steps are one option; give it once"),
+        ('{"cfg-scale": 4, "cfg_schedule": [4]}', "cfg-scale and cfg_schedule are one option; give it once"),
+        ('{"geometry": "16x32x13", "num_frames": 13}', "geometry and num_frames say the same thing; give one"),
         ('{"seed": "x"}', 'seed is "x", expected a whole number or null'),
         ('{"guidance-scale": "6"}', 'guidance-scale is "6", expected a number'),
         ('{"guidance-scale": ' + "1" * 400 + "}", "guidance-scale is 1+, expected a number"),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mochi_aot.runtime.defaults import DEVICES
 from mochi_aot.runtime.errors import BackendError
-from mochi_aot.runtime.targets import DEVICES, choose_device
+from mochi_aot.runtime.targets import choose_device
 
 # A process of its own: it can open one mesh, and does not get rid of ttnn again.
 ON_A_MOCK_MESH = """
@@ -21,22 +22,21 @@ from mochi_aot.artifacts.schema import MeshSettings, Placement, TensorSpec
 from mochi_aot.runtime.targets import open_backend
 settings = MeshSettings("wormhole_b0", "1d", 32768, 0)
 manifest = SimpleNamespace(target="ttnn", mesh=[1, 2], mesh_settings=settings, kernels=None, ttnn=version("ttnn"))
-backend = open_backend(SimpleNamespace(manifest=manifest), "mock")
+backend = open_backend(SimpleNamespace(path="b", manifest=manifest), "mock")
 spec = TensorSpec("bfloat16", [64, 64], [64, 32], [None, Placement(1, 32)], "tile")
 value = backend.upload(np.ones((64, 64), np.float32), spec)
 print(backend.fetch(value, spec).shape)
 """
-WITHOUT_TTNN = """
-import sys
+CHIPS = """
 from types import SimpleNamespace
-sys.modules["ttnn"] = None  # as if it were not installed
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.targets import open_backend
 try:
-    open_backend(SimpleNamespace(manifest=SimpleNamespace(target="ttnn", mesh=[1, 2], kernels=None)))
+    open_backend(SimpleNamespace(path="b", manifest=SimpleNamespace(target="ttnn", mesh=[1, 2], kernels=None)))
 except BackendError as error:
     print(error)
 """
+WITHOUT_TTNN = "import sys; sys.modules['ttnn'] = None  # as if it were not installed" + CHIPS
 
 
 def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -72,6 +72,15 @@ def test_a_mock_mesh_is_opened_and_its_files_are_kept_in_the_users_cache(tmp_pat
     assert list((tmp_path / "temporary").glob("*mochi*")) == []
     [kept] = (tmp_path / "cache/mochi-aot").iterdir()
     assert kept.name == f"ttnn-{version('ttnn')}"
+
+
+def test_chips_are_not_what_a_mock_mesh_is_taken_for() -> None:
+    """As after compiling in the same process: the video would be black, and its record would not say why."""
+    done = run(CHIPS, TT_METAL_MOCK_CLUSTER_DESC_PATH="mock.yaml")
+    reason = "as compiling for ttnn does (TT_METAL_MOCK_CLUSTER_DESC_PATH is set)"
+    assert done.stdout == (
+        f"this process was set up for a mock mesh, {reason}; load b in another process to run it on chips\n"
+    )
 
 
 def test_without_ttnn() -> None:

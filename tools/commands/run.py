@@ -1,102 +1,84 @@
-"""mochi-run: a video, or a sweep of videos, from a bundle."""
+"""`mochi-run`: a video, or a sweep of videos, from a bundle."""
 
-import json
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer, with_cuts
-from mochi_aot.runtime.generate import generate, roles
-from mochi_aot.runtime.interrupt import InterruptFlag
-from mochi_aot.runtime.job import DEFAULT_GUIDANCE_SCALE, Job
-from mochi_aot.runtime.ledger import Ledger
-from mochi_aot.runtime.paths import check_writable, replacing
-from mochi_aot.runtime.pipeline import Pipeline, read_ahead
-from mochi_aot.runtime.record import write_record
-from mochi_aot.runtime.schedule import DEFAULT_STEPS, DEFAULT_THRESHOLD_NOISE
-from mochi_aot.runtime.sweep import read_sweep
-from mochi_aot.runtime.targets import DEVICES, choose_device, open_backend
-from mochi_aot.runtime.video import DEFAULT_FPS
-from mochi_aot.runtime.weight_reader import WeightReader
-from mochi_aot.tools.commands.cli import INTERRUPTED, MochiCommand
-from mochi_aot.tools.commands.ledger_report import ledger_report
-from mochi_aot.tools.commands.read_limit import read_limit
-
-SHOWN_CUT = 200  # characters of what is cut off a prompt
-
-type LabelledJob = tuple[str, Job]
+from mochi_aot.runtime.defaults import (
+    ALIASES,
+    DEFAULT_FPS,
+    DEFAULT_GUIDANCE_SCALE,
+    DEFAULT_STEPS,
+    DEFAULT_THRESHOLD_NOISE,
+    DEVICES,
+    dashed,
+)
+from mochi_aot.tools.commands.cli import MochiCommand, json_option
 
 
-class Console:
-    """Shows on stderr how a job gets on: a line a phase, and in a terminal a bar over the steps."""
-
-    def __init__(self) -> None:
-        self.interrupt: InterruptFlag | None = None
-        self.jobs, self.done = 1, 0
-        self._open = ExitStack()
-        self._advance: Callable[[int], None] | None = None
-
-    def phase(self, name: str, steps: int) -> None:
-        self.close()
-        label = name if self.jobs == 1 else f"job {self.done + 1}/{self.jobs}: {name}"
-        if steps == 0:
-            click.echo(label, err=True)
-            return
-        bar = click.progressbar(length=steps, label=label, show_pos=True, file=sys.stderr)
-        self._advance = self._open.enter_context(bar).update
-
-    def step(self, done: int, steps: int) -> None:
-        if self._advance is not None:
-            self._advance(1)
-        if done < steps:
-            self.check()
-
-    def check(self) -> None:
-        if self.interrupt is not None:
-            self.interrupt.check()
-
-    def close(self) -> None:
-        """Ends the line of the bar."""
-        self._open.close()
-        self._advance = None
-
-    def announce_stop(self) -> None:
-        """Runs in a signal handler, where buffered streams must not be touched."""
-        if sys.stderr.isatty():
-            os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> float | tuple[float, ...] | None:
+    """Return a number, or the numbers of a list with commas between them."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(map(float, value.split(",")))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a number, or numbers with commas between them") from None
+    return numbers if "," in value else numbers[0]
 
 
-@click.command(cls=MochiCommand)
+def _list(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    numbers = _numbers(context, parameter, value)
+    return (numbers,) if isinstance(numbers, float) else numbers
+
+
+def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
+    """Return an option, with the other names that Genmo and diffusers have for it, of which the help tells."""
+    aliases = [f"--{alias}" for alias, plain in ALIASES.items() if f"--{plain}" == name]
+    if aliases:
+        settings["help"] += f" Also {', '.join(aliases)}."
+
+    def decorate(function: Any) -> Any:
+        for alias in reversed(aliases):
+            function = click.option(alias, **settings | {"hidden": True})(function)
+        return click.option(name, **settings)(function)
+
+    return decorate
+
+
+@click.command(cls=MochiCommand, context_settings={"token_normalize_func": dashed})
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--prompt", metavar="TEXT", help="What the video shows.")
 @click.option("--negative-prompt", metavar="TEXT", help="What it should not show. Default: empty.")
 @click.option("--seed", type=int, help="Seed of the starting noise, the same on every target. Default: a random one.")
-@click.option("--steps", type=int, default=DEFAULT_STEPS, show_default=True, help="Denoising steps.")
-@click.option(
+@_option("--steps", type=int, help=f"Denoising steps. Default: as many as lists have numbers for, or {DEFAULT_STEPS}.")
+@_option(
     "--guidance-scale",
-    type=float,
-    default=DEFAULT_GUIDANCE_SCALE,
-    show_default=True,
-    help="How strongly the prompt steers, away from the negative prompt; at 1 the negative prompt has no effect.",
+    metavar="NUMBER[,NUMBER...]",
+    callback=_numbers,
+    help="How strongly the prompt steers, away from the negative prompt; at 1 the negative prompt has no effect. Or a "
+    f"list of one for each step. Default: {DEFAULT_GUIDANCE_SCALE:g}.",
+)
+@_option(
+    "--sigmas",
+    metavar="NUMBER,NUMBER...",
+    callback=_list,
+    help="A schedule of your own: the share of noise before each step, falling from at most 1, and 0 after the last.",
 )
 @click.option(
     "--threshold-noise",
     type=float,
-    default=DEFAULT_THRESHOLD_NOISE,
-    show_default=True,
-    help="Share of the noise, between 0 and 1, that the linear steps remove; the others remove the rest.",
+    help="Share of the noise, between 0 and 1, that the linear steps remove; the others remove the rest. Default: "
+    f"{DEFAULT_THRESHOLD_NOISE}.",
 )
 @click.option("--linear-steps", type=int, help="Steps of the schedule's linear part. Default: half of the steps.")
-@click.option("--fps", type=float, default=DEFAULT_FPS, show_default=True, help="Frames per second of the mp4.")
+@click.option("--fps", type=float, help=f"Frames per second of the mp4. Default: {DEFAULT_FPS:g}.")
 @click.option("--geometry", metavar="HxWxF", help="Height, width and frames. Default: the bundle's first.")
+@click.option("--height", type=int, help="Height of the geometry to choose, in pixels.")
+@click.option("--width", type=int, help="Width of the geometry to choose, in pixels.")
+@click.option("--num-frames", type=int, help="Number of frames of the geometry to choose.")
 @click.option("-o", "--output", metavar="FILE.mp4", help="The video; a record of the run goes beside it, as FILE.json.")
 @click.option(
     "--device",
@@ -113,7 +95,13 @@ class Console:
 @click.option("--latents", metavar="FILE", help="Starting noise instead of a seed: safetensors with latents.")
 @click.option("--save-latents", metavar="FILE", help="Write the denoised latents to this safetensors file.")
 @click.option("--save-prompt-embeds", metavar="FILE", help="Write the encoded prompts, for use with --prompt-embeds.")
-@click.option("--no-decode", is_flag=True, help="Stop at the latents; make no video.")
+@click.option("--no-decode", is_flag=True, default=None, help="Stop at the latents; make no video.")
+@click.option(
+    "--decode-latents",
+    metavar="FILE",
+    help="Only make the video of denoised latents, as --save-latents writes them, and as a run that is stopped after "
+    "denoising leaves them beside its output.",
+)
 @click.option(
     "--sweep",
     metavar="FILE.jsonl",
@@ -121,6 +109,17 @@ class Console:
     help="Many jobs: each line is a JSON object of options by their names here, without dashes in front, such as "
     '{"prompt": "a fox", "seed": 7, "output": "fox.mp4"}. A line\'s values override the command line\'s. All lines '
     "are checked before the first job runs.",
+)
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Go on with the other lines of a sweep after one that fails; the exit code is that of the first failure.",
+)
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Leave out jobs whose files are all there, the record too; denoised latents that a stopped run left are "
+    "decoded. So a sweep that is run again does only what is missing.",
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option(
@@ -136,116 +135,31 @@ class Console:
     help="Write what took how long, from the start of the process on: a Chrome trace, for chrome://tracing or "
     "Perfetto, in which the key `ledger` has the numbers that are shown at the end.",
 )
+@json_option
 def main(
     bundle: Path,
     device: str | None,
     sweep: Path | None,
+    keep_going: bool,
+    skip_existing: bool,
     force: bool,
     check_values: bool,
     profile: Path | None,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Make a video from the compiled BUNDLE.
 
     Files appear whole or not at all. Ctrl-C or SIGTERM stops after the current step, a second one at once.
     """
-    console, ledger = Console(), Ledger()
-    ledger.add("imports", 0)
-    try:
-        with InterruptFlag(console.announce_stop) as console.interrupt:
-            if profile is not None:
-                check_writable(profile, force)
-            _run(bundle, device, _read_jobs(sweep, Job(**options)), force, check_values, profile, console, ledger)
-            click.echo(ledger_report(ledger.numbers()), err=True)
-            if profile is not None:
-                _write_profile(profile, ledger)
-    except KeyboardInterrupt:  # Interrupted is one too
-        console.close()
-        click.echo(f"interrupted: {console.done} of {console.jobs} jobs done, no file left unfinished", err=True)
-        sys.exit(INTERRUPTED if console.interrupt is None else 128 + console.interrupt.number)
+    from mochi_aot.tools.commands.console import Console
 
+    with Console() as console:
+        console.phase("open the bundle")
+        from mochi_aot.tools.commands.running import Settings, run_command
 
-def _read_jobs(sweep: Path | None, base: Job) -> list[LabelledJob]:
-    if sweep is None:
-        return [("", base)]
-    return [(f"{sweep}, line {number}: ", job) for number, job in read_sweep(sweep, base)]
-
-
-def _run(
-    path: Path,
-    device: str | None,
-    jobs: list[LabelledJob],
-    force: bool,
-    check_values: bool,
-    profile: Path | None,
-    console: Console,
-    ledger: Ledger,
-) -> None:
-    console.jobs = len(jobs)
-    with ledger.span("open the bundle"):
-        bundle = Bundle.open(path)
-        device = choose_device(bundle.manifest.target, device)
-    with ledger.span("check the jobs"):
-        taken = {profile.resolve()} if profile is not None else set()
-        checked = [(label, _check(label, job, bundle, taken, force)) for label, job in jobs]
-        tokenizer = check_tokenizer((item.job for _, item in checked), bundle)
-        checked = [(label, with_cuts(item, tokenizer)) for label, item in checked]
-    _tell_cuts(checked, bundle.manifest.text_length)
-    reader = WeightReader(bundle, ledger)
-    first = checked[0][1]
-    read_ahead(reader, bundle, roles(first), first.geometry)  # importing the target's library may take seconds
-    with ledger.span("open the device"):
-        backend = open_backend(bundle, device)
-    pipeline = Pipeline(bundle, backend, reader, ledger, check_values)
-    for label, item in checked:
-        start = time.perf_counter()
-        with _labelled(label):
-            timings = generate(pipeline, item, console)
-        console.close()
-        timings["total"] = time.perf_counter() - start
-        write_record(item, bundle, device, timings)
-        console.done += 1
-        click.echo(_summary(item, timings["total"]))
-    ledger.read_limit = read_limit(bundle, ledger.bytes_from_disk())
-    use = backend.kernel_use()
-    if use is not None:
-        click.echo(f"kernels: {use.found} found, {use.built} built", err=True)
-
-
-def _tell_cuts(checked: list[tuple[str, CheckedJob]], length: int) -> None:
-    for label, item in checked:
-        for option, text in item.cuts.items():
-            shown = text if len(text) <= SHOWN_CUT else f"{text[:SHOWN_CUT]}... ({len(text)} characters)"
-            problem = f"the {option} has more than {length} tokens; its end has no effect: {shown!r}"
-            click.echo(f"warning: {label}{problem}", err=True)
-
-
-def _write_profile(path: Path, ledger: Ledger) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(ledger.profile()) + "\n", encoding="utf-8")
-
-
-def _check(label: str, job: Job, bundle: Bundle, taken: set[Path], force: bool) -> CheckedJob:
-    with _labelled(label):
-        checked = check_job(job, bundle)
-        check_outputs(checked.job, taken, force)
-    return checked
-
-
-@contextmanager
-def _labelled(label: str) -> Iterator[None]:
-    """Lets errors begin with the line of a sweep that they come from."""
-    try:
-        yield
-    except MochiError as error:
-        raise MochiError(f"{label}{error}") from error
-
-
-def _summary(checked: CheckedJob, seconds: float) -> str:
-    job, geometry = checked.job, checked.geometry
-    noise = f"seed {job.seed}" if job.seed is not None else f"noise from {job.latents}"
-    size = f"{geometry.width}x{geometry.height}, {geometry.frames} frames"
-    return f"{job.output or job.save_latents}: {size}, {job.steps} steps, {noise}, {seconds:.1f} s"
+        settings = Settings(device, sweep, force, keep_going, skip_existing, check_values, profile, as_json)
+        run_command(bundle, options, settings, console)
 
 
 if __name__ == "__main__":

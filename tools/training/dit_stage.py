@@ -9,7 +9,8 @@ from transformers import T5EncoderModel
 
 from mochi_aot.compiler.reference.dit import AsymmDiT, patchify
 from mochi_aot.compiler.reference.text import encode_text
-from mochi_aot.runtime.schedule import DEFAULT_STEPS, linear_quadratic_sigmas
+from mochi_aot.runtime.defaults import DEFAULT_STEPS
+from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.tools.training.loop import Fast, Losses, Pace, Stage, step_generator
 from mochi_aot.tools.training.models import Models
 from mochi_aot.tools.training.picture import frame_sheet, write_png

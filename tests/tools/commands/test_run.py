@@ -1,11 +1,15 @@
 """mochi-run from the command line, on a handmade bundle."""
 
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +45,8 @@ def ok(result: Result) -> Result:
 def fails(result: Result, message: str) -> None:
     """One line on stderr that has `message` in it, and nothing but the bundle and inputs in the folder."""
     assert result.exit_code in (2, 3, 4, 5, 7), result.output
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line not in ("open the bundle", "open the device")]
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
     assert message in result.stderr
     assert not list(Path().glob("*.mp4")) and not list(Path().glob(".*"))
 
@@ -55,11 +60,11 @@ def test_a_video_and_its_record(run: Run) -> None:
     assert result.stdout.startswith("out.mp4: 32x16, 13 frames, 5 steps, seed 7, ")
     phases = ["encode the prompt", "prepare the steps", "denoise", "decode", "write the video"]
     shown = result.stderr.splitlines()
-    assert shown[:5] == phases
+    assert shown[:7] == ["open the bundle", "open the device", *phases]
     steps = ["  first step", "  median step"]
     rows = ["what", "imports", "open the bundle", "check the jobs", "open the device", *phases[:3], *steps, *phases[3:]]
     rows += ["weights read", "  waited for", "whole process"]
-    assert [row for row, line in zip(rows, shown[5:], strict=True) if not line.startswith(row)] == []
+    assert [row for row, line in zip(rows, shown[7:], strict=True) if not line.startswith(row)] == []
 
     info = next(imageio_ffmpeg.read_frames("out.mp4"))
     assert info["size"] == (32, 16) and info["fps"] == 30.0
@@ -77,6 +82,7 @@ def test_a_video_and_its_record(run: Run) -> None:
         "seed": 7,
         "steps": 5,
         "guidance-scale": 6.0,
+        "sigmas": None,
         "threshold-noise": 0.025,
         "linear-steps": 2,
         "fps": 30.0,
@@ -86,6 +92,7 @@ def test_a_video_and_its_record(run: Run) -> None:
         "latents": None,
         "save-latents": "l.st",
         "save-prompt-embeds": None,
+        "decode-latents": None,
         "no-decode": False,
     }
     assert record["bundle"]["id"] == Bundle.open("b").id
@@ -191,12 +198,12 @@ def test_what_is_cut_off_a_prompt_is_told_and_recorded(run: Run) -> None:
     """The bundle takes eight tokens, a word each, and the last of them ends the text."""
     kept, common = "a red fox in the green snow", ["--steps", 1, "--seed", 1]
     told = ok(run("--prompt", f"{kept} a red owl", *common, "-o", "a.mp4")).stderr.splitlines()
-    assert told[0] == "warning: the prompt has more than 8 tokens; its end has no effect: 'a red owl'"
+    assert told[1] == "warning: the prompt has more than 8 tokens; its end has no effect: 'a red owl'"
     negative = ["--negative-prompt", f"{kept} {'blurry ' * 100}"]
     told = ok(run("--prompt", kept, *negative, *common, "-o", "b.mp4")).stderr.splitlines()
     shown = ("blurry " * 100)[:200]
     problem = "the negative-prompt has more than 8 tokens; its end has no effect"
-    assert told[0] == f"warning: {problem}: {shown + '... (699 characters)'!r}"
+    assert told[1] == f"warning: {problem}: {shown + '... (699 characters)'!r}"
     assert "warning" not in ok(run("--prompt", kept, *common, "-o", "c.mp4")).stderr
     records = [json.loads(Path(f"{name}.json").read_text()) for name in "abc"]
     assert [record["prompt_cut"] for record in records] == ["a red owl", None, None]
@@ -209,9 +216,74 @@ def test_what_is_cut_off_a_prompt_in_a_sweep_names_its_line(run: Run) -> None:
     Path("jobs.jsonl").write_text("\n".join(json.dumps(job) for job in jobs))
     told = ok(run("--prompt", "a fox", "--steps", 1, "--sweep", "jobs.jsonl")).stderr.splitlines()
     where, problem = "warning: jobs.jsonl, line 2: the", "prompt has more than 8 tokens; its end has no effect:"
-    assert told[:3] == [f"{where} {problem} 'a a'", f"{where} negative-{problem} 'the'", "job 1/2: encode the prompt"]
+    told_of = [f"{where} {problem} 'a a'", f"{where} negative-{problem} 'the'"]
+    assert told[1:5] == [*told_of, "open the device", "job 1/2: encode the prompt"]
     record = json.loads(Path("b.json").read_text())
     assert (record["prompt_cut"], record["negative_prompt_cut"]) == ("a a", "the")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--steps", 2, "--guidance-scale", 4, "--geometry", "16x16x7"],
+        ["--num-steps", 2, "--cfg-scale", 4, "--height", 16, "--width", 16, "--num-frames", 7],  # Genmo's
+        ["--num_steps", 2, "--cfg_scale", 4, "--num_frames", 7],  # as Genmo's command line spells them
+        ["--num-inference-steps", 2, "--guidance_scale", 4.0, "--num_frames", 7],  # diffusers'
+        ["--cfg-schedule", "4,4", "--num-frames", 7],
+        ["--guidance-scale", "4,4", "--geometry", "*x*x7", "--threshold-noise", 0.025],
+        ["--sigma-schedule", "1,0.975,0", "--cfg-scale", 4, "--width", 16],
+        ["--sigmas", "1,0.975", "--cfg-scale", 4, "--width", 16, "--steps", 2],
+    ],
+)
+def test_other_names_and_lists_mean_the_same(run: Run, options: list[object]) -> None:
+    """Two steps of Mochi's schedule have the sigmas 1, 0.975 and 0."""
+    ok(run("--prompt", "a fox", "--seed", 1, *options, "--no-decode", "--save-latents", "l.st"))
+    ids = np.array([[3, 5, 1, 0, 0, 0, 0, 0]])
+    positive = handmade.expected_embeds(ids, ids > 0)
+    noise, sigmas = seeded_latents(1, (1, 12, 2, 2, 2)), np.array([1, 0.975, 0])
+    expected = handmade.expected_latents(noise, sigmas, 4.0, positive, 0 * positive)
+    np.testing.assert_allclose(latents_of("l.st"), expected, rtol=1e-5, atol=1e-5)  # see test_pipeline
+    first = latents_of("l.st")
+    Path("again.jsonl").write_text(json.dumps(json.loads(Path("l.json").read_text())["arguments"]))
+    ok(run("--sweep", "again.jsonl", "--force", "--num-steps", 9, "--height", 16))
+    np.testing.assert_array_equal(latents_of("l.st"), first)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", 2, "--num-steps", 2], "steps and num_steps are one option; give it once"),
+        (["--cfg-scale", 2, "--guidance-scale", 2], "cfg_scale and guidance_scale are one option; give it once"),
+        (["--geometry", "16x16x7", "--num-frames", 7], "geometry and num_frames say the same thing; give one"),
+        (["--guidance-scale", "6,x"], "'6,x' is not a number, or numbers with commas between them"),
+        (["--sigmas", "1,,0"], "'1,,0' is not a number, or numbers with commas between them"),
+    ],
+)
+def test_options_that_are_written_wrongly(run: Run, options: list[object], message: str) -> None:
+    result = run("--prompt", "a fox", "-o", "x.mp4", *options)
+    assert result.exit_code == 2 and message in result.stderr, result.output
+    assert [path.name for path in Path().iterdir()] == ["b"]
+
+
+def test_a_sweep_goes_on_and_is_run_again(run: Run) -> None:
+    """The exit code tells that a line failed; a rerun does that line alone."""
+    lines = [{"output": "a.mp4"}, {"output": "b.mp4", "latents": "noise.st"}, {"output": "c.mp4", "num_steps": 2}]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    sweep = ["--prompt", "a fox", "--steps", 1, "--sweep", "jobs.jsonl"]
+    result = run(*sweep, "--keep-going")
+    assert result.exit_code == 3 and [line[:6] for line in result.stdout.splitlines()] == ["a.mp4:", "c.mp4:"]
+    problem = "jobs.jsonl, line 2: noise.st cannot be read: No such file or directory"
+    assert result.stderr.splitlines()[1] == f"warning: going on after a failure: {problem}"
+    assert result.stderr.splitlines()[-1] == f"error: failed: {problem}"
+    fails_at_once = run(*sweep, "--skip-existing")
+    assert fails_at_once.exit_code == 3 and fails_at_once.stderr.splitlines()[-1] == f"error: {problem}"
+    save_file({"latents": seeded_latents(5, (1, 12, 3, 2, 4))}, "noise.st")
+    result = ok(run(*sweep, "--keep-going", "--skip-existing"))
+    assert [line[:6] for line in result.stdout.splitlines()] == ["b.mp4:"]
+    shown = result.stderr.splitlines()
+    assert shown[1:3] == ["a.mp4 is there, with its record: skipped", "c.mp4 is there, with its record: skipped"]
+    assert shown[4] == "encode the prompt"  # one job is not numbered
+    assert ok(run(*sweep, "--skip-existing")).stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -288,6 +360,26 @@ def test_an_error_in_a_later_job_names_its_line(run: Run) -> None:
     assert not Path("c.mp4").exists()
 
 
+def test_the_result_as_json(run: Run) -> None:
+    """Alone on stdout; with the exit code of each failure."""
+    lines = [{"output": "a.mp4"}, {"output": "b.mp4", "latents": "none.st"}]
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    result = run("--prompt", "a fox", "--steps", 2, "--sweep", "jobs.jsonl", "--keep-going", "--json")
+    made = json.loads(result.stdout)
+    assert [job["files"] for job in made["done"]] == [["a.mp4", "a.json"]] and made["skipped"] == 0
+    message = "jobs.jsonl, line 2: none.st cannot be read: No such file or directory"
+    assert made["failed"] == [{"message": message, "exit_code": 3}] and result.exit_code == 3
+    assert len(made["steps"]["all"]) == 2 and "denoise" in made["seconds"]
+
+
+def test_quiet_says_what_matters(run: Run) -> None:
+    long = "a red fox in the green snow a red owl"
+    result = ok(run("--quiet", "--prompt", long, "--steps", 1, "-o", "a.mp4"))
+    assert result.stderr.splitlines() == [
+        "warning: the prompt has more than 8 tokens; its end has no effect: 'a red owl'"
+    ]
+
+
 def test_help_names_every_option() -> None:
     text = ok(CliRunner().invoke(main, ["--help"])).output
     for option in main.params:
@@ -299,8 +391,10 @@ class Child:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.terminal, stderr = pty.openpty()
+        fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
         command = [sys.executable, "-m", "mochi_aot.tools.commands.run", "b", *arguments]
-        self.process = subprocess.Popen(command, cwd=folder, stderr=stderr, stdout=subprocess.PIPE)
+        environment = {**os.environ, "TERM": "xterm"}
+        self.process = subprocess.Popen(command, cwd=folder, stderr=stderr, stdout=subprocess.PIPE, env=environment)
         os.close(stderr)
         self.text = ""
 
@@ -327,7 +421,7 @@ class Child:
 def test_a_signal_stops_between_steps(run: Run, tmp_path: Path, number: int, code: int) -> None:
     """Interrupted in a loop of thousands of steps: one last line, nothing half-written."""
     child = Child(tmp_path, "--prompt", "a fox", "--steps", "10000", "-o", "out.mp4", "--save-latents", "l.st")
-    child.read_until("/10000")
+    child.read_until(" of 10000 steps")
     child.process.send_signal(number)
     assert child.finish() == code
     assert "stopping after this step; Ctrl-C again stops at once" in child.text
@@ -339,4 +433,4 @@ def test_a_signal_stops_between_steps(run: Run, tmp_path: Path, number: int, cod
 def test_a_bar_in_a_terminal(run: Run, tmp_path: Path) -> None:
     child = Child(tmp_path, "--prompt", "a fox", "--steps", "5", "-o", "out.mp4")
     assert child.finish() == 0
-    assert "0/5" in child.text and "5/5" in child.text
+    assert re.search(r"denoise .*[0-5] of 5 steps", child.text)

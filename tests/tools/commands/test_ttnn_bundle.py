@@ -22,6 +22,7 @@ from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.runtime import handmade
 from tests.tools.commands.mutations import FREE_ON_CHIPS, accepted, refusal, unknown
 
 GEOMETRY = "64x128x13"
@@ -141,8 +142,63 @@ def test_it_runs_on_a_mocked_mesh(bundle: Path, tmp_path: Path) -> None:
     done = run("run", str(bundle), *TO_VIDEO, "--save-latents", str(latents), "-o", str(video))
     assert done.returncode == 0, done.stderr
     assert imageio_ffmpeg.count_frames_and_secs(video)[0] == 13
+    assert ", on a mock mesh, which computes nothing: all of it is zeros, " in done.stdout
+    assert json.loads(video.with_suffix(".json").read_text())["mock"] is True
     assert load_file(latents)["latents"].shape == (1, 12, 3, 8, 16)
     assert np.isfinite(load_file(latents)["latents"]).all()
+
+
+IN_PYTHON = """
+import sys
+import numpy as np
+import mochi_aot
+ttnn, torch, tall = sys.argv[1:]
+options = {"num_inference_steps": 2, "seed": 1}
+
+def refused(*arguments):
+    try:
+        mochi_aot.load(*arguments).close()
+    except mochi_aot.BackendError as error:
+        print(error)
+
+with mochi_aot.load(ttnn, "mock") as first, mochi_aot.load(torch) as second:
+    print(first.mock, second.mock)
+    for _ in range(2):  # in turns
+        assert not first("a fox", **options).latents.any() and second("a fox", **options).latents.any()
+    refused(ttnn, "mock")
+    stopped = first("a fox", num_inference_steps=3, callback_on_step_end=lambda pipe, step, *_: setattr(
+        pipe, "guidance_scale", 2.0 + step))
+    print(stopped.record["mock"], stopped.record["arguments"]["guidance-scale"])
+    try:
+        first.encode(stopped.frames)
+    except mochi_aot.BundleError as error:
+        print(str(error).rpartition("/")[2])
+with mochi_aot.load(ttnn, "mock") as again:
+    print(again("a fox", **options).frames.shape)
+refused(tall, "mock")
+refused(ttnn, "chips")
+"""
+
+
+@pytest.mark.slow
+def test_bundles_in_one_process(bundle: Path, tmp_path: Path) -> None:
+    """One for ttnn and one for torch at once; two for ttnn one after the other, if they are of the same mesh."""
+    handmade.write_bundle(tmp_path / "torch")
+    handmade.write_bundle(tmp_path / "tall", mesh=(4, 2), target="ttnn")
+    tall = tmp_path / "tall"
+    words = [sys.executable, "-c", IN_PYTHON, str(bundle), str(tmp_path / "torch"), str(tall)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "True False",
+        f"a process has one ttnn mesh open at a time, and {bundle} has it here; close that bundle before {bundle} is "
+        "loaded, or load it in another process",
+        "True [6.0, 2.0, 3.0]",
+        "bundle: no program 'encode'; it has encode_text, prepare_prompt, prepare_steps, denoise, decode",
+        "(13, 64, 128, 3)",
+        f"ttnn was set up for a mock of 2x4 chips in this process; load {tall} in another process",
+        f"ttnn was set up for a mock of 2x4 chips in this process; load {bundle} in another process",
+    ]
 
 
 def rewritten(bundle: Path, folder: Path, **changes: Any) -> Path:

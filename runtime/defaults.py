@@ -1,0 +1,26 @@
+"""What options are called, and what holds where none is given: to be had without importing anything."""
+
+DEFAULT_STEPS = 64
+DEFAULT_GUIDANCE_SCALE = 6.0  # Genmo's default in code; the example in its README uses 4.5
+DEFAULT_THRESHOLD_NOISE = 0.025
+DEFAULT_FPS = 30.0
+
+MOCK = "mock"  # a mesh without hardware, on which everything happens but the computing
+# What each target runs on; the first is the default.
+DEVICES = {"torch": ("cpu", "cuda"), "ttnn": ("chips", MOCK)}
+
+# Other names of a job's options that command lines and sweeps take.
+ALIASES = {
+    "num-steps": "steps",  # Genmo's command line
+    "num-inference-steps": "steps",  # diffusers, and Genmo's pipelines
+    "cfg-scale": "guidance-scale",  # Genmo's command line
+    "cfg-schedule": "guidance-scale",  # Genmo's pipelines: a value for each step
+    "sigma-schedule": "sigmas",  # Genmo's pipelines
+}
+# Parts of the geometry, as both call them.
+SIZES = ("height", "width", "num-frames")
+
+
+def dashed(name: str) -> str:
+    """Return an option's name with dashes: Genmo's command line and both libraries write underscores."""
+    return name.replace("_", "-")

@@ -1,0 +1,185 @@
+"""Runs a list of jobs on one bundle: all are checked before the first one runs, and each leaves a record."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.backend import KernelUse
+from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer, with_cuts
+from mochi_aot.runtime.generate import Watcher, generate, job_roles
+from mochi_aot.runtime.job import Job, check_options, outputs
+from mochi_aot.runtime.ledger import Ledger
+from mochi_aot.runtime.pipeline import Pipeline, read_ahead
+from mochi_aot.runtime.record import make_record, write_record
+from mochi_aot.runtime.targets import choose_device, close_backend, open_backend
+from mochi_aot.runtime.weight_reader import WeightReader
+
+SHOWN_CUT = 200  # characters of what is cut off a prompt
+
+# What messages about the job begin with, such as "jobs.jsonl, line 3: "; empty for a job that stands alone.
+type LabelledJob = tuple[str, Job]
+
+
+class JobsWatcher(Watcher, Protocol):
+    """Follows a list of jobs."""
+
+    def begin(self, number: int, jobs: int) -> None:
+        """Show that the job of this number, from 1, begins."""
+
+    def finished(self, checked: CheckedJob, device: str, seconds: float) -> None:
+        """Show that all files of a job are written."""
+
+    def skipped(self, job: Job) -> None:
+        """Show that all files of a job were there."""
+
+    def failed(self, failure: "Failure") -> None:
+        """Show that a job failed, and others follow."""
+
+
+@dataclass(frozen=True)
+class JobsOptions:
+    """How a list of jobs is run.
+
+    `force` replaces files that exist. With `keep_going` jobs follow one that failed. With `skip_existing` jobs whose
+    files are all there, with the record, are not run; denoised latents that a stopped run kept are decoded.
+    """
+
+    device: str | None = None
+    force: bool = False
+    keep_going: bool = False
+    skip_existing: bool = False
+    check_values: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that failed while others went on; `message` begins with the job's label."""
+
+    message: str
+    error: MochiError | OSError
+
+
+@dataclass
+class Outcome:
+    """What became of a list of jobs; `kernels` is None where the backend has none, or nothing ran."""
+
+    bundle: Bundle
+    done: int = 0
+    skipped: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    kernels: KernelUse | None = None
+
+
+def run_jobs(
+    path: Path,
+    jobs: Sequence[LabelledJob],
+    options: JobsOptions,
+    watcher: JobsWatcher,
+    ledger: Ledger | None = None,
+    taken: Sequence[Path] = (),
+) -> Outcome:
+    """Run jobs on the bundle at `path`. Files in `taken` are somebody else's, and not written.
+
+    Raise the first job's MochiError or OSError, beginning with the job's label, unless `keep_going` is set: then they
+    are in the outcome. Faults of the bundle and of the device are raised in any case.
+    """
+    ledger = ledger or Ledger()
+    with ledger.span("open the bundle"):
+        bundle = Bundle.open(path)
+        device = choose_device(bundle.manifest.target, options.device)
+    outcome = Outcome(bundle)
+    with ledger.span("check the jobs"):
+        checked = _check_all(jobs, options, watcher, outcome, {item.resolve() for item in taken})
+    if checked:
+        _run_checked(checked, device, options, watcher, ledger, outcome)
+    return outcome
+
+
+def _check_all(
+    jobs: Sequence[LabelledJob], options: JobsOptions, watcher: JobsWatcher, outcome: Outcome, taken: set[Path]
+) -> list[tuple[str, CheckedJob]]:
+    """Return the jobs that are to be run."""
+    bundle, checked = outcome.bundle, []
+    for label, job in jobs:
+        with _failing(label, options, outcome, watcher):
+            check_options(job)
+            if options.skip_existing and all(file.exists() for file in outputs(job)):
+                outcome.skipped += 1
+                watcher.skipped(job)
+                continue
+            item = check_job(job, bundle, go_on=options.skip_existing)
+            check_outputs(item.job, taken, options.force, go_on=item.denoised is not None)
+            checked.append((label, item))
+    tokenizer = check_tokenizer((item.job for _, item in checked), bundle)
+    checked = [(label, with_cuts(item, tokenizer)) for label, item in checked]
+    _tell_cuts(checked, bundle.manifest.text_length, watcher)
+    return checked
+
+
+def _run_checked(
+    checked: list[tuple[str, CheckedJob]],
+    device: str,
+    options: JobsOptions,
+    watcher: JobsWatcher,
+    ledger: Ledger,
+    outcome: Outcome,
+) -> None:
+    bundle, first = outcome.bundle, checked[0][1]
+    with ExitStack() as closing:
+        reader = WeightReader(bundle, ledger)
+        closing.callback(reader.close)
+        read_ahead(reader, bundle, job_roles(None, first), first.geometry)  # the target's library may take seconds
+        watcher.phase("open the device", 0)
+        with ledger.span("open the device"):
+            backend = open_backend(bundle, device)
+        closing.callback(close_backend, backend)
+        pipeline = Pipeline(bundle, backend, reader, ledger, options.check_values)
+        for number, (label, item) in enumerate(checked, start=1):
+            watcher.begin(number, len(checked))
+            with _failing(label, options, outcome, watcher):
+                seconds = _run_one(pipeline, item, device, watcher)
+                outcome.done += 1
+                watcher.finished(item, device, seconds)
+        outcome.kernels = backend.kernel_use()
+
+
+def _run_one(pipeline: Pipeline, item: CheckedJob, device: str, watcher: JobsWatcher) -> float:
+    """Return the seconds that a job took."""
+    start = time.perf_counter()
+    timings = generate(pipeline, item, watcher)
+    timings["total"] = time.perf_counter() - start
+    more = {} if item.denoised is None else {"denoised": dict(item.denoised.made_by)}
+    write_record(item.job, make_record(item.job, item.cuts, pipeline.bundle, device, timings, **more))
+    return timings["total"]
+
+
+@contextmanager
+def _failing(label: str, options: JobsOptions, outcome: Outcome, watcher: JobsWatcher) -> Iterator[None]:
+    """Let errors begin with the label of the job that they come from; with `keep_going`, note them and go on."""
+    try:
+        yield
+    except (MochiError, OSError) as error:
+        message = f"{label}{error}"
+        if isinstance(error, MochiError):
+            error.args = (message,)
+        if not options.keep_going:
+            raise
+        outcome.failed.append(Failure(message, error))
+        watcher.failed(outcome.failed[-1])
+
+
+def _tell_cuts(checked: list[tuple[str, CheckedJob]], length: int, watcher: JobsWatcher) -> None:
+    for label, item in checked:
+        for option, text in item.cuts.items():
+            watcher.warn(f"{label}{cut_warning(option, text, length)}")
+
+
+def cut_warning(option: str, text: str, length: int) -> str:
+    """Return the line that tells of the end of a prompt which has no effect."""
+    shown = text if len(text) <= SHOWN_CUT else f"{text[:SHOWN_CUT]}... ({len(text)} characters)"
+    return f"the {option} has more than {length} tokens; its end has no effect: {shown!r}"
