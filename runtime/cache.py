@@ -1,28 +1,125 @@
-"""Where this user's files are kept that can be made again at any time."""
+"""The one folder for all that is kept outside of outputs, and that can be made again at any time.
 
+`MOCHI_CACHE` names it. It holds programs that are executed (kernels, a compiler), so it belongs to this user, and no
+other user can write to it.
+"""
+
+import fcntl
 import os
+import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.errors import CacheError
+
+VARIABLE = "MOCHI_CACHE"
+_ADVICE = f"set {VARIABLE} to a folder that can be written to"
 
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/mochi-aot, or ~/.cache/mochi-aot; it need not exist. BackendError if there is no home folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # a relative path is to be ignored, says the XDG Base Directory Specification
-        return Path(base, "mochi-aot")
+    """Return the folder, made if it is not there.
+
+    $MOCHI_CACHE; where that is not set $XDG_CACHE_HOME/mochi-aot or ~/.cache/mochi-aot; where that cannot be written
+    to, mochi-aot-UID in the folder for temporary files. In a folder that others own, or can write to, it is user-UID.
+    Raises CacheError where none can be had.
+    """
+    chosen = os.environ.get(VARIABLE, "")
     try:
-        return Path.home() / ".cache/mochi-aot"
-    except RuntimeError:
-        raise BackendError("no home folder to keep caches in: set XDG_CACHE_HOME to a folder to write to") from None
+        return _private(Path(chosen).resolve() if chosen else _users_folder())
+    except OSError as error:
+        if chosen:
+            raise CacheError(f"cannot keep files in {chosen}: {error.strerror}; {_ADVICE}") from None
+        reason = f"{error.filename}: {error.strerror}"
+    for folder in filter(None, (os.environ.get("TMPDIR"), "/tmp", "/var/tmp")):
+        with suppress(OSError):
+            return _private(Path(folder).absolute() / f"mochi-aot-{os.geteuid()}")
+    raise CacheError(f"no folder to keep files in ({reason}), nor one for temporary files; {_ADVICE}")
 
 
 def ensure_home() -> None:
-    """Set HOME where it is not: to this user's folder, or to where temporary files go if the user has none.
+    """Set HOME where it is not: to this user's folder, or to the cache folder if the user has none.
 
     Services often have no HOME, and importing ttnn 0.81.1 without one ends in a segmentation fault.
     """
     if "HOME" not in os.environ:
         home = os.path.expanduser("~")
-        os.environ["HOME"] = home if os.path.isabs(home) else tempfile.gettempdir()
+        os.environ["HOME"] = home if os.path.isabs(home) else str(cache_folder())
+
+
+@contextmanager
+def temporary_folder(purpose: str) -> Iterator[Path]:
+    """Give an empty folder in the cache folder, which is removed at the end.
+
+    A process that is killed leaves its folder, and the next process that needs one removes it: a folder whose lock can
+    be had belongs to nobody. Raises CacheError.
+    """
+    parent = cache_folder() / "temporary"
+    try:
+        parent.mkdir(exist_ok=True)
+        making = _locked(parent)  # or else a folder that is made, and not locked yet, could be removed by others
+        try:
+            _remove_unlocked(parent)
+            folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=parent))
+            lock = _locked(folder)
+        finally:
+            os.close(making)
+    except OSError as error:
+        raise CacheError(f"cannot write to {parent}: {error.strerror}; {_ADVICE}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _users_folder() -> Path:
+    """Return where caches of this user belong by the XDG Base Directory Specification, which ignores relative paths."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        home = Path(os.path.expanduser("~"))
+        if not home.is_absolute():
+            raise FileNotFoundError(0, "this user has no home folder", "~")
+        base = home / ".cache"
+    return (base / "mochi-aot").resolve()
+
+
+def _private(folder: Path) -> Path:
+    """Return the folder, or one in it, that is this user's alone. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_own(folder):
+        folder /= f"user-{os.geteuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if not _is_own(folder):
+            raise PermissionError(0, f"{folder} is not this user's alone", str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(0, "not writable", str(folder))
+    return folder
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether this is a folder of this user that nobody else can write to; a link is none."""
+    seen = folder.lstat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & others
+
+
+def _remove_unlocked(parent: Path) -> None:
+    for folder in parent.iterdir():
+        with suppress(OSError):  # locked, or removed by its process, or on a file system without locks
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _locked(folder: Path) -> int:
+    """Return a descriptor that holds the folder's lock until it is closed. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # a file system without locks: then nobody can tell that the folder is in use or free
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor

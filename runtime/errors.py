@@ -37,6 +37,12 @@ class BackendError(MochiError):
     exit_code = ExitCode.DEVICE
 
 
+class CacheError(BackendError):
+    """What belongs into the cache folder cannot be written."""
+
+    exit_code = ExitCode.SYSTEM
+
+
 class RefusalError(BackendError):
     """ttnn, or the runtime, refuses an op of a program."""
 

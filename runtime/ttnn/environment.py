@@ -4,8 +4,8 @@ Kernels are found again by their key, schema.Kernels: those under another key ar
 needed.
 """
 
+import logging
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,28 +13,35 @@ from mochi_aot.artifacts.kernel_archive import unpack_kernels
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Kernels
 from mochi_aot.runtime.cache import cache_folder, ensure_home
+from mochi_aot.runtime.errors import BackendError, CacheError
+from mochi_aot.runtime.ttnn.fixed_path import path_for_ttnn
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
-from mochi_aot.runtime.ttnn.mock import MockMeshError, enter_mock, prepare_mock
-from mochi_aot.runtime.ttnn.mock.environment import plain
+from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
 from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package, ttnn_version
-from mochi_aot.runtime.ttnn.mock.kernels import claim_cache
 from mochi_aot.runtime.ttnn.mock.root import runtime_root
+from mochi_aot.runtime.ttnn.mock.stand_in import claim_cache
 
+_LOGGER = logging.getLogger("mochi_aot")
 _CHOSEN_BY_USER = ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT")
 
 
 def mock_folder() -> Path:
-    """Where the files of mock meshes are kept for this user and the installed ttnn, and what no bundle is for."""
-    return cache_folder() / f"ttnn-{ttnn_version()}"
+    """Return where the files of mock meshes are kept for the installed ttnn, and kernels that no bundle has.
+
+    Raises CacheError, TtnnMissingError.
+    """
+    return cache_folder() / f"mock-{ttnn_version()}"
 
 
 def tell_version(bundle: Bundle) -> None:
-    """A line on stderr if the bundle was compiled for another ttnn than the one that is installed."""
+    """Warn if the bundle was compiled for another ttnn than the one that is installed."""
     made, here = bundle.manifest.ttnn, ttnn_version()
     if made != here:
-        sys.stderr.write(
-            f"the bundle was compiled for ttnn {made}, and this is {here}: its ops may mean something else here; "
-            "compile it again if anything looks wrong\n"
+        _LOGGER.warning(
+            "the bundle was compiled for ttnn %s, and this is %s: its ops may mean something else here; "
+            "compile it again if anything looks wrong",
+            made,
+            here,
         )
 
 
@@ -51,26 +58,29 @@ def enter_mock_mesh(bundle: Bundle) -> KernelCache:
 
 
 def enter_chips(bundle: Bundle) -> KernelCache | None:
-    """Point this process at the bundle's kernels, if they may run on chips; None if ttnn is to do as it is used to.
+    """Point this process at the bundle's kernels, if they may run on chips; None if ttnn builds all kernels itself.
 
-    Raises BundleError if the bundle's kernels are damaged.
+    What ttnn writes goes to the cache folder, except where the user has set the variables that say where.
+    Raises CacheError, and BundleError if the bundle's kernels are damaged.
     """
     ensure_home()
     chosen = [name for name in _CHOSEN_BY_USER if name in os.environ]
-    if bundle.manifest.kernels is None:
-        return None
-    if chosen:
+    own = cache_folder() / f"chips-{ttnn_version()}"
+    os.environ.setdefault("TT_METAL_LOGS_PATH", str(path_for_ttnn(own / "logs")))
+    cache = None
+    if chosen and bundle.manifest.kernels is not None:
         _tell(f"{' and '.join(chosen)} set in the environment")
-        return None
-    cache = _unpacked(bundle, stand_in=False)
+    elif not chosen:
+        cache = _unpacked(bundle, stand_in=False)
+    os.environ.setdefault("TT_METAL_CACHE", str(path_for_ttnn(cache or own / "kernels")))
     if cache is None:
         return None
-    os.environ.update(TT_METAL_CACHE=str(cache), TT_METAL_RUNTIME_ROOT=str(runtime_root()))
+    os.environ["TT_METAL_RUNTIME_ROOT"] = str(runtime_root())
     return KernelCache(cache)
 
 
 def _unpacked(bundle: Bundle, stand_in: bool) -> Path | None:
-    """A writable copy of the bundle's kernels for this user; None, and a line on stderr, if they are of no use here."""
+    """Return a writable copy of the bundle's kernels for this user; None, and a warning, if they are of no use here."""
     kernels = bundle.manifest.kernels
     if kernels is None:
         return None
@@ -78,14 +88,16 @@ def _unpacked(bundle: Bundle, stand_in: bool) -> Path | None:
         reason = _mismatch(kernels, stand_in)
         if reason is None:
             return _copy(bundle, kernels)
-    except (OSError, MockMeshError) as error:
+    except CacheError:
+        raise
+    except (OSError, BackendError) as error:
         reason = str(error)
     _tell(reason)
     return None
 
 
 def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
-    """Why kernels cannot be used where those of a stand-in, or real ones, are wanted; None if they can."""
+    """Return why kernels cannot be used where those of a stand-in, or real ones, are wanted; None if they can."""
     if kernels.stand_in != stand_in:
         made = ("a real compiler", "the stand-in compiler, and do nothing")[kernels.stand_in]
         return f"they were made by {made}"
@@ -98,8 +110,8 @@ def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
 
 
 def _copy(bundle: Bundle, kernels: Kernels) -> Path:
-    """Unpacks the kernels once for each user; processes may do so at the same time. Raises OSError, MockMeshError."""
-    place = plain(cache_folder() / "kernels" / bundle.manifest.files[kernels.file].sha256)
+    """Unpack the kernels once for each user; processes may do so at the same time. Raises OSError, MockMeshError."""
+    place = cache_folder() / "kernels" / bundle.manifest.files[kernels.file].sha256
     if place.is_dir():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -116,4 +128,4 @@ def _copy(bundle: Bundle, kernels: Kernels) -> Path:
 
 
 def _tell(reason: str) -> None:
-    sys.stderr.write(f"the bundle's kernels are not used: {reason}; ttnn builds them as needed\n")
+    _LOGGER.warning("the bundle's kernels are not used: %s; ttnn builds them as needed", reason)

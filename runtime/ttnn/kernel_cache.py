@@ -18,7 +18,10 @@ class KernelCache:
         self._before = self._stamps()
 
     def use(self) -> KernelUse:
-        """What was used and built since the last call, or since this was made. A process looks for a kernel once."""
+        """Return what was used and built since the last call, or since this was made.
+
+        A process looks for a kernel once.
+        """
         before, self._before = self._before, self._stamps()
         found = built = 0
         for kernel, (used, made) in self._before.items():
@@ -32,9 +35,10 @@ class KernelCache:
 
 
 def _stamps(folder: Path) -> _Stamps:
-    """ttnn writes a kernel's sources whenever it looks for it, and then .build_state for each processor, if it builds.
+    """Return when a kernel's folder changed and when a processor's part was built.
 
-    A folder's own time changes with the files in it.
+    ttnn writes a kernel's sources whenever it looks for the kernel, and then .build_state for each processor, if it
+    builds. A folder's own time changes with the files in it.
     """
     used, made = folder.stat().st_mtime_ns, 0
     for entry in os.scandir(folder):

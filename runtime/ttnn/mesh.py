@@ -1,8 +1,16 @@
 """Opens and closes the mesh device, and says why ttnn refused something."""
 
+import atexit
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
 import ttnn
 
 from mochi_aot.artifacts.schema import MeshSettings
+from mochi_aot.runtime.cache import temporary_folder
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.semaphores import forget_semaphores
 
@@ -10,17 +18,19 @@ _FABRICS = {"none": ttnn.FabricConfig.DISABLED, "1d": ttnn.FabricConfig.FABRIC_1
 
 
 def open_mesh(rows: int, columns: int, settings: MeshSettings) -> ttnn.MeshDevice:
-    """Opens rows x columns chips, with the fabric between them and the memory set apart that the bundle wants.
+    """Open rows x columns chips, with the fabric between them and the memory set apart that the bundle wants.
 
-    BackendError if that fails, or the chips are of another architecture than the bundle was compiled for.
+    Raises CacheError; BackendError if that fails, or the chips are of another architecture than the bundle was
+    compiled for.
     """
     try:
-        ttnn.set_fabric_config(_FABRICS[settings.fabric])
-        mesh = ttnn.open_mesh_device(
-            ttnn.MeshShape(rows, columns),
-            l1_small_size=settings.l1_small_bytes,
-            trace_region_size=settings.trace_bytes,
-        )
+        with _files_of_mpi():
+            ttnn.set_fabric_config(_FABRICS[settings.fabric])
+            mesh = ttnn.open_mesh_device(
+                ttnn.MeshShape(rows, columns),
+                l1_small_size=settings.l1_small_bytes,
+                trace_region_size=settings.trace_bytes,
+            )
     except RuntimeError as error:
         raise BackendError(f"cannot open a mesh of {rows}x{columns} chips: {reason(error)}") from error
     seen = mesh.arch().name.lower()
@@ -31,14 +41,38 @@ def open_mesh(rows: int, columns: int, settings: MeshSettings) -> ttnn.MeshDevic
 
 
 def close_mesh(mesh: ttnn.MeshDevice) -> None:
-    """Closes the mesh and takes the fabric down, which outlives it otherwise."""
+    """Close the mesh and take the fabric down, which outlives the mesh otherwise."""
     forget_semaphores(mesh)
     ttnn.close_mesh_device(mesh)
     ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)
 
 
+@contextmanager
+def _files_of_mpi() -> Iterator[None]:
+    """Have OpenMPI, which ttnn starts with the first mesh, keep its files in the cache folder.
+
+    TMPDIR is all that tells OpenMPI 5 where, and is left as it was for everything else.
+    """
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(_folder_of_mpi())
+    try:
+        yield
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+
+
+@cache
+def _folder_of_mpi() -> Path:
+    """Return a folder that is there until this process ends."""
+    held = temporary_folder("openmpi")
+    atexit.register(held.__exit__, None, None, None)
+    return held.__enter__()
+
+
 def reason(error: Exception) -> str:
-    """What a ttnn error says is wrong, on one line: without its backtrace, source path and lists of signatures."""
+    """Return what a ttnn error says is wrong, on one line: no backtrace, source path nor lists of signatures."""
     text = str(error).partition("\nbacktrace:")[0].partition("\n\nAvailable signatures:")[0]
     head, _, info = text.partition("\ninfo:\n")
     if not info:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.kernel_archive import build_keys, kernel_folders, pack_kernels
 from mochi_aot.artifacts.layout import ROLES
+from mochi_aot.runtime.cache import temporary_folder
 from mochi_aot.runtime.errors import RefusalError
 from mochi_aot.runtime.geometry import geometry_name
 from mochi_aot.runtime.ttnn.environment import mock_folder
@@ -99,11 +99,12 @@ def mocked_mesh(mesh: tuple[int, int]) -> Iterator[MockedMesh]:
 
     Raises TtnnAlreadyImportedError where this process has imported ttnn, and BackendError where nothing can be mocked.
     """
-    with TemporaryDirectory(prefix="mochi-kernels-", ignore_cleanup_errors=True) as cache:
-        environment = prepare_mock(mesh, mock_folder(), Path(cache))
+    with temporary_folder("kernels") as folder:
+        cache = folder / "kernels"
+        environment = prepare_mock(mesh, mock_folder(), cache)
         enter_mock(environment)
         root = Path(environment.variables["TT_METAL_RUNTIME_ROOT"])
-        yield MockedMesh(mesh, Path(cache), root, not environment.real_compiler)
+        yield MockedMesh(mesh, cache, root, not environment.real_compiler)
 
 
 @contextmanager

@@ -32,12 +32,12 @@ class Cluster:
 
 
 def wire(a: Port, b: Port, count: int) -> list[Link]:
-    """`count` links between two chips, from these channels upwards."""
+    """Return `count` links between two chips, from these channels upwards."""
     return [((a[0], a[1] + i), (b[0], b[1] + i)) for i in range(count)]
 
 
 def cluster_descriptor(cluster: Cluster) -> str:
-    """The cluster as the YAML file that ttnn's driver reads."""
+    """Return the cluster as the YAML file that ttnn's driver reads."""
     chips = range(len(cluster.unique_ids))
     whole = "dram_harvesting_mask: 0, eth_harvesting_mask: 0, pcie_harvesting_mask: 0"
     harvesting = f"{{noc_translation: true, harvest_mask: {cluster.harvested_rows}, {whole}}}"
@@ -56,7 +56,7 @@ def cluster_descriptor(cluster: Cluster) -> str:
 
 
 def mesh_graph(cluster: Cluster) -> str:
-    """The mesh that ttnn shall see in the cluster, as the protobuf text that it reads: one mesh, on one host."""
+    """Return the mesh that ttnn shall see in the cluster, as protobuf text: one mesh, on one host."""
     return (
         'mesh_descriptors { name: "M0" arch: WORMHOLE_B0 '
         f"device_topology {{ dims: [{cluster.rows}, {cluster.columns}] }} host_topology {{ dims: [1, 1] }} "

@@ -1,20 +1,21 @@
 """Writes a mock mesh's files into a private folder, and points a process at them."""
 
+import logging
 import os
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from mochi_aot.runtime.cache import ensure_home
+from mochi_aot.runtime.ttnn.fixed_path import path_for_ttnn
 from mochi_aot.runtime.ttnn.mock.cluster import cluster_descriptor, mesh_graph
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError, TtnnAlreadyImportedError
-from mochi_aot.runtime.ttnn.mock.files import write
 from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package
-from mochi_aot.runtime.ttnn.mock.kernels import claim_cache
-from mochi_aot.runtime.ttnn.mock.machine import machine_for
-from mochi_aot.runtime.ttnn.mock.root import runtime_root
+from mochi_aot.runtime.ttnn.mock.machines import machine_for
+from mochi_aot.runtime.ttnn.mock.root import runtime_root, write
+from mochi_aot.runtime.ttnn.mock.stand_in import claim_cache
 
+_LOGGER = logging.getLogger("mochi_aot")
 # A mock mesh does not open with any of them.
 _FOR_HARDWARE = ("TT_VISIBLE_DEVICES", "TT_METAL_WATCHER", "TT_METAL_SLOW_DISPATCH_MODE", "TT_METAL_SIMULATOR")
 
@@ -28,59 +29,47 @@ class MockEnvironment:
 
 
 def prepare_mock(mesh: tuple[int, int], folder: Path, cache: Path | None = None) -> MockEnvironment:
-    """Write what ttnn needs to open a mock mesh of (rows, columns) chips.
+    """Write what ttnn needs to open a mock mesh of (rows, columns) chips in this process.
 
     Meshes and processes may share `folder`. Built kernels go to `cache` (default: `folder`/kernels, with the stand-in
     compiler `folder`/kernels-stand-in). Links into the installed package are made where `runtime_root` says.
-    Raises MockPlatformError and TtnnMissingError; MockMeshError if the mesh cannot be mocked, or a file not be written.
+    Raises MockPlatformError and TtnnMissingError; CacheError; MockMeshError if the mesh cannot be mocked, or a file not
+    be written; BackendError for a path that ttnn cannot use.
     """
     machine = machine_for(mesh)
     package = ttnn_package()
     real = real_sfpi(package) is not None
-    folder = plain(folder)
-    cache = plain(cache or folder / ("kernels" if real else "kernels-stand-in"))
+    cache = cache or folder / ("kernels" if real else "kernels-stand-in")
+    logs = folder / "logs" / f"{mesh[0]}x{mesh[1]}"
+    paths = {"TT_METAL_CACHE": path_for_ttnn(cache), "TT_METAL_LOGS_PATH": path_for_ttnn(logs)}
     try:
         cluster = write(folder / f"{machine.name}.yaml", cluster_descriptor(machine))
         graph = write(folder / f"{machine.name}.textproto", mesh_graph(machine))
-        root = plain(runtime_root())
+        paths["TT_METAL_MOCK_CLUSTER_DESC_PATH"] = path_for_ttnn(cluster)
+        paths["TT_MESH_GRAPH_DESC_PATH"] = path_for_ttnn(graph)
+        paths["TT_METAL_RUNTIME_ROOT"] = runtime_root()
         claim_cache(cache, real)
     except OSError as error:
         raise MockMeshError(f"cannot prepare a mock mesh in {folder}: {error}") from error
-    variables = {
-        "TT_METAL_MOCK_CLUSTER_DESC_PATH": str(cluster),
-        "TT_MESH_GRAPH_DESC_PATH": str(graph),
-        "TT_METAL_RUNTIME_ROOT": str(root),
-        "TT_METAL_CACHE": str(cache),
-        "TT_METAL_LOGS_PATH": str(folder / "logs" / f"{mesh[0]}x{mesh[1]}"),
+    settings = {
         "TT_METAL_LOGGER_LEVEL": "off",  # what it rejects it would tell on stdout too
         "LOGURU_LEVEL": "WARNING",
         # Mock chips need no accounts in shared memory, and one process no network.
         "TT_METAL_SHM_TRACKING_DISABLED": "1",
         "OMPI_MCA_btl": "self",
     }
-    return MockEnvironment(variables, real)
+    return MockEnvironment({name: str(path) for name, path in paths.items()} | settings, real)
 
 
 def enter_mock(environment: MockEnvironment) -> None:
     """Set this process's environment variables. Raises TtnnAlreadyImportedError where ttnn could no longer see them.
 
-    Those that are for hardware, with which a mock mesh would not open, are taken away, and told on stderr.
+    Those that are for hardware, with which a mock mesh would not open, are taken away, and told as a warning.
     """
     if "ttnn" in sys.modules:
         raise TtnnAlreadyImportedError("ttnn was imported before the mock mesh was entered: enter it first")
     ignored = [name for name in _FOR_HARDWARE if os.environ.pop(name, None) is not None]
     if ignored:
-        sys.stderr.write(f"a mocked mesh ignores {', '.join(ignored)}\n")
+        _LOGGER.warning("a mocked mesh ignores %s", ", ".join(ignored))
     os.environ.update(environment.variables)
     ensure_home()
-
-
-def plain(path: Path) -> Path:
-    """The absolute path, which ttnn puts into shell commands as it is. Raises MockMeshError if that cannot work."""
-    path = path.absolute()
-    if shlex.quote(str(path)) != str(path):
-        raise MockMeshError(
-            f"ttnn cannot build kernels under '{path}': give a path without spaces or special characters"
-            " (caches of this user are under $XDG_CACHE_HOME)"
-        )
-    return path

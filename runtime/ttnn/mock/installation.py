@@ -14,7 +14,10 @@ _SYSTEM_SFPI = Path("/opt/tenstorrent/sfpi")
 
 
 def ttnn_package() -> Path:
-    """The folder of the installed ttnn, found without importing it. Raises MockPlatformError, TtnnMissingError."""
+    """Return the folder of the installed ttnn, found without importing ttnn.
+
+    Raises MockPlatformError, TtnnMissingError.
+    """
     here = f"{platform.system()} {platform.machine()}"
     if here != "Linux x86_64":
         raise MockPlatformError(f"ttnn runs on Linux x86_64 only, and this is {here}: use the torch target here")
@@ -25,7 +28,7 @@ def ttnn_package() -> Path:
 
 
 def ttnn_version() -> str:
-    """The version of the installed ttnn. Raises TtnnMissingError."""
+    """Return the version of the installed ttnn. Raises TtnnMissingError."""
     try:
         return version("ttnn")
     except PackageNotFoundError:
@@ -33,6 +36,6 @@ def ttnn_version() -> str:
 
 
 def real_sfpi(package: Path) -> Path | None:
-    """Where ttnn would find a real SFPI: in its own package, or where the system's packages put it."""
+    """Return where ttnn would find a real SFPI: in its own package, or where the system's packages put it."""
     places = (package / "runtime/sfpi", _SYSTEM_SFPI)
     return next((sfpi for sfpi in places if (sfpi / COMPILER).is_file()), None)

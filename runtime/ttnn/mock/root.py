@@ -1,41 +1,40 @@
-"""ttnn's runtime root as a folder of links into the installed package, at a path that is the same on most machines.
+"""ttnn's runtime root: a folder of links into the installed package, and the compiler of kernels.
 
 ttnn finds a kernel in its cache again only if its runtime root has the path under which the kernel was built. That of
-the installed package differs from environment to environment.
+the installed package differs from environment to environment; this one is the same for all: see fixed_path.py.
 """
 
-import os
-import stat
+import logging
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mochi_aot.runtime.cache import cache_folder
-from mochi_aot.runtime.ttnn.mock.compiler import expected_version, stand_in_script
-from mochi_aot.runtime.ttnn.mock.files import link, write
+from mochi_aot.runtime.ttnn.fixed_path import is_fixed, path_for_ttnn
 from mochi_aot.runtime.ttnn.mock.installation import COMPILER, real_sfpi, ttnn_package, ttnn_version
+from mochi_aot.runtime.ttnn.mock.stand_in import expected_version, stand_in_script
 
-# Everyone's, and so only used by the user who makes it first.
-_SHARED = Path("/tmp/mochi-aot")
+_LOGGER = logging.getLogger("mochi_aot")
 _PARTS = ("tt_metal", "ttnn", "runtime/hw")
 
 
 def runtime_root() -> Path:
-    """The root for the ttnn and the compiler that are installed, made if it is not there.
+    """Return the path by which ttnn shall know the root for the ttnn and the compiler that are installed, and make it.
 
-    Under /tmp/mochi-aot; in this user's cache folder where that is another user's, or no programs can be run there.
     Those with the stand-in compiler have a path of their own, so that its kernels are never found for real ones.
-    Raises OSError, MockPlatformError, TtnnMissingError and MockMeshError.
+    A path that no other process has is told as a warning. Raises OSError, CacheError, MockPlatformError,
+    TtnnMissingError and MockMeshError, and BackendError where ttnn cannot use the path.
     """
     name = f"ttnn-{ttnn_version()}" + ("" if real_sfpi(ttnn_package()) else "-stand-in")
-    if _is_own(_SHARED):
-        try:
-            return linked_root(_SHARED / name)
-        except OSError:
-            pass
-    return linked_root(cache_folder() / name)
+    place = cache_folder() / name
+    make_root(place)
+    root = path_for_ttnn(place)
+    if not is_fixed(root):
+        _LOGGER.warning("ttnn's root is at %s in this process: it finds no kernels that were built elsewhere", root)
+    return root
 
 
-def linked_root(root: Path) -> Path:
+def make_root(root: Path) -> None:
     """Make a root here, or what is missing of it. Raises OSError, also where its stand-in compiler cannot be run."""
     package = ttnn_package()
     for part in _PARTS:
@@ -46,27 +45,38 @@ def linked_root(root: Path) -> Path:
     else:
         compiler = write(root / "runtime/sfpi" / COMPILER, stand_in_script(expected_version(package)), mode=0o755)
         subprocess.run([compiler, "--version"], check=True, capture_output=True)
-    return root
 
 
 def compiler_version(root: Path) -> str:
-    """What the root's kernel compiler says it is. Raises OSError."""
+    """Return what the root's kernel compiler says it is. Raises OSError."""
     command = [str(root / "runtime/sfpi" / COMPILER), "--version"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.partition("\n")[0]
+    # The compiler inherits this process's files, as one of them may be the root: see fixed_path.py.
+    done = subprocess.run(command, check=True, capture_output=True, text=True, close_fds=False)
+    return done.stdout.partition("\n")[0]
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> Path:
+    """Write a file, whole, and its folders, unless it holds this text already; returns its path.
+
+    Several processes may do so at the same time. Raises OSError.
+    """
+    if path.is_file() and path.read_text() == text:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        new = Path(folder, path.name)
+        new.write_text(text)
+        new.chmod(mode)
+        new.replace(path)
+    return path
 
 
 def _link(path: Path, target: Path) -> None:
-    """Environments with the same ttnn share a root, so a link that leads somewhere is left as it is."""
-    if not path.exists():
-        link(path, target)
-
-
-def _is_own(folder: Path) -> bool:
-    """Whether a folder, made if it is not there, is this user's alone to write to."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        seen = folder.lstat()
-    except OSError:
-        return False
-    others = stat.S_IWGRP | stat.S_IWOTH
-    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & others
+    """Make a symbolic link, and its folders. One that leads somewhere is left as it is: environments share a root."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        new = Path(folder, path.name)
+        new.symlink_to(target)
+        new.replace(path)
