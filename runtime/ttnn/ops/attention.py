@@ -5,8 +5,9 @@ Around a ring, keys and values travel along a mesh axis while each chip attends 
 
 import ttnn
 
+from mochi_aot.runtime.executor import Call
 from mochi_aot.runtime.ttnn.context import Context
-from mochi_aot.runtime.ttnn.ops.call import Attrs, Builder, Call, calls
+from mochi_aot.runtime.ttnn.ops.call import Attrs, Builder, calls
 
 
 def _config(sizes: list[int], context: Context) -> ttnn.SDPAProgramConfig:

@@ -2,8 +2,9 @@
 
 import ttnn
 
+from mochi_aot.runtime.executor import Call
 from mochi_aot.runtime.ttnn.context import Context
-from mochi_aot.runtime.ttnn.ops.call import Attrs, Builder, Call, calls
+from mochi_aot.runtime.ttnn.ops.call import Attrs, Builder, calls
 
 _REDUCTION = "dim keepdim compute"
 

@@ -4,8 +4,9 @@ import math
 
 import ttnn
 
+from mochi_aot.runtime.executor import Call
 from mochi_aot.runtime.ttnn.context import Context
-from mochi_aot.runtime.ttnn.ops.call import Attrs, Builder, Call
+from mochi_aot.runtime.ttnn.ops.call import Attrs, Builder
 
 
 def _conv3d(attrs: Attrs, context: Context) -> Call:
