@@ -50,7 +50,7 @@ class TorchBackend:
 
     def load_program(self, program: Program) -> TorchExecutable:
         """Resolve a program's instructions. BackendError for an op or attributes that this backend does not know."""
-        return TorchExecutable(program, self.mesh, self._weights, self._weights.made)
+        return TorchExecutable(program, self.mesh, self._weights, self._weights.is_made)
 
     def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
         """Copy array [*spec.shape] to the mesh. BackendError if its shape or dtype is not what `spec` says."""

@@ -4,29 +4,25 @@ from collections.abc import Callable
 from typing import Any
 
 from mochi_aot.artifacts.schema import Instruction
-from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
 from mochi_aot.runtime.torch.types import Collective, Kernel, Value
 
 
-def resolve(instruction: Instruction, mesh: Mesh, where: str) -> Callable[..., Any]:
-    """A callable on slots: bare tensors if the mesh is a single device, else Values.
+def resolve(instruction: Instruction, mesh: Mesh) -> Callable[..., Any] | None:
+    """Return a callable on slots: bare tensors if the mesh is a single device, else Values. None for an unknown op.
 
-    Raises BackendError, beginning with `where`, for an unknown op or unusable attributes.
+    Raise KeyError, IndexError, TypeError or ValueError for attributes that are not those of the op.
     """
-    op, single = instruction.op, mesh.size == 1
-    try:
-        if op in KERNELS:
-            kernel = KERNELS[op](instruction.attrs)
-            return kernel if single else _on_each_device(kernel, len(instruction.results))
-        if op in COLLECTIVES:
-            collective = COLLECTIVES[op](mesh, instruction.attrs)
-            return _on_one_device(collective, len(instruction.results)) if single else collective
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise BackendError(f"{where}: attributes {instruction.attrs} are not those of {op}: {error!r}") from error
-    raise BackendError(f"{where}: the torch backend has no op {op!r}; compile the bundle with this version")
+    op, single, results = instruction.op, mesh.size == 1, len(instruction.results)
+    if op in KERNELS:
+        kernel = KERNELS[op](instruction.attrs)
+        return kernel if single else _on_each_device(kernel, results)
+    if op in COLLECTIVES:
+        collective = COLLECTIVES[op](mesh, instruction.attrs)
+        return _on_one_device(collective, results) if single else collective
+    return None
 
 
 def _on_each_device(kernel: Kernel, results: int) -> Callable[..., Any]:

@@ -35,8 +35,8 @@ class Weights(Mapping[str, Value]):
             self._makers.pop(name, None)
             self._values.pop(name, None)
 
-    def made(self, name: str) -> bool:
-        """Whether asking for this weight costs nothing."""
+    def is_made(self, name: str) -> bool:
+        """Return whether asking for this weight costs nothing."""
         return name in self._values
 
     def __getitem__(self, name: str) -> Value:

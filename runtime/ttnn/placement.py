@@ -58,10 +58,8 @@ def mismatch(tensor: ttnn.Tensor, spec: TensorSpec) -> str | None:
     return f"expected {spec.dtype}{spec.local_shape} {spec.layout}, seen {describe(tensor)}"
 
 
-def describe(tensor: ttnn.Tensor | None) -> str:
-    """Its dtype, shape and layout, as messages show them."""
-    if tensor is None:
-        return "nothing"
+def describe(tensor: ttnn.Tensor) -> str:
+    """Return dtype, shape and layout of a tensor, as messages show them."""
     return f"{tensor.dtype.name.lower()}{list(tensor.shape)} {tensor.layout.name.lower()}"
 
 

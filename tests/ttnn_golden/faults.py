@@ -17,79 +17,79 @@ def _instead(role: str, module: str, function: str, new: str) -> Fault:
 
 # Found by what a program computes, or by its dtype, layout or shape.
 WRONG: dict[str, Fault] = {
-    "tanh is sigmoid": _instead("encode_text", "elementwise", "tanh", "ttnn.sigmoid"),
-    "silu is sigmoid": _instead("prepare_steps", "elementwise", "silu", "ttnn.sigmoid"),
-    "sine is cosine": _instead("prepare_steps", "elementwise", "sin", "ttnn.cos"),
-    "rsqrt is sqrt": _instead("decode", "elementwise", "rsqrt", "ttnn.sqrt"),
-    "subtract is add": _instead("prepare_steps", "elementwise", "subtract", "ttnn.add"),
-    "divide is multiply": _instead("prepare_prompt", "elementwise", "divide", "ttnn.multiply"),
+    "tanh is sigmoid": _instead("encode_text", "plain", "tanh", "ttnn.sigmoid"),
+    "silu is sigmoid": _instead("prepare_steps", "plain", "silu", "ttnn.sigmoid"),
+    "sine is cosine": _instead("prepare_steps", "plain", "sin", "ttnn.cos"),
+    "rsqrt is sqrt": _instead("decode", "plain", "rsqrt", "ttnn.sqrt"),
+    "subtract is add": _instead("prepare_steps", "plain", "subtract", "ttnn.add"),
+    "divide is multiply": _instead("prepare_prompt", "plain", "divide", "ttnn.multiply"),
     "operands of subtract": _instead(
-        "decode", "elementwise", "subtract", "lambda a, b, **named: ttnn.subtract(b, a, **named)"
+        "decode", "plain", "subtract", "lambda a, b, **named: ttnn.subtract(b, a, **named)"
     ),
     "operands of addcmul": _instead(
-        "denoise", "elementwise", "addcmul", "lambda a, b, c, value: ttnn.addcmul(b, a, c, value=value)"
+        "denoise", "plain", "addcmul", "lambda a, b, c, value: ttnn.addcmul(b, a, c, value=value)"
     ),
     "bounds of clamp": _instead(
-        "prepare_prompt", "elementwise", "clamp", "lambda x, min, max: ttnn.clamp(x, min=max, max=min)"
+        "prepare_prompt", "plain", "clamp", "lambda x, min, max: ttnn.clamp(x, min=max, max=min)"
     ),
     "dtype of divide": _instead(
-        "prepare_prompt", "elementwise", "divide", "lambda a, b, dtype: ttnn.divide(a, b, dtype=ttnn.bfloat16)"
+        "prepare_prompt", "plain", "divide", "lambda a, b, dtype: ttnn.divide(a, b, dtype=ttnn.bfloat16)"
     ),
     "bounds of slice": _instead(
         "denoise",
-        "shape",
+        "plain",
         "slice",
         "lambda x, slice_start, slice_end: ttnn.slice(x, slice_start=[0] * len(slice_start), "
         "slice_end=[stop - start for start, stop in zip(slice_start, slice_end)])",
     ),
-    "order of concat": _fault("denoise", "ops.shape", "list(tensors)", "list(tensors)[::-1]"),
-    "dim of concat": _fault("decode", "ops.shape", "(list(tensors), **passed)", "(list(tensors), dim=0)"),
+    "order of concat": _fault("denoise", "ops.plain", "list(tensors)", "list(tensors)[::-1]"),
+    "dim of concat": _fault("decode", "ops.plain", "(list(tensors), **passed)", "(list(tensors), dim=0)"),
     "dims of permute": _instead(
-        "decode", "shape", "permute", "lambda x, dims: ttnn.permute(x, dims=[dims.index(i) for i in range(len(dims))])"
+        "decode", "plain", "permute", "lambda x, dims: ttnn.permute(x, dims=[dims.index(i) for i in range(len(dims))])"
     ),
     "side of pad": _instead(
         "denoise",
-        "shape",
+        "plain",
         "pad",
         "lambda x, padding, value: ttnn.pad(x, padding=[sides[::-1] for sides in padding], value=value)",
     ),
     "layout of embedding": _instead(
-        "encode_text", "shape", "embedding", "lambda ids, table, layout: ttnn.embedding(ids, table)"
+        "encode_text", "plain", "embedding", "lambda ids, table, layout: ttnn.embedding(ids, table)"
     ),
     "bias of a product": _instead(
         "prepare_steps",
-        "matmul",
+        "plain",
         "experimental.minimal_matmul",
         "lambda a, b, bias_tensor=None, **named: ttnn.experimental.minimal_matmul(a, b, **named)",
     ),
     "SwiGLU": _instead(
         "denoise",
-        "matmul",
+        "plain",
         "experimental.minimal_matmul",
         "lambda *tensors, fuse_swiglu=False, **named: ttnn.experimental.minimal_matmul(*tensors, **named)",
     ),
     "weight of a norm": _instead(
-        "encode_text", "norm", "rms_norm", "lambda x, weight=None, **named: ttnn.rms_norm(x, **named)"
+        "encode_text", "plain", "rms_norm", "lambda x, weight=None, **named: ttnn.rms_norm(x, **named)"
     ),
     "dim of softmax": _instead(
-        "prepare_prompt", "norm", "softmax", "lambda x, dim, **named: ttnn.softmax(x, dim=dim - 1, **named)"
+        "prepare_prompt", "plain", "softmax", "lambda x, dim, **named: ttnn.softmax(x, dim=dim - 1, **named)"
     ),
-    "mean is sum": _instead("decode", "norm", "mean", "ttnn.sum"),
-    "correction of var": _instead("decode", "norm", "var", "lambda x, correction, **named: ttnn.var(x, **named)"),
+    "mean is sum": _instead("decode", "plain", "mean", "ttnn.sum"),
+    "correction of var": _instead("decode", "plain", "var", "lambda x, correction, **named: ttnn.var(x, **named)"),
     "axis of all_gather": _instead(
         "denoise",
-        "collectives",
+        "plain",
         "all_gather",
         "lambda x, dim, cluster_axis: ttnn.all_gather(x, dim=dim, cluster_axis=1 - cluster_axis)",
     ),
     "axis of all_reduce": _instead(
         "encode_text",
-        "collectives",
+        "plain",
         "all_reduce",
         "lambda x, cluster_axis: ttnn.all_reduce(x, cluster_axis=1 - cluster_axis)",
     ),
-    "reduce_scatter without a sum": _instead(ROUNDED_LINKS, "collectives", "reduce_scatter", "ttnn.mesh_partition"),
-    "mesh_partition with a sum": _instead("denoise", "collectives", "mesh_partition", "ttnn.reduce_scatter"),
+    "reduce_scatter without a sum": _instead(ROUNDED_LINKS, "plain", "reduce_scatter", "ttnn.mesh_partition"),
+    "mesh_partition with a sum": _instead("denoise", "plain", "mesh_partition", "ttnn.reduce_scatter"),
     "causal attention": _instead(
         "encode_text",
         "attention",
@@ -114,11 +114,11 @@ WRONG: dict[str, Fault] = {
         "experimental.rotary_embedding_llama",
         "lambda x, cos, sin, pairs, **named: ttnn.experimental.rotary_embedding_llama(x, sin, cos, pairs, **named)",
     ),
-    "keys for values": _fault("denoise", "ops.ring", "*tensors[:6]", "*(tensors[i] for i in (0, 2, 1, 3, 4, 5))"),
+    "keys for values": _fault("denoise", "ops.attention", "*tensors[:6]", "*(tensors[i] for i in (0, 2, 1, 3, 4, 5))"),
     "the text's keys for its values": _fault(
-        "denoise", "ops.ring", "*tensors[:6]", "*(tensors[i] for i in (0, 1, 2, 3, 5, 4))"
+        "denoise", "ops.attention", "*tensors[:6]", "*(tensors[i] for i in (0, 1, 2, 3, 5, 4))"
     ),
-    "padding is attended to": _fault("denoise", "ops.ring", 'attrs["size"]', 'attrs["buffer"][2]'),
+    "padding is attended to": _fault("denoise", "ops.attention", 'attrs["size"]', 'attrs["buffer"][2]'),
     "dtype of a convolution": _fault("decode", "ops.video", '"dtype": ttnn.bfloat16', '"dtype": ttnn.float32'),
     "border of a convolution": _fault(
         "decode", "ops.video", '"padding", "padding_mode")}', '"padding", "padding_mode")} | {"padding_mode": "zeros"}'
@@ -141,15 +141,15 @@ WRONG: dict[str, Fault] = {
 
 # Found because a definition refuses the call, as it would one that it does not know.
 REFUSED: dict[str, Fault] = {
-    "operands of matmul": _instead("decode", "matmul", "matmul", "lambda a, b, **named: ttnn.matmul(b, a, **named)"),
+    "operands of matmul": _instead("decode", "plain", "matmul", "lambda a, b, **named: ttnn.matmul(b, a, **named)"),
     "names of operands": _fault("denoise", "ops.call", "zip(names, tensors[-count:]", "zip(names, tensors[:count]"),
-    "scale of the ring": _fault("denoise", "ops.ring", '"scale": attrs["scale"],', ""),
+    "scale of the ring": _fault("denoise", "ops.attention", '"scale": attrs["scale"],', ""),
     "epsilon of a norm": _instead(
-        "denoise", "norm", "rms_norm", "lambda *x, epsilon, **named: ttnn.rms_norm(*x, **named)"
+        "denoise", "plain", "rms_norm", "lambda *x, epsilon, **named: ttnn.rms_norm(*x, **named)"
     ),
     "fidelity of a product": _instead(
         "denoise",
-        "matmul",
+        "plain",
         "experimental.minimal_matmul",
         "lambda *x, compute_kernel_config, **named: ttnn.experimental.minimal_matmul(*x, **named)",
     ),
@@ -164,12 +164,14 @@ REFUSED: dict[str, Fault] = {
         "lambda *x, is_decode_mode, **named: ttnn.experimental.rotary_embedding_llama(*x, **named)",
     ),
     "axis of the ring": _fault(
-        "denoise", "ops.ring", '"cluster_axis": attrs["axis"]', '"cluster_axis": 1 - attrs["axis"]'
+        "denoise", "ops.attention", '"cluster_axis": attrs["axis"]', '"cluster_axis": 1 - attrs["axis"]'
     ),
-    "a ring of chips that is none": _fault("denoise", "ops.ring", "ttnn.Topology.Linear", "ttnn.Topology.Ring"),
+    "a ring of chips that is none": _fault("denoise", "ops.attention", "ttnn.Topology.Linear", "ttnn.Topology.Ring"),
     "borders around a ring": _fault("decode", "ops.video", "ttnn.Topology.Linear", "ttnn.Topology.Ring"),
-    "sums of attention": _fault("denoise", "ops.ring", 'context.compute(attrs["compute"])', 'context.compute("hifi2")'),
-    "cores that send": _fault("denoise", "ops.ring", "ttnn.CoreCoord(x, y - 1)", "ttnn.CoreCoord(x, y)"),
+    "sums of attention": _fault(
+        "denoise", "ops.attention", 'context.compute(attrs["compute"])', 'context.compute("hifi2")'
+    ),
+    "cores that send": _fault("denoise", "ops.attention", "ttnn.CoreCoord(x, y - 1)", "ttnn.CoreCoord(x, y)"),
     "dtype of a buffer": _fault(
         "denoise", "context", "DTYPES[dtype], ttnn.TILE_LAYOUT", "ttnn.float32, ttnn.TILE_LAYOUT"
     ),

@@ -1,7 +1,6 @@
 """Runs a ttnn program on the CPU by the runtime's own executor and op table, a torch tensor a chip."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,22 +48,9 @@ def run_on_chips(
     `weights` are as the program sees them, prepared and as `mesh` holds them. After each instruction, observe(index,
     instruction, results). Raises what the executor does: BackendError, naming the instruction where there is one.
     """
+    watch = None if observe is None else lambda index, made: observe(index, program.instructions[index], made)
     with torch.inference_mode(), stand_in(mesh):
-        return _Observed(program, mesh, weights, observe).run(inputs)
-
-
-class _Observed(TtnnExecutable):
-    """The executor, which also shows the results of each instruction."""
-
-    def __init__(self, program: Program, mesh: ChipMesh, weights: Mapping[str, Chips], observe: Observe | None) -> None:
-        super().__init__(program, mesh, weights)
-        self._observe = observe
-
-    def _execute(self, index: int, slots: list[Any]) -> None:
-        super()._execute(index, slots)
-        if self._observe is not None:
-            instruction = self._program.instructions[index]
-            self._observe(index, instruction, [slots[value] for value in instruction.results])
+        return TtnnExecutable(program, mesh, weights).run(inputs, watch)
 
 
 def chip_mesh(shape: tuple[int, int], rounded: bool = True, defects: bool = True) -> ChipMesh:

@@ -43,14 +43,14 @@ def test_nothing_is_found_where_nothing_is_wrong(subject, role):
 
 
 def test_a_change_is_over_when_it_is_said_to_be():
-    before = executor.OPS, executor.Context, sys.modules["mochi_aot.runtime.ttnn.ops.ring"]
-    with mutated(Mutation("ops.elementwise", "ttnn.tanh", "ttnn.sigmoid")):
+    before = executor.OPS, executor.Context, sys.modules["mochi_aot.runtime.ttnn.ops.attention"]
+    with mutated(Mutation("ops.plain", "ttnn.tanh", "ttnn.sigmoid")):
         assert executor.OPS is not before[0] and executor.Context is not before[1]
         assert ops.OPS is before[0] and context.Context is before[1]  # what others have imported stays
-    assert before == (executor.OPS, executor.Context, sys.modules["mochi_aot.runtime.ttnn.ops.ring"])
+    assert before == (executor.OPS, executor.Context, sys.modules["mochi_aot.runtime.ttnn.ops.attention"])
 
 
 def test_a_change_of_what_is_not_there_is_an_error():
-    change = mutated(Mutation("ops.norm", "ttnn.tanh", "ttnn.sigmoid"))
-    with pytest.raises(ValueError, match=r"ops.norm has 'ttnn.tanh' 0 times, expected once"), change:
+    change = mutated(Mutation("ops.attention", "ttnn.tanh", "ttnn.sigmoid"))
+    with pytest.raises(ValueError, match=r"ops.attention has 'ttnn.tanh' 0 times, expected once"), change:
         pass

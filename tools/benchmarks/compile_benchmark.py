@@ -19,27 +19,11 @@ from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.runtime.ttnn.mocked import mocked_mesh
 from mochi_aot.tools.benchmarks.file_cache import evict
-from mochi_aot.tools.commands.cli import DEFAULT_GEOMETRY
+from mochi_aot.tools.benchmarks.sizes import SIZES
 
 SAMPLE_SECONDS = 0.02
 MATRIX = (3072, 8192)  # whose conversion is timed
 WRITING = ("write weights", "finish", "end")  # the phases that grow with the weights; `end` is the process's own
-
-
-@dataclass(frozen=True)
-class Size:
-    """A preset of the synthetic checkpoints and a video size."""
-
-    preset: str
-    geometry: str
-
-
-SIZES = {
-    "tiny": Size("tiny", "16x16x7"),
-    "small": Size("bench", "64x128x13"),
-    "middle": Size("middle", "64x128x13"),
-    "full": Size("mochi-1", DEFAULT_GEOMETRY),
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +80,7 @@ def measure_compile(
         write_checkpoint(checkpoint, PRESETS[size.preset], "diffusers", dtype=torch.bfloat16)
     subprocess.run(["sync", "-f", checkpoint], check=True)
     result = CompileResult(bytes_in(checkpoint), 0.0)
-    options = ["--mesh", mesh, "--target", target, "--geometry", size.geometry, "--weights-dtype", weights_dtype]
+    options = ["--mesh", mesh, "--target", target, "--geometry", size.compile, "--weights-dtype", weights_dtype]
     for number in range(repetitions):
         report(f"repetition {number + 1} of {repetitions}")
         for kind in ("copy", "compile") if number % 2 == 0 else ("compile", "copy"):

@@ -1,118 +1,96 @@
-"""Process start to the first op on a mocked mesh: a bundle against converting at each start, and torch's import.
+"""`mochi-bench ttnn-start`: process start to the first op on a mocked mesh.
 
+A bundle is compared with converting at each start, and with the import of torch alone.
 The bundle's process finds no torch, as on a host with the base install: a folder of links stands for site-packages.
 """
 
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.tools.benchmarks.contenders import Runs, check, in_turns
 from mochi_aot.tools.benchmarks.file_cache import warm
-from mochi_aot.tools.benchmarks.timing import spread, spread_rows
-from mochi_aot.tools.commands.text import table
+from mochi_aot.tools.benchmarks.prepare import prepare
+from mochi_aot.tools.benchmarks.report import machine_line, ratios, spread, spread_table
+from mochi_aot.tools.benchmarks.sizes import SIZES
+from mochi_aot.tools.benchmarks.variants import Runs, in_turns, run_variant
 
-# Size -> preset. (A tiny model's heads are narrower than ttnn's tiles.)
-SIZES = {"small": "bench", "middle": "middle", "full": "mochi-1"}
-MESH, GEOMETRY = "2x4", "64x128x13"
-BUNDLE, FROM_TORCH, IMPORT_TORCH = ARMS = ("bundle", "from_torch", "import_torch")
+MESH = "2x4"
+BUNDLE, FROM_TORCH, IMPORT_TORCH = VARIANTS = ("bundle", "from_torch", "import_torch")
 # What `import ttnn` would load where it can, and a host without torch has not.
 ABSENT = ("torch", "torchgen", "functorch", "torchvision", "transformers", "diffusers")
 
 
 @dataclass(frozen=True)
 class TtnnStartResult:
-    """What each contender printed in each repetition; repetition i of all ran one after the other."""
+    """What each variant printed in each repetition; repetition i of all ran one after the other."""
 
     size: str
-    preset: str
     runs: Runs
 
 
 def measure_ttnn_start(folder: Path, size: str, repetitions: int, report: Callable[[str], None]) -> TtnnStartResult:
-    """Makes what is measured in `folder`, unless it is there, then runs all contenders in turns, files cached.
+    """Make what is measured in `folder`, unless it is there, then run all variants in turns, files cached.
 
-    Raises MochiError if a contender fails.
+    Raise MochiError if a variant fails.
     """
-    preset = SIZES[size]
-    checkpoint, bundle = folder / f"{preset}.checkpoint", folder / f"{preset}.ttnn.bundle"
-    _prepare(checkpoint, bundle, preset, report)
+    checkpoint, bundle = prepare(folder, SIZES[size].preset, "ttnn", MESH, str(SIZES[size].ttnn_start), report)
     thin = _without_torch(folder)
     warm(path for path in [*(bundle / "weights").iterdir(), *checkpoint.rglob("*.safetensors")])
 
-    def run(arm: str) -> dict[str, Any]:
-        return _run(arm, bundle, checkpoint, thin if arm == BUNDLE else None)
+    def run(variant: str) -> dict[str, Any]:
+        return _run(variant, [bundle, checkpoint], thin if variant == BUNDLE else None)
 
     report("timing")
-    for arm in ARMS:
-        run(arm)  # libraries come from the file cache too
-    return TtnnStartResult(size, preset, in_turns(ARMS, repetitions, run, report))
+    for variant in VARIANTS:
+        run(variant)  # libraries come from the file cache too
+    return TtnnStartResult(size, in_turns(VARIANTS, repetitions, run, report))
 
 
 def ttnn_start_numbers(result: TtnnStartResult) -> dict[str, Any]:
-    """What `--json` writes. Seconds, and ratios repetition by repetition."""
-    seconds = {arm: [run["seconds"] for run in runs] for arm, runs in result.runs.items()}
+    """Return what `--json` writes. Seconds, and ratios repetition by repetition."""
+    seconds = {variant: [run["seconds"] for run in runs] for variant, runs in result.runs.items()}
     return {
         "size": result.size,
-        "preset": result.preset,
+        "preset": SIZES[result.size].preset,
         "mesh": MESH,
-        "seconds": {arm: spread(values) for arm, values in seconds.items()},
+        "seconds": {variant: spread(values) for variant, values in seconds.items()},
         "parts": {
-            arm: {part: spread([run["parts"][part] for run in runs]) for part in runs[0]["parts"]}
-            for arm, runs in result.runs.items()
+            variant: {part: spread([run["parts"][part] for run in runs]) for part in runs[0]["parts"]}
+            for variant, runs in result.runs.items()
         },
         "ratios": {
-            f"{other} over bundle": spread([b / a for a, b in zip(seconds[BUNDLE], seconds[other], strict=True)])
+            f"{other} over bundle": spread(ratios(seconds[other], seconds[BUNDLE]))
             for other in (FROM_TORCH, IMPORT_TORCH)
         },
     }
 
 
 def ttnn_start_report(numbers: dict[str, Any]) -> str:
-    """The same for people."""
-    parts = {f"{arm}: {part}": values for arm in (BUNDLE, FROM_TORCH) for part, values in numbers["parts"][arm].items()}
-    columns, count = ["median", "lowest", "highest"], len(numbers["seconds"][BUNDLE]["all"])
+    """Return the same for people."""
+    parts = {f"{of}: {part}": values for of in (BUNDLE, FROM_TORCH) for part, values in numbers["parts"][of].items()}
     return "\n".join(
         [
-            ", ".join(f"{key} {value}" for key, value in numbers["machine"].items()),
+            machine_line(numbers),
             f"size {numbers['size']} (preset {numbers['preset']}), mocked mesh {numbers['mesh']}, text encoder",
             "",
-            table(["seconds to the first op", *columns], spread_rows(numbers["seconds"])),
+            spread_table("seconds to the first op", numbers["seconds"]),
             "",
-            table(["of these", *columns], spread_rows(parts)),
+            spread_table("of these", parts),
             "",
-            table(["ratio", *columns], spread_rows(numbers["ratios"])),
+            spread_table("ratio", numbers["ratios"]),
             "",
-            f"{count} repetitions, ratios within each; the bundle's process has no torch",
+            f"{len(numbers['seconds'][BUNDLE]['all'])} repetitions, ratios within each; "
+            "the bundle's process has no torch",
         ]
     )
 
 
-def _prepare(checkpoint: Path, bundle: Path, preset: str, report: Callable[[str], None]) -> None:
-    """The command lines, each in a process of its own: ttnn knows one mesh a process."""
-    if not checkpoint.exists():
-        report("writing a checkpoint")
-        _tool("checkpoint", str(checkpoint), "--preset", preset, "--dtype", "bfloat16")
-    if not bundle.exists():
-        report("compiling it")
-        options = ["--mesh", MESH, "--target", "ttnn", "--geometry", GEOMETRY]
-        _tool("compile", "--checkpoint", str(checkpoint), *options, "-o", str(bundle))
-
-
-def _tool(name: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", f"mochi_aot.tools.commands.{name}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    check(done, f"mochi-{name}")
-
-
 def _without_torch(folder: Path) -> Path:
-    """A folder of links to what Python finds now, but for ABSENT."""
+    """Return a folder of links to what Python finds now, but for ABSENT."""
+    import mochi_aot
     import mochi_aot.artifacts
     import mochi_aot.runtime
     import mochi_aot.tools
@@ -123,6 +101,7 @@ def _without_torch(folder: Path) -> Path:
         for path in place.iterdir():
             if path.name.split("-")[0] not in (*ABSENT, "mochi_aot"):
                 _link(thin / path.name, path)
+    _link(thin / "mochi_aot/__init__.py", Path(str(mochi_aot.__file__)).absolute())
     for package in (mochi_aot.artifacts, mochi_aot.runtime, mochi_aot.tools):
         place = Path(str(package.__file__ or next(iter(package.__path__)))).absolute()
         place = place.parent if place.suffix else place
@@ -135,15 +114,9 @@ def _link(place: Path, target: Path) -> None:
         place.symlink_to(target)
 
 
-def _run(arm: str, bundle: Path, checkpoint: Path, packages: Path | None) -> dict[str, Any]:
-    """`packages` replaces site-packages."""
-    command = [sys.executable, *(["-S"] if packages else []), "-m", "mochi_aot.tools.benchmarks.ttnn_start_arms"]
-    environment = {**os.environ, "PYTHONPATH": str(packages)} if packages else None
-    done = subprocess.run(
-        [*command, arm, str(bundle), str(checkpoint)], env=environment, capture_output=True, text=True, check=False
-    )
-    check(done, arm)
-    numbers: dict[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+def _run(variant: str, folders: Sequence[Path], packages: Path | None) -> dict[str, Any]:
+    """Run a variant; `packages` replaces site-packages."""
+    numbers = run_variant("ttnn_start_variants", variant, folders, packages)
     if packages and numbers["torch"]:
-        raise MochiError(f"{arm} was to run without torch, but imported it")
+        raise MochiError(f"{variant} was to run without torch, but imported it")
     return numbers

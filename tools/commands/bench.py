@@ -8,11 +8,9 @@ from typing import Any
 
 import click
 
+from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
 from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, MochiGroup, print_json
 
-SIZES = ("tiny", "small", "middle")
-COMPILE_SIZES = START_SIZES = ("tiny", "small", "middle", "full")
-TTNN_START_SIZES = ("small", "middle", "full")
 DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7
 _STDOUT = Path("-")
@@ -23,7 +21,7 @@ repetitions_option = click.option(
     type=click.IntRange(min=MIN_REPETITIONS),
     default=MIN_REPETITIONS,
     show_default=True,
-    help="Times that each contender runs.",
+    help="Times that each variant runs.",
 )
 folder_option = click.option(
     "--folder",
@@ -47,7 +45,7 @@ def main() -> None:
 
 
 @main.command(cls=MochiCommand)
-@click.option("--size", type=click.Choice(SIZES), default="small", show_default=True, help="Of model and video.")
+@click.option("--size", type=click.Choice(STEP_SIZES), default="small", show_default=True, help="Of model and video.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of weights and values.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of both sides. Default: as torch chooses.")
 @repetitions_option
@@ -61,8 +59,7 @@ def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file
     """
     import torch
 
-    from mochi_aot.tools.benchmarks.step_benchmark import measure_step
-    from mochi_aot.tools.benchmarks.step_report import step_numbers, step_report
+    from mochi_aot.tools.benchmarks.step_benchmark import measure_step, step_numbers, step_report
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -148,7 +145,7 @@ def compile_command(
 @click.option(
     "--repetitions",
     type=click.IntRange(min=1),
-    help=f"Times that each contender runs. Default, and least: {MIN_REPETITIONS}, or 1 for the full size.",
+    help=f"Times that each variant runs. Default, and least: {MIN_REPETITIONS}, or 1 for the full size.",
 )
 @folder_option
 @json_option

@@ -5,8 +5,12 @@ from typing import Any
 
 import ttnn
 
+from mochi_aot.runtime.executor import Call
 from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS, Context
-from mochi_aot.runtime.ttnn.ops.types import Attrs, Builder, Call
+
+Attrs = Mapping[str, Any]
+# Attributes, and what instructions share, in; tensors in, a tensor out, or a list or tuple of tensors.
+Builder = Callable[[Attrs, Context], Call]
 
 # Attributes whose name or value is not what ttnn takes; the others are passed as they are.
 _NAMES = {"axis": "cluster_axis", "compute": "compute_kernel_config"}
@@ -23,7 +27,7 @@ def calls(
     tensors: str = "",
     config: tuple[str, Config] | None = None,
 ) -> Builder:
-    """A builder for `function`, which takes the operands in order, then `values`, and `attributes` as keywords.
+    """Return a builder for `function`, which takes the operands in order, then `values`, and `attributes` as keywords.
 
     Each argument is a list of names, separated by spaces. The attribute "kw" of an instruction names its last operands,
     which are passed by keyword; `tensors` are the names it may hold. `config` gives the keyword for the attribute

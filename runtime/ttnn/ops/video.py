@@ -4,12 +4,13 @@ import math
 
 import ttnn
 
+from mochi_aot.runtime.executor import Call
 from mochi_aot.runtime.ttnn.context import Context
-from mochi_aot.runtime.ttnn.ops.types import Attrs, Builder, Call
+from mochi_aot.runtime.ttnn.ops.call import Attrs, Builder
 
 
 def _conv3d(attrs: Attrs, context: Context) -> Call:
-    """Operands x [1, T, H, W, C] row by row, the prepared weight, and a bias by keyword.
+    """Build a call with operands x [1, T, H, W, C] row by row, the prepared weight, and a bias by keyword.
 
     attrs: `output_channels`, `kernel_size`, `stride`, `padding` and `padding_mode`, as ttnn takes them; `c_in_block`,
     the input channels of a block; `program_config` [output channels, frames, rows, columns] of a block; `compute`.
@@ -34,8 +35,11 @@ def _conv3d(attrs: Attrs, context: Context) -> Call:
 
 
 def _neighbor_pad(attrs: Attrs, context: Context) -> Call:
-    """Operand x row by row. attrs are lists with an item for each dimension: `dim`, `padding_left`, `padding_right`,
-    and the mesh `axis` it is cut along; and `padding_mode`, what chips at the edge of the mesh put there."""
+    """Build a call with operand x row by row.
+
+    attrs are lists with an item for each dimension: `dim`, `padding_left`, `padding_right`, and the mesh `axis` along
+    which the dimension is cut; and `padding_mode`, what chips at the edge of the mesh put there.
+    """
     dims, axes = attrs["dim"], attrs["axis"]
     use = ("neighbor_pad", tuple(axes))
     turn = context.turn(use)

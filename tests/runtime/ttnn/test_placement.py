@@ -8,7 +8,7 @@ import ttnn
 
 from mochi_aot.artifacts.schema import Placement, TensorSpec
 from mochi_aot.runtime.errors import BackendError
-from mochi_aot.runtime.ttnn.placement import assemble, describe, split
+from mochi_aot.runtime.ttnn.placement import assemble, split
 from tests.runtime.ttnn.on_mesh import spec
 
 MESH = (2, 4)
@@ -119,7 +119,3 @@ def test_a_value_of_another_shape_dtype_or_layout(other: TensorSpec) -> None:
     value = split(np.zeros((2, 3), np.float32), spec([2, 3], "float32", "row_major"), MESH)
     with pytest.raises(BackendError, match=r"^fetch: expected .*, seen float32\[2, 3\] row_major$"):
         assemble(value, other, MESH)
-
-
-def test_nothing_is_described_as_such() -> None:
-    assert describe(None) == "nothing"

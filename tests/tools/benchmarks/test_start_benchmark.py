@@ -1,6 +1,7 @@
-"""mochi-bench start and ttnn-start: what counts, and the arithmetic; the contenders on a handmade bundle."""
+"""mochi-bench start and ttnn-start: what counts, and the arithmetic; the variants on a handmade bundle."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from mochi_aot.artifacts import Bundle
 from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.tools.benchmarks import start_benchmark, ttnn_start_benchmark
+from mochi_aot.compiler.checkpoint.presets import PRESETS
+from mochi_aot.runtime.backend import Value, Watch
+from mochi_aot.runtime.torch import TorchBackend
+from mochi_aot.tools.benchmarks import start_benchmark, ttnn_start_benchmark, ttnn_start_variants
 from mochi_aot.tools.benchmarks.file_cache import cached_bytes, evict, warm
-from mochi_aot.tools.commands.bench import START_SIZES, TTNN_START_SIZES, main
+from mochi_aot.tools.benchmarks.overhead import SPEC, additions
+from mochi_aot.tools.benchmarks.prepare import prepare
+from mochi_aot.tools.benchmarks.sizes import SIZES, STEP_SIZES, TTNN_START_SIZES
+from mochi_aot.tools.commands.bench import main
+from mochi_aot.tools.commands.compiling import parse_geometry
 from tests.runtime import handmade
 
 
@@ -34,23 +43,28 @@ def can_evict(path: Path) -> bool:
     return True
 
 
-def numbers_of(arm: str, from_disk: int = 1000) -> dict[str, Any]:
-    seconds = {"bundle": 2.0, "safetensors_mapped": 5.0, "safetensors_read": 4.0, "diffusers": 10.0}.get(arm, 1.0)
-    reading = {"reader": 0.5, "limit_direct": 0.45, "limit_buffered": 0.6}.get(arm, 1.0)
-    streamed = {"first_program": 0.5, "first_step": 8.0 if arm == "stream" else 10.0, "resident": 2.0, "latents": "x"}
+def numbers_of(variant: str, from_disk: int = 1000) -> dict[str, Any]:
+    seconds = {"bundle": 2.0, "safetensors_mapped": 5.0, "safetensors_read": 4.0, "diffusers": 10.0}.get(variant, 1.0)
+    reading = {"reader": 0.5, "limit_direct": 0.45, "limit_buffered": 0.6}.get(variant, 1.0)
+    streamed = {
+        "first_program": 0.5,
+        "first_step": 8.0 if variant == "stream" else 10.0,
+        "resident": 2.0,
+        "latents": "x",
+    }
     return {"seconds": seconds, "bytes": 1000, "from_disk": from_disk, "reading": reading, **streamed}
 
 
 def test_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
-    def run(arm: str, place: Path) -> dict[str, Any]:
-        order.append(arm)
-        assert place.name == ("tiny.checkpoint" if arm in start_benchmark.FROM_CHECKPOINT else "tiny.bundle")
+    def run(variant: str, place: Path) -> dict[str, Any]:
+        order.append(variant)
+        assert place.name == ("tiny.checkpoint" if variant in start_benchmark.FROM_CHECKPOINT else "tiny.bundle")
         files = [*place.glob("*.safetensors"), *place.glob("weights/*")]
         cold = len(order) <= 3 * len(start_benchmark.COLD)
         assert cached_bytes(files) == (0 if cold else sum(path.stat().st_size for path in files))
-        return numbers_of(arm)
+        return numbers_of(variant)
 
     monkeypatch.setattr(start_benchmark, "_run", run)
     result = start_benchmark.measure_start(folder, "tiny", 3, lambda text: None)
@@ -76,9 +90,9 @@ def test_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_memory_for_all_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
-    def run(arm: str, place: Path) -> dict[str, Any]:
-        ran.append(arm)
-        return numbers_of(arm)
+    def run(variant: str, place: Path) -> dict[str, Any]:
+        ran.append(variant)
+        return numbers_of(variant)
 
     monkeypatch.setattr(start_benchmark, "free_memory", lambda: 1 << 10)
     monkeypatch.setattr(start_benchmark, "_run", run)
@@ -92,33 +106,33 @@ def test_without_memory_for_all_weights(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_start_that_was_not_cold_does_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start_benchmark, "_run", lambda arm, place: numbers_of(arm, from_disk=900))
+    monkeypatch.setattr(start_benchmark, "_run", lambda variant, place: numbers_of(variant, from_disk=900))
     with pytest.raises(MochiError, match="bundle was to start cold, but 900 bytes came from the disk, 1000 were"):
         start_benchmark.measure_start(folder, "tiny", 1, lambda text: None)
 
 
 def test_latents_that_differ_are_not_compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start_benchmark, "_run", lambda arm, place: {**numbers_of(arm), "latents": arm})
+    monkeypatch.setattr(start_benchmark, "_run", lambda variant, place: {**numbers_of(variant), "latents": variant})
     with pytest.raises(MochiError, match="latents depend on"):
         start_benchmark.measure_start(folder, "tiny", 1, lambda text: None)
 
 
-@pytest.mark.parametrize("arm", ["bundle", "reader", "limit_direct", "limit_buffered"])
-def test_contenders_on_a_bundle(folder: Path, arm: str) -> None:
+@pytest.mark.parametrize("variant", ["bundle", "reader", "limit_direct", "limit_buffered"])
+def test_variants_on_a_bundle(folder: Path, variant: str) -> None:
     weights = sum(path.stat().st_size for path in (folder / "tiny.bundle/weights").iterdir())
-    numbers = start_benchmark._run(arm, folder / "tiny.bundle")
-    expected = weights if arm.startswith("limit") else sum(array.nbytes for array in handmade.WEIGHTS.values())
+    numbers = start_benchmark._run(variant, folder / "tiny.bundle")
+    expected = weights if variant.startswith("limit") else sum(array.nbytes for array in handmade.WEIGHTS.values())
     assert numbers["bytes"] == expected and numbers["seconds"] > 0
 
 
 @pytest.mark.slow
 def test_both_first_steps_give_the_same(folder: Path) -> None:
-    streamed, after = (start_benchmark._run(arm, folder / "tiny.bundle") for arm in ("stream", "load_first"))
+    streamed, after = (start_benchmark._run(variant, folder / "tiny.bundle") for variant in ("stream", "load_first"))
     assert streamed["latents"] == after["latents"]
     assert 0 < streamed["first_program"] < streamed["first_step"] <= streamed["seconds"]
 
 
-def test_a_contender_that_fails(folder: Path) -> None:
+def test_a_variant_that_fails(folder: Path) -> None:
     with pytest.raises(MochiError, match=r"^reader failed: .*does not exist"):
         start_benchmark._run("reader", folder / "nowhere")
 
@@ -134,8 +148,8 @@ def test_the_file_cache(folder: Path) -> None:
 
 def test_ttnn_ratios() -> None:
     seconds = {"bundle": 2.0, "from_torch": 6.0, "import_torch": 3.0}
-    runs = {arm: [{"seconds": value, "parts": {"imports": 0.5}}] * 7 for arm, value in seconds.items()}
-    numbers = ttnn_start_benchmark.ttnn_start_numbers(ttnn_start_benchmark.TtnnStartResult("small", "bench", runs))
+    runs = {variant: [{"seconds": value, "parts": {"imports": 0.5}}] * 7 for variant, value in seconds.items()}
+    numbers = ttnn_start_benchmark.ttnn_start_numbers(ttnn_start_benchmark.TtnnStartResult("small", runs))
     assert {name: values["median"] for name, values in numbers["ratios"].items()} == {
         "from_torch over bundle": 3.0,
         "import_torch over bundle": 1.5,
@@ -150,11 +164,47 @@ def test_packages_without_torch(tmp_path: Path) -> None:
     assert not (packages / "torch").exists() and not (packages / "mochi_aot/compiler").exists()
 
 
+def test_a_run_ends_with_its_first_op() -> None:
+    backend = TorchBackend(1, 1)
+    executable = backend.load_program(additions(3))
+    watched: list[int] = []
+
+    class Watched:
+        def run(self, inputs: Mapping[str, Value], watch: Watch | None = None) -> dict[str, Value]:
+            def both(index: int, results: list[Value]) -> None:
+                watched.append(index)
+                assert watch is not None
+                watch(index, results)
+
+            return executable.run(inputs, both)
+
+    ttnn_start_variants._until_dispatched(Watched(), {"x": backend.upload(np.ones(1, np.float32), SPEC)})
+    assert watched == [0]
+
+
+@pytest.mark.slow
+def test_what_is_measured_is_made_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    checkpoint, bundle = prepare(tmp_path, "tiny", "torch", "1x1", "16x16x7", said.append)
+    assert Bundle.open(bundle).manifest.mesh == [1, 1] and (checkpoint / "transformer").is_dir()
+    assert prepare(tmp_path, "tiny", "torch", "1x1", "16x16x7", said.append) == (checkpoint, bundle)
+    assert said == ["writing a checkpoint", "compiling it"]
+    with pytest.raises(MochiError, match=r"^mochi-compile failed: error: .*mesh"):
+        prepare(tmp_path, "tiny", "ttnn", "one", "16x16x7", said.append)
+
+
 @pytest.mark.parametrize("command", ["start", "ttnn-start"])
 def test_options(command: str) -> None:
     for options in (["--size", "huge"], ["--repetitions", "3"], ["--repetitions", "0"]):
         result = CliRunner().invoke(main, [command, *options])
         assert result.exit_code == 2 and options[0] in result.stderr
-    sizes = {"start": (START_SIZES, start_benchmark), "ttnn-start": (TTNN_START_SIZES, ttnn_start_benchmark)}
-    names, module = sizes[command]
-    assert tuple(module.SIZES) == names
+
+
+def test_every_size_is_a_preset_and_a_video() -> None:
+    """The tiny model does not run on chips, nor a step of the full one in an hour."""
+    assert [size.preset for size in SIZES.values()] == list(PRESETS)
+    for size in SIZES.values():
+        for video in (size.step, size.compile, size.start, size.ttnn_start):
+            if video is not None:
+                assert len(parse_geometry(video).latent_size(PRESETS[size.preset])) == 3
+    assert STEP_SIZES == ("tiny", "small", "middle") and TTNN_START_SIZES == ("small", "middle", "full")

@@ -12,10 +12,9 @@ from click.testing import CliRunner
 from mochi_aot.artifacts import MochiError
 from mochi_aot.artifacts.validate_program import check_program
 from mochi_aot.runtime.torch import TorchBackend
-from mochi_aot.tools.benchmarks import compile_benchmark, machine, step_benchmark, timing
+from mochi_aot.tools.benchmarks import compile_benchmark, machine, report, step_benchmark, timing
 from mochi_aot.tools.benchmarks.overhead import SPEC, additions, instruction_overhead
-from mochi_aot.tools.benchmarks.step_benchmark import ResultsDifferError, check_equal
-from mochi_aot.tools.benchmarks.step_report import step_report
+from mochi_aot.tools.benchmarks.step_benchmark import ResultsDifferError, check_equal, step_report
 from mochi_aot.tools.commands import bench
 from mochi_aot.tools.commands.bench import main
 
@@ -63,26 +62,24 @@ def test_the_report() -> None:
         "size small (preset bench), 16x16x7, float32\n"
         "difference of the results 1.0e-06, at most 1.0e-04 allowed\n"
         "\n"
-        "seconds a step  median  lowest  highest\n"
-        "bundle           2.000   2.000    2.000\n"
-        "diffusers        2.000   2.000    2.000\n"
-        "ratio            2.000   2.000    2.000\n"
+        "seconds per step  median  lowest  highest\n"
+        "bundle             2.000   2.000    2.000\n"
+        "diffusers          2.000   2.000    2.000\n"
+        "ratio              2.000   2.000    2.000\n"
         "\n"
         "ratio: diffusers over bundle, of 7 pairs run one after the other\n"
         "bundle: 2 GFLOP/s in 500 instructions\n"
-        "runtime's own cost: 2.00 us an instruction beyond its kernel, 0.050% of the step"
+        "runtime's own cost: 2.00 us per instruction beyond its kernel, 0.050% of the step"
     )
 
 
-def test_sizes_are_those_that_can_be_measured() -> None:
-    assert list(bench.SIZES) == list(step_benchmark.SIZES)
-    assert list(bench.COMPILE_SIZES) == list(compile_benchmark.SIZES)
+def test_dtypes_are_those_that_can_be_measured() -> None:
     assert set(bench.DTYPES) == set(step_benchmark.TOLERANCE)
 
 
 @pytest.mark.slow
 def test_a_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both arms ran as often, every phase took time, and nothing is left of what they wrote."""
+    """Both sides ran as often, every phase took time, and nothing is left of what they wrote."""
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     options = ["--size", "tiny", "--mesh", "1x2", "--repetitions", "2", "--json", str(tmp_path / "o.json")]
@@ -101,8 +98,8 @@ def test_a_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "compile / cp" in result.output and "no conversion" in result.output
 
 
-def test_a_compile_that_fails_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(MochiError, match=r"^mochi-compile ended with 3: error: .*none"):
+def test_a_compile_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(MochiError, match=r"(?s)^mochi-compile ended with 3: .*error: .*none"):
         compile_benchmark.compile_once(tmp_path / "none", ["--mesh", "1x2"], tmp_path / "out")
 
 
@@ -139,7 +136,7 @@ def test_both_sides_run_in_turns() -> None:
     assert "".join(calls) == "ab" * timing.WARM_UPS + "abbaabba"
     assert len(times.ours) == len(times.theirs) == len(times.ratios) == 4
     assert timing.Comparison([1.0, 2.0], [3.0, 1.0]).ratios == [3.0, 0.5]
-    assert timing.spread([3.0, 1.0, 2.0]) == {"median": 2.0, "low": 1.0, "high": 3.0, "all": [3.0, 1.0, 2.0]}
+    assert report.spread([3.0, 1.0, 2.0]) == {"median": 2.0, "low": 1.0, "high": 3.0, "all": [3.0, 1.0, 2.0]}
 
 
 def test_the_program_that_measures_the_runtime() -> None:

@@ -1,16 +1,18 @@
-"""The contenders of `mochi-bench ttnn-start`, each run alone in a fresh process.
+"""The variants of `mochi-bench ttnn-start`, each run alone in a fresh process.
 
-Arguments: the contender, the folder of the bundle, and that of the checkpoint. Each prints a
-JSON object with `seconds` since the process started and what it spent them on.
+Arguments: the variant, the folder of the bundle, and that of the checkpoint.
 """
 
-import json
+import contextlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mochi_aot.runtime.ledger import Ledger
+from mochi_aot.tools.benchmarks.variants import print_outcome
+
+if TYPE_CHECKING:
+    from mochi_aot.runtime.backend import Executable
 
 _ROLE = "encode_text"
 
@@ -19,7 +21,7 @@ class _Dispatched(Exception):  # noqa: N818 - not an error
     """The first op has been dispatched: nothing after it counts."""
 
 
-def bundle(folder: Path, checkpoint: Path, ledger: Ledger) -> None:
+def bundle(folder: Path, checkpoint: Path, ledger: Ledger) -> dict[str, Any]:
     """The runtime on a mocked mesh: open, map, load the text encoder's tensors, dispatch its first op."""
     with ledger.span("imports"):
         import numpy as np
@@ -41,9 +43,10 @@ def bundle(folder: Path, checkpoint: Path, ledger: Ledger) -> None:
     with ledger.span("first op"):
         inputs = {item.name: backend.upload(np.zeros(item.spec.shape, np.int32), item.spec) for item in program.inputs}
         _until_dispatched(backend.load_program(program), inputs)
+    return {}
 
 
-def from_torch(folder: Path, checkpoint: Path, ledger: Ledger) -> None:
+def from_torch(folder: Path, checkpoint: Path, ledger: Ledger) -> dict[str, Any]:
     """The same text encoder from its checkpoint: every tensor laid out by ttnn.from_torch, a replica on each chip."""
     with ledger.span("imports"):
         from safetensors import safe_open
@@ -67,39 +70,23 @@ def from_torch(folder: Path, checkpoint: Path, ledger: Ledger) -> None:
     with ledger.span("first op"):
         ids = ttnn.from_torch(torch.zeros(1, 256, dtype=torch.int32), dtype=ttnn.uint32, device=mesh)
         ttnn.embedding(ids, kept["shared.weight"])
+    return {}
 
 
-def import_torch(folder: Path, checkpoint: Path, ledger: Ledger) -> None:
+def import_torch(folder: Path, checkpoint: Path, ledger: Ledger) -> dict[str, Any]:
     """Nothing but that."""
     import torch
 
-    assert torch
+    return {"version": torch.__version__}
 
 
-ARMS: dict[str, Callable[[Path, Path, Ledger], None]] = {
-    arm.__name__: arm for arm in (bundle, from_torch, import_torch)
-}
-
-
-def main(arm: str, folder: Path, checkpoint: Path) -> None:
-    """Runs a contender and prints what it took."""
-    ledger = Ledger()
-    ledger.add("imports", 0)
-    ARMS[arm](folder, checkpoint, ledger)
-    numbers = ledger.numbers()
-    outcome = {"seconds": numbers["total"], "parts": numbers["seconds"], "torch": "torch" in sys.modules}
-    sys.stdout.write(json.dumps(outcome) + "\n")
-
-
-def _until_dispatched(executable: Any, inputs: dict[str, Any]) -> None:
-    def stop(index: int) -> None:
+def _until_dispatched(executable: "Executable", inputs: dict[str, Any]) -> None:
+    def stop(index: int, results: list[Any]) -> None:
         raise _Dispatched
 
-    try:
+    with contextlib.suppress(_Dispatched):
         executable.run(inputs, stop)
-    except _Dispatched:
-        return
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    print_outcome((bundle, from_torch, import_torch), sys.argv[1:])

@@ -1,11 +1,10 @@
-"""The contenders of `mochi-bench start`, each run alone in a fresh process: `start_arms ARM FOLDER`.
+"""The variants of `mochi-bench start`, each run alone in a fresh process: `start_variants VARIANT FOLDER`.
 
-Each prints a JSON object with `seconds` since the process started, `bytes` that were consumed and `from_disk`, what the
-process had from block devices; those that are compared by their rate also give `reading`, the seconds of that part.
+Each returns the `bytes` that were consumed; those that are compared by their rate also `reading`, the seconds of that
+part.
 """
 
 import hashlib
-import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mochi_aot.runtime.ledger import READ, Ledger
-from mochi_aot.runtime.pages import bytes_from_disk
 from mochi_aot.tools.benchmarks.raw_reads import read_raw
+from mochi_aot.tools.benchmarks.variants import print_outcome
 
 if TYPE_CHECKING:
     import torch
@@ -109,30 +108,6 @@ def load_first(folder: Path, ledger: Ledger) -> dict[str, Any]:
     return _first_step(folder, ledger, all_first=True)
 
 
-ARMS: dict[str, Callable[[Path, Ledger], dict[str, Any]]] = {
-    arm.__name__: arm
-    for arm in (
-        bundle,
-        reader,
-        diffusers,
-        safetensors_mapped,
-        safetensors_read,
-        limit_direct,
-        limit_buffered,
-        stream,
-        load_first,
-    )
-}
-
-
-def main(arm: str, folder: Path) -> None:
-    """Runs a contender and prints what it took."""
-    ledger = Ledger()
-    outcome = ARMS[arm](folder, ledger)
-    numbers = {"seconds": ledger.now(), **outcome, "from_disk": bytes_from_disk("self")}
-    sys.stdout.write(json.dumps(numbers) + "\n")
-
-
 def _first_step(folder: Path, ledger: Ledger, all_first: bool) -> dict[str, Any]:
     from mochi_aot.artifacts.reader import Bundle
     from mochi_aot.runtime.noise import seeded_latents
@@ -186,5 +161,17 @@ def _limit(folder: Path, direct: bool) -> dict[str, Any]:
     return {"bytes": read.nbytes, "reading": read.seconds}
 
 
+VARIANTS = (
+    bundle,
+    reader,
+    diffusers,
+    safetensors_mapped,
+    safetensors_read,
+    limit_direct,
+    limit_buffered,
+    stream,
+    load_first,
+)
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    print_outcome(VARIANTS, sys.argv[1:])

@@ -1,0 +1,89 @@
+"""The two guided denoising steps that are compared: a bundle's and diffusers'."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.runtime.noise import seeded_latents
+from mochi_aot.runtime.pipeline import Pipeline
+from mochi_aot.runtime.tensor_files import Embedding
+
+GUIDANCE_SCALE = 4.5
+SIGMAS = np.array([0.6, 0.5], np.float32)
+PROMPT_TOKENS, NEGATIVE_TOKENS = 64, 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both steps are given: noise [1,12,T,h,w] and two prompts."""
+
+    latents: np.ndarray
+    positive: Embedding
+    negative: Embedding
+
+
+def make_inputs(pipeline: Pipeline, width: int) -> Inputs:
+    """Return seeded noise and embeddings [1, length, width], padded with noise that must not matter."""
+    length = pipeline.bundle.manifest.text_length
+    positive, negative = (
+        Embedding(seeded_latents(seed, (1, length, width)), np.arange(length)[None] < tokens)
+        for seed, tokens in ((1, PROMPT_TOKENS), (2, NEGATIVE_TOKENS))
+    )
+    return Inputs(seeded_latents(0, pipeline.latent_shape(pipeline.geometry())), positive, negative)
+
+
+class BundleStep:
+    """The step as mochi-run makes it: latents are uploaded, the denoising program runs, latents are fetched."""
+
+    def __init__(self, pipeline: Pipeline, inputs: Inputs) -> None:
+        self._pipeline, self._latents = pipeline, inputs.latents
+        self._conditioning = pipeline.condition(
+            inputs.positive, inputs.negative, SIGMAS, GUIDANCE_SCALE, pipeline.geometry()
+        )
+
+    def __call__(self) -> np.ndarray:
+        return self._pipeline.denoise(self._latents, self._conditioning)
+
+
+class DiffusersStep:
+    """The step as diffusers' MochiPipeline makes it: one forward pass of both prompts, guidance, Euler update."""
+
+    def __init__(self, checkpoint: Path, inputs: Inputs, dtype: str) -> None:
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        transformer = diffusers_transformer().from_pretrained(checkpoint / "transformer", torch_dtype=self._dtype)
+        self._transformer = transformer.eval()
+        pairs = (inputs.negative, inputs.positive)
+        self._embeds = torch.from_numpy(np.concatenate([pair.embeds for pair in pairs])).to(self._dtype)
+        self._mask = torch.from_numpy(np.concatenate([pair.mask for pair in pairs]))
+        self._latents = torch.from_numpy(inputs.latents)
+
+    @torch.inference_mode()
+    def __call__(self) -> np.ndarray:
+        sigma, next_sigma = map(float, SIGMAS)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="In CPU autocast")  # float32 is what it asks autocast for
+            velocity = self._transformer(
+                hidden_states=torch.cat([self._latents] * 2).to(self._dtype),
+                encoder_hidden_states=self._embeds,
+                timestep=torch.full((2,), 1000 * (1 - sigma)),
+                encoder_attention_mask=self._mask,
+                return_dict=False,
+            )[0]
+        negative, positive = velocity.float().chunk(2)
+        guided = negative + GUIDANCE_SCALE * (positive - negative)
+        return (self._latents + (sigma - next_sigma) * guided).numpy()
+
+
+def diffusers_transformer() -> Any:
+    """Return diffusers' class of the transformer. Raise MochiError if diffusers is not installed."""
+    try:
+        from diffusers import MochiTransformer3DModel
+    except ModuleNotFoundError as error:
+        advice = "pip install 'mochi-aot[compile,dev]'"
+        raise MochiError(f"this compares with diffusers, and {error.name} is not installed: {advice}") from error
+    return MochiTransformer3DModel
