@@ -103,7 +103,7 @@ def _verify_config(config: str, mesh: str, geometry: str, weights_dtype: str, li
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
     made = configure(model_config(config), size, shape, weights_dtype, links_dtype)
     with mocked_mesh(shape) as mocked:
-        reports = mocked.run(made.programs, made.weights, mesh_settings(shape), geometry)
+        reports = mocked.run(made.programs, made.weights, mesh_settings(shape, made.programs.values()), geometry)
     failed = [ProgramReport(geometry, role, refusal=Refusal(reason)) for role, reason in made.failures.items()]
     return sorted(reports + failed, key=lambda report: ROLES.index(report.role))
 

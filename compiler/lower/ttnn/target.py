@@ -73,7 +73,7 @@ class TtnnTarget:
 
     def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
         """See Target."""
-        settings = mesh_settings(mesh)
+        settings = mesh_settings(mesh, self._programs.values())
         if self._dry_run is None:
             return Checked(geometries, settings)
         weights = {name: local_weight(weight) for name, weight in self._all_weights().items()}
