@@ -37,6 +37,7 @@ from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+from mochi_aot.compiler.passes.rows_apart import rows_apart
 
 WINDOW_BYTES = 1 << 30  # of pieces that were made and not yet written
 
@@ -60,6 +61,8 @@ class TtnnTarget:
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """See Target."""
+        if program.name == "denoise":
+            return rows_apart(program)
         return decoder_in_strips(program, mesh, plan) if program.name == "decode" else program
 
     def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
