@@ -13,7 +13,7 @@ from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program as IRProgram
 from mochi_aot.compiler.lower.ttnn.dry_run import LocalWeight, local_weight
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Tensor
 from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.partition.choose import choose_plans
@@ -27,13 +27,14 @@ from mochi_aot.compiler.reference.geometry import Geometry
 class ProgramsOfConfig:
     """Programs by role in the order of a video, their weights by name, and for other roles the reason against them.
 
-    `partitioned` are the programs before lowering.
+    `partitioned` are the programs before lowering, `tensors` what a chip holds of each program's values, by number.
     """
 
     programs: dict[str, Program]
     weights: dict[str, LocalWeight]
     failures: dict[str, str]
     partitioned: dict[str, IRProgram]
+    tensors: dict[str, list[Tensor]]
 
 
 class SeededSource:
@@ -64,7 +65,7 @@ def programs_of_config(
     """
     built = build_programs(config, geometry, "bfloat16", SeededSource(config))
     target = TtnnTarget(weights_dtype, links_dtype)
-    made = ProgramsOfConfig({}, {}, {}, {})
+    made = ProgramsOfConfig({}, {}, {}, {}, {})
     for roles, plans in target.families.items():
         try:
             chosen = choose_plans([built], mesh, (), {roles: plans})
@@ -82,5 +83,6 @@ def programs_of_config(
             else:
                 made.programs[role] = lowered.program
                 made.partitioned[role] = partitioned.program
+                made.tensors[role] = lowered.tensors
                 made.weights.update((weight.name, local_weight(weight)) for weight in lowered.weights)
     return made

@@ -18,6 +18,7 @@ from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
 from mochi_aot.compiler.lower.weights import Source, distinct_coordinates, local_tensor
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+from mochi_aot.compiler.passes.rows_apart import rows_apart
 from mochi_aot.compiler.passes.strips import in_strips
 from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
@@ -67,6 +68,8 @@ class LoweredModel:
         lowerers, programs = {}, {}
         for role in roles:
             program = in_strips(built[role], LATENT_VIDEO, strip) if role == "decode" and strip else built[role]
+            if role == "denoise":
+                program = rows_apart(program)  # as TtnnTarget.fitted
             compiled = compile_program(program, geometry, mesh, plans[role])
             lowerers[role] = Lowerer(compiled.program, mesh, weights_dtype, links_dtype)
             programs[role] = lower(lowerers[role], plans[role].name, compiled.summary.cost)

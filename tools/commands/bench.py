@@ -109,6 +109,34 @@ def traffic(
     _finish("traffic", {**settings, **traffic_numbers(programs)}, traffic_report, json_file)
 
 
+@main.command(cls=MochiCommand)
+@click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns.")
+@click.option("--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint.")
+@click.option("--geometry", metavar="HxWxF", default=DEFAULT_GEOMETRY, show_default=True, help="Of the video.")
+@click.option("--weights-dtype", type=click.Choice(CHIP_DTYPES), default="bfloat16", show_default=True)
+@click.option("--links-dtype", type=click.Choice(CHIP_DTYPES), default="bfloat16", show_default=True)
+@json_option
+def model(mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype: str, json_file: Path | None) -> None:
+    """Model the seconds of a guided step and of a video on chips, beside TT-DiT's scheme by the same model.
+
+    Compiles the ttnn programs from a model's configuration, without weights; nothing runs, and no chip is needed. All
+    constants of the model are printed with their sources.
+    """
+    from mochi_aot.compiler.partition.mesh import parse_mesh
+    from mochi_aot.tools.benchmarks.model import our_seconds, their_seconds
+    from mochi_aot.tools.benchmarks.model_report import model_numbers, model_report
+    from mochi_aot.tools.commands.compiling import parse_geometry
+    from mochi_aot.compiler.from_config import model_config
+
+    shape, size = parse_mesh(mesh), parse_geometry(geometry)
+    named = model_config(config)
+    ours = our_seconds(named, size, shape, weights_dtype, links_dtype)
+    theirs = their_seconds(named, size, shape)
+    settings = {"config": config, "mesh": mesh, "geometry": geometry}
+    settings |= {"weights_dtype": weights_dtype, "links_dtype": links_dtype}
+    _finish("model", {**settings, **model_numbers(shape, ours, theirs)}, model_report, json_file)
+
+
 @main.command("compile", cls=MochiCommand)
 @click.option("--size", type=click.Choice(COMPILE_SIZES), default="middle", show_default=True, help="Of the model.")
 @click.option("--mesh", default="2x4", show_default=True, metavar="RxC", help="The device mesh.")

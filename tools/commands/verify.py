@@ -121,7 +121,7 @@ def _verify_config(
     made = programs_of_config(model_config(config), size, shape, weights_dtype, links_dtype)
     console.phase("running the programs dry")
     with mocked_mesh(shape) as mocked:
-        reports = mocked.run(made.programs, made.weights, mesh_settings(shape), geometry)
+        reports = mocked.run(made.programs, made.weights, mesh_settings(shape, made.programs.values()), geometry)
     failed = [ProgramReport(geometry, role, refusal=Refusal(reason)) for role, reason in made.failures.items()]
     return sorted(reports + failed, key=lambda report: ROLES.index(report.role))
 

@@ -18,6 +18,11 @@ def row(vector: torch.Tensor) -> torch.Tensor:
     return vector.reshape(1, -1)
 
 
+def share(bias: torch.Tensor, chips: int) -> torch.Tensor:
+    """A chip's share of a bias [n] that all `chips` add, as [1, n]."""
+    return row(bias / chips)
+
+
 def swiglu(weight: torch.Tensor) -> torch.Tensor:
     """[gate; up] rows, [2 h, inputs], as [inputs, 2 h] whose column tiles alternate gate and up (minimal_matmul's
     fuse_swiglu)."""
@@ -34,6 +39,7 @@ PREPARATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "plain": lambda tensor: tensor,
     "transposed": transposed,
     "row": row,
+    "share": share,
     "swiglu": swiglu,
     "rope": rope,
     "conv3d": conv3d,

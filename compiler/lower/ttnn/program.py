@@ -14,10 +14,11 @@ from mochi_aot.compiler.partition.cost import Cost
 
 @dataclass(frozen=True)
 class Lowered:
-    """A program for ttnn and the weights it reads, in order of first use."""
+    """A program for ttnn, the weights it reads, in order of first use, and what a chip holds of each numbered value."""
 
     program: schema.Program
     weights: list[Weight]
+    tensors: list[Tensor]
 
 
 def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
@@ -46,7 +47,7 @@ def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
         instructions=_instructions(lowerer.emitted, {output.value for output in outputs}, _constants(lowerer)),
         stats=_stats(lowerer, cost),
     )
-    return Lowered(program, weights)
+    return Lowered(program, weights, lowerer.made)
 
 
 def _stats(lowerer: Lowerer, cost: Cost) -> schema.ProgramStats:

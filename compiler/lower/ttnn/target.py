@@ -21,6 +21,7 @@ from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+from mochi_aot.compiler.passes.rows_apart import rows_apart
 
 
 class TtnnTarget:
@@ -42,6 +43,8 @@ class TtnnTarget:
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """See Target."""
+        if program.name == "denoise":
+            return rows_apart(program)
         return decoder_in_strips(program, mesh, plan) if program.name == "decode" else program
 
     def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
@@ -55,7 +58,7 @@ class TtnnTarget:
 
     def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
         """See Target."""
-        settings = mesh_settings(mesh)
+        settings = mesh_settings(mesh, self._programs.values())
         if self._mocked is None:
             return Checked(geometries, settings)
         return run_and_pack(self._mocked, writer, geometries, self._programs, self._all_weights(), settings)

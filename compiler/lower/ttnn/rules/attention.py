@@ -7,11 +7,13 @@ import numpy as np
 from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
+from mochi_aot.compiler.lower.ttnn.chip_constants import machine_of
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.ring_chunks import ring_chunks
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
-CHUNK = 256  # tokens of queries, and of keys, that a core works on at a time
+CHUNK = 256  # tokens of queries, and of keys, that a core works on at a time, outside of rings
 
 
 def heads_first(lo: Lowerer, value: Value) -> Tensor:
@@ -127,7 +129,7 @@ def _ring(lo: Lowerer, op: Op, parts: list[Tensor], length: Tensor, row: int) ->
         buffer=_gathered(k, lo.mesh[axis]),
         text_buffer=_gathered(k_text, lo.mesh[axis]),
         dtype=q.dtype,
-        program_config=_chunks(q.shape[2], q.shape[2]),
+        program_config=list(ring_chunks(q.shape, q_text.shape, lo.mesh[axis], q.dtype, machine_of(lo.mesh))),
         compute="hifi2_bf16acc",  # with a length in a tensor, ttnn skips the text's padding on this path alone
     )
     return made[0], made[1]

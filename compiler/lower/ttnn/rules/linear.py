@@ -7,6 +7,7 @@ from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.rules.mesh import summed
 from mochi_aot.compiler.lower.ttnn.rules.shape import reshaped
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
@@ -14,19 +15,40 @@ from mochi_aot.compiler.lower.ttnn.rules.table import rule
 @rule("linear")
 def linear(lo: Lowerer, op: Op) -> None:
     slices = _slices(lo, op.result)
-    if _swiglu(lo, op, slices) or _heads(lo, op, slices):
+    if _swiglu(lo, op, slices) or _heads(lo, op, slices) or _bias_before_sum(lo, op):
         return
     lo.tensors[op.result] = _product(lo, op)
 
 
-def _product(lo: Lowerer, op: Op) -> Tensor:
+def _bias_before_sum(lo: Lowerer, op: Op) -> bool:
+    """A bias that is added to a sum over chips: each chip's product adds its share of it, which costs nothing.
+
+    Shares of a power of two of chips are exact, and their sum is the bias.
+    """
+    total = lo.only_user(op.result)
+    biased = lo.only_user(total.result) if total is not None and total.opcode == "all_reduce" else None
+    if total is None or biased is None or biased.opcode != "add" or biased.operands[1] not in lo.params:
+        return False
+    bias, chips = biased.operands[1], lo.mesh[integer(total.attrs["axis"])]
+    outputs = op.operands[1].type.local_shape[0]
+    if bias.type.local_shape != (outputs,) or len(op.operands) > 2 or chips & (chips - 1):
+        return False
+    share = lo.weight(bias, f"share:{chips}", shape=(1, outputs))
+    partial = _product(lo, op, share)
+    lo.tensors[biased.result] = summed(lo, partial, integer(total.attrs["axis"]))
+    lo.absorbed.update((total, biased))
+    return True
+
+
+def _product(lo: Lowerer, op: Op, share: Tensor | None = None) -> Tensor:
+    """`share` stands in for a bias."""
     value, weight, *bias = op.operands
     x = _rows(lo, value)
     outputs, inputs = weight.type.local_shape
     dtype = "float32" if weight.type.dtype == "float32" else lo.weights_dtype
     operands = [x, lo.weight(weight, "transposed", dtype=dtype, shape=(inputs, outputs))]
-    operands += [lo.weight(b, "row", shape=(1, outputs)) for b in bias]
-    kw: list[str] = ["bias_tensor"] * len(bias)
+    operands += [lo.weight(b, "row", shape=(1, outputs)) for b in bias] if share is None else [share]
+    kw: list[str] = ["bias_tensor"] * (len(operands) - 2)
     shape = (*x.shape[:-1], outputs)
     product = lo.emit("experimental.minimal_matmul", operands, shape, kw=kw, compute=lo.fidelity)  # type: ignore[arg-type]
     return product.like(x)

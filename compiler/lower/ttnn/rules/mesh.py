@@ -57,12 +57,14 @@ def all_gather(lo: Lowerer, op: Op) -> None:
 
 @rule("all_reduce")
 def all_reduce(lo: Lowerer, op: Op) -> None:
-    x, axis = _held(lo, op), integer(op.attrs["axis"])
+    lo.tensors[op.result] = summed(lo, _held(lo, op), integer(op.attrs["axis"]))
+
+
+def summed(lo: Lowerer, x: Tensor, axis: int) -> Tensor:
+    """Return the sum of `x` over the chips of a mesh axis."""
     if lo.sends_rounded and _pieces_are_tiles(lo, x, axis):
-        total = _reduced_and_sent_rounded(lo, x, axis)
-    else:
-        total = lo.emit("all_reduce", [x], x.shape, axis=axis)
-    lo.tensors[op.result] = total.like(x)
+        return _reduced_and_sent_rounded(lo, x, axis).like(x)
+    return lo.emit("all_reduce", [x], x.shape, axis=axis).like(x)
 
 
 def _pieces_are_tiles(lo: Lowerer, x: Tensor, axis: int) -> bool:

@@ -20,6 +20,9 @@ def rms_norm(lo: Lowerer, op: Op) -> None:
         normed = lo.emit("rms_norm", [x, weight], x.shape, kw=["weight"], **attrs)  # type: ignore[arg-type]
         lo.tensors[op.result] = replace(normed, heads_first=x.heads_first)
         return
+    if scale and _gated_total(lo, op) is None and _scales_one_row(lo, op, x):
+        lo.tensors[op.result] = lo.emit("rms_norm", [x, lo.get(scale[0])], x.shape, kw=["weight"], **attrs)  # type: ignore[arg-type]
+        return
     normed = replace(lo.emit("rms_norm", [x], x.shape, **attrs), heads_first=x.heads_first)
     if not scale:
         lo.tensors[op.result] = normed
@@ -30,12 +33,10 @@ def rms_norm(lo: Lowerer, op: Op) -> None:
 
 def _gated_sum(lo: Lowerer, op: Op, normed: Tensor) -> bool:
     """residual + normed * gate, in one call."""
-    total = lo.only_user(op.result)
-    if total is None or total.opcode != "add" or total.operands[1] is not op.result:
+    total = _gated_total(lo, op)
+    if total is None:
         return False
     residual = total.operands[0]
-    if residual not in lo.tensors or residual.type.local_shape != op.result.type.local_shape:
-        return False
     gate = lo.to_dtype(lo.get(op.operands[1]), normed.dtype)
     operands = [lo.get(residual), normed, gate]
     if operands[0].shape != normed.shape:
@@ -43,6 +44,22 @@ def _gated_sum(lo: Lowerer, op: Op, normed: Tensor) -> bool:
     lo.tensors[total.result] = lo.emit("addcmul", operands, normed.shape, value=1.0)
     lo.absorbed.add(total)
     return True
+
+
+def _gated_total(lo: Lowerer, op: Op) -> Op | None:
+    """The sum with a residual that follows the norm, if nothing else reads it."""
+    total = lo.only_user(op.result)
+    if total is None or total.opcode != "add" or total.operands[1] is not op.result:
+        return None
+    residual = total.operands[0]
+    fits = residual in lo.tensors and residual.type.local_shape == op.result.type.local_shape
+    return total if fits else None
+
+
+def _scales_one_row(lo: Lowerer, op: Op, x: Tensor) -> bool:
+    """Whether the scale is one vector for all of `x`, and of its dtype, as ttnn wants a norm's weight to be."""
+    scale = lo.get(op.operands[1])
+    return scale.shape == (*[1] * (len(scale.shape) - 1), x.shape[-1]) and scale.dtype == x.dtype == "bfloat16"
 
 
 @rule("sum", "mean")
