@@ -186,11 +186,18 @@ def _compile_programs(
 
 def compile_program(program: Program, geometry: Geometry, mesh: Mesh, plan: Plan) -> Compiled:
     """A program for one device as a verified SPMD program for the mesh. Raises PlanError."""
-    for step in (lambda p: partition(p, mesh, plan), simplify, merge_linears, simplify):
-        program = step(program)
-        verify(program)
+    program = optimised(partition(program, mesh, plan))
     cost = cost_of(program)
     return Compiled(program, plan, ProgramSummary(str(geometry), program.name, plan.name, len(program.ops), cost))
+
+
+def optimised(program: Program) -> Program:
+    """An SPMD program with the work that partitioning has left for later passes done; verified after each."""
+    verify(program)
+    for step in (simplify, merge_linears, simplify):
+        program = step(program)
+        verify(program)
+    return program
 
 
 def _add_programs(
