@@ -6,7 +6,7 @@ import torch
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Checkpoint, Param, Program
 from mochi_aot.compiler.ir.verify import verify
-from mochi_aot.compiler.lower.weights import DTYPES, Source
+from mochi_aot.compiler.lower.weights import Source
 from mochi_aot.compiler.passes.batch import batch
 from mochi_aot.compiler.passes.fold import fold_computed
 from mochi_aot.compiler.passes.rates import split_by_rates
@@ -15,6 +15,7 @@ from mochi_aot.compiler.passes.tables import read_tables
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.reference.units import UNITS, Unit
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 from mochi_aot.compiler.trace.export import trace
 
 STEP_CAPACITY = 64  # rows of the step tables: the published default number of steps
@@ -32,7 +33,7 @@ def build_programs(config: MochiConfig, geometry: Geometry, dtype: str, source: 
 def _unit_programs(
     unit: Unit, config: MochiConfig, geometry: Geometry, dtype: str, source: Source
 ) -> dict[str, Program]:
-    traced = trace(unit.name, lambda: unit.build(config, geometry, DTYPES[dtype]), unit.rates, *unit.outputs)
+    traced = trace(unit.name, lambda: unit.build(config, geometry, TORCH_DTYPES[dtype]), unit.rates, *unit.outputs)
     return rated_programs(traced, source)
 
 

@@ -15,7 +15,6 @@ from mochi_aot.compiler.lower.conveyor import Conveyor
 from mochi_aot.compiler.lower.memory import Arena
 from mochi_aot.compiler.lower.origin import Origin
 from mochi_aot.compiler.lower.weights import (
-    DTYPES,
     Coordinates,
     KnownSource,
     distinct_coordinates,
@@ -24,6 +23,7 @@ from mochi_aot.compiler.lower.weights import (
     weight_source,
 )
 from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
 WINDOW_BYTES = 768 << 20  # of shards that were made and not yet written
 GROUP_BYTES = 64 << 20  # of one weight's shards that one thread makes together
@@ -91,7 +91,7 @@ class WeightWriter:
         type = weight.param.value.type
         memory = [self._arena.acquire(weight.nbytes) for _ in group]
         shards = [piece[: weight.nbytes] for piece in memory]
-        outs = [shard.view(DTYPES[type.dtype]).view(type.local_shape) for shard in shards]
+        outs = [shard.view(TORCH_DTYPES[type.dtype]).view(type.local_shape) for shard in shards]
         fill(weight.param.recipe, type, group, outs, self._source)
         weight.origin.source()  # in this thread, of which there are several, and while the file cache has all of it
         return [(piece, hash_bytes(shard.numpy())) for piece, shard in zip(memory, shards, strict=True)]

@@ -25,7 +25,6 @@ from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
 from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.weights import (
-    DTYPES,
     KnownSource,
     Source,
     distinct_coordinates,
@@ -37,6 +36,7 @@ from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
 WINDOW_BYTES = 1 << 30  # of pieces that were made and not yet written
 
@@ -147,7 +147,7 @@ def tensor_file(weight: Weight, source: Source, mesh: Mesh, place: Path) -> Tens
     count = max(GROUP_BYTES // max(type.local_nbytes, 1), 1)
     for start in range(0, len(distinct), count):
         group = distinct[start : start + count]
-        locals = [torch.empty(type.local_shape, dtype=DTYPES[type.dtype]) for _ in group]
+        locals = [torch.empty(type.local_shape, dtype=TORCH_DTYPES[type.dtype]) for _ in group]
         fill(weight.param.recipe, type, group, locals, source)
         for index in range(len(group)):
             piece = prepared(weight.preparation, locals[index])
