@@ -1,5 +1,6 @@
-"""The dtypes that a bundle knows, with their size in bytes and how numpy stores them."""
+"""The dtypes of programs and bundles: the one table of their sizes, their names in text, and how numpy has them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -8,32 +9,43 @@ import numpy as np
 
 @dataclass(frozen=True)
 class DType:
-    """`storage` is the numpy dtype of the bytes on disk, little-endian; numpy has no bfloat16, so uint16 holds it."""
+    """`storage` is the numpy dtype of the bytes on disk, little-endian; numpy has no bfloat16, so uint16 stores it.
+
+    `held` is the numpy dtype of its numbers, in which hosts compute with them and exchange them with devices: bfloat16
+    numbers are held as float32. `short` is its name in the text form of programs.
+    """
 
     name: str
+    short: str
     storage: np.dtype[np.generic]
+    held: np.dtype[np.generic]
 
     @property
     def itemsize(self) -> int:
         return self.storage.itemsize
 
 
+def _same(name: str, short: str, numpy_name: str) -> DType:
+    return DType(name, short, np.dtype(numpy_name), np.dtype(numpy_name))
+
+
 DTYPES = {
     dtype.name: dtype
     for dtype in (
-        DType("float32", np.dtype("<f4")),
-        DType("bfloat16", np.dtype("<u2")),
-        DType("int32", np.dtype("<i4")),
-        DType("uint32", np.dtype("<u4")),
-        DType("bool", np.dtype("?")),
-        DType("uint8", np.dtype("u1")),
+        _same("float32", "f32", "<f4"),
+        DType("bfloat16", "bf16", np.dtype("<u2"), np.dtype("<f4")),
+        _same("int32", "i32", "<i4"),
+        _same("uint32", "u32", "<u4"),
+        _same("bool", "bool", "?"),
+        _same("uint8", "u8", "u1"),
     )
 }
 
-# 16 numbers share an exponent: not an array of elements, so only tensor files hold it, and devices.
-BLOCK_DTYPES = ("bfloat8_b",)
+# Bytes of a tile of 32 x 32 numbers, of which 16 share an exponent: not arrays of elements, so only tensor files hold
+# these dtypes, and devices.
+BLOCK_DTYPES = {"bfloat8_b": 1088}
 
 
-def tensor_bytes(dtype: str, shape: list[int]) -> int:
-    """Bytes of a dense tensor of a dtype in DTYPES."""
+def tensor_bytes(dtype: str, shape: Sequence[int]) -> int:
+    """Return the bytes of a dense tensor of a dtype in DTYPES."""
     return prod(shape) * DTYPES[dtype].itemsize

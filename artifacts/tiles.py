@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 from math import prod
 
-from mochi_aot.artifacts.dtypes import DTYPES
+from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES
 
 TILE_SIZE = 32  # rows, and columns, of a tile
-# A tile of bfloat8_b has an exponent byte for each 16 numbers.
-_BLOCK_ITEMSIZES = {"bfloat8_b": 1088 / TILE_SIZE**2}
 
 
 def tiled_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape with its last two dimensions, of which a vector has one, padded to whole tiles."""
+    """Return the shape with its last two dimensions, of which a vector has one, padded to whole tiles."""
     *outer, height, width = shape if len(shape) > 1 else (1, *shape)
     return (*outer, -(-height // TILE_SIZE) * TILE_SIZE, -(-width // TILE_SIZE) * TILE_SIZE)
 
 
 def device_bytes(dtype: str, shape: Sequence[int], layout: str = "tile") -> float:
-    """Bytes of a tensor on a device, in tiles or, with the layout row_major, as it is."""
-    itemsize = _BLOCK_ITEMSIZES[dtype] if dtype in _BLOCK_ITEMSIZES else DTYPES[dtype].itemsize
+    """Return the bytes of a tensor on a device, in tiles or, with the layout row_major, as it is."""
+    itemsize = BLOCK_DTYPES[dtype] / TILE_SIZE**2 if dtype in BLOCK_DTYPES else DTYPES[dtype].itemsize
     return prod(tiled_shape(shape) if layout == "tile" else shape) * itemsize

@@ -263,12 +263,16 @@ def compile_program(
     """
     if target is not None:
         program = pipeline.apply("fit", lambda p: target.fitted(p, mesh, plan), program)
-    program = pipeline.apply("partition", lambda p: partition(p, mesh, plan), program)
-    program = pipeline.apply("simplify", simplify, program)
-    program = pipeline.apply("merge_linears", merge_linears, program)
-    program = pipeline.apply("simplify", simplify, program)
+    program = optimised(pipeline.apply("partition", lambda p: partition(p, mesh, plan), program), pipeline)
     cost = cost_of(program)
     return Compiled(program, plan, ProgramSummary(str(geometry), program.name, plan.name, len(program.ops), cost))
+
+
+def optimised(program: Program, pipeline: Pipeline = SILENT) -> Program:
+    """Return an SPMD program with what partitioning leaves to later passes done; verified after each."""
+    program = pipeline.apply("simplify", simplify, program)
+    program = pipeline.apply("merge_linears", merge_linears, program)
+    return pipeline.apply("simplify", simplify, program)
 
 
 def _add_programs(

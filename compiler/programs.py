@@ -7,7 +7,7 @@ import torch
 
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Checkpoint, Param, Program
-from mochi_aot.compiler.lower.weights import DTYPES, Source
+from mochi_aot.compiler.lower.weights import Source
 from mochi_aot.compiler.passes.batch import batch
 from mochi_aot.compiler.passes.fold import fold_computed
 from mochi_aot.compiler.passes.pipeline import Pipeline
@@ -17,6 +17,7 @@ from mochi_aot.compiler.passes.tables import read_tables
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.reference.units import UNITS, Unit
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 from mochi_aot.compiler.trace.export import trace
 
 STEP_CAPACITY = 64  # rows of the step tables: the published default number of steps
@@ -36,7 +37,7 @@ def build_programs(
 
 
 def _traced(unit: Unit, config: MochiConfig, geometry: Geometry, dtype: str) -> Program:
-    return trace(unit.name, lambda: unit.build(config, geometry, DTYPES[dtype]), unit.rates, *unit.outputs)
+    return trace(unit.name, lambda: unit.build(config, geometry, TORCH_DTYPES[dtype]), unit.rates, *unit.outputs)
 
 
 def rated_programs(traced: Program, source: Source, pipeline: Pipeline = SILENT) -> dict[str, Program]:

@@ -78,4 +78,4 @@ class Backend(Protocol):
 
 def host_dtype(dtype: str) -> np.dtype:
     """The numpy dtype in which values enter and leave a backend; bfloat16, unknown to numpy, crosses as float32."""
-    return DTYPES["float32" if dtype == "bfloat16" else dtype].storage
+    return DTYPES[dtype].held

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.numpy_ops import LOCAL, MOVES, ON_MESH
 from mochi_aot.compiler.ir.numpy_values import (
-    STORAGE,
     Devices,
     Mesh,
     assemble,
@@ -73,8 +73,8 @@ def _finished(op: Op, type: TensorType, devices: Devices) -> Devices:
 
     def finish(array: np.ndarray) -> np.ndarray:
         if array.ndim == 0:  # numpy gives scalars, and not always of the operands' dtype
-            array = np.asarray(array, STORAGE[type.dtype])
-        if array.shape != type.local_shape or array.dtype != STORAGE[type.dtype]:
+            array = np.asarray(array, DTYPES[type.dtype].held)
+        if array.shape != type.local_shape or array.dtype != DTYPES[type.dtype].held:
             raise ValueError(f"made {array.dtype}{list(array.shape)}")
         return round_bfloat16(array) if type.dtype == "bfloat16" and op.opcode not in MOVES else array
 

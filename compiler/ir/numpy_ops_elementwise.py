@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mochi_aot.compiler.ir.numpy_values import STORAGE
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.program import Attr, Attrs
 
 
@@ -81,7 +81,7 @@ def clamp(attrs: Attrs, a: np.ndarray) -> np.ndarray:
 
 def cast(attrs: Attrs, a: np.ndarray) -> np.ndarray:
     """Float to integer truncates (values out of range are undefined); anything to bool is `!= 0`."""
-    return a.astype(STORAGE[str(attrs["dtype"])], copy=False)
+    return a.astype(DTYPES[str(attrs["dtype"])].held, copy=False)
 
 
 def where_scalar(attrs: Attrs, condition: np.ndarray, a: np.ndarray) -> np.ndarray:

@@ -9,19 +9,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.text import type_text
 from mochi_aot.compiler.ir.types import Partial, Placement, Shard, TensorType
 
 Mesh = tuple[int, int]
 Devices = list[np.ndarray]
-
-STORAGE = {
-    "float32": np.dtype(np.float32),
-    "bfloat16": np.dtype(np.float32),
-    "int32": np.dtype(np.int32),
-    "bool": np.dtype(np.bool_),
-    "uint8": np.dtype(np.uint8),
-}
 
 
 def once_each[T](function: Callable[..., T], operands: list[Devices]) -> list[T]:
@@ -56,9 +49,9 @@ def store(array: np.ndarray, type: TensorType) -> np.ndarray:
     array = np.asarray(array)
     if array.shape != type.shape:
         raise ValueError(f"array of shape {array.shape} for {type_text(type)}")
-    if not np.can_cast(array.dtype, STORAGE[type.dtype], "same_kind"):
+    if not np.can_cast(array.dtype, DTYPES[type.dtype].held, "same_kind"):
         raise ValueError(f"array of {array.dtype} for {type_text(type)}")
-    array = array.astype(STORAGE[type.dtype], copy=False)
+    array = array.astype(DTYPES[type.dtype].held, copy=False)
     return round_bfloat16(array) if type.dtype == "bfloat16" else array
 
 

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.program import (
     Attr,
@@ -23,13 +24,12 @@ from mochi_aot.compiler.ir.program import (
     Recipe,
     Value,
 )
-from mochi_aot.compiler.ir.text import DTYPE_NAMES
 from mochi_aot.compiler.ir.types import PARTIAL, REPLICATE, Placement, Shard, TensorType
 
 NAME = r"[A-Za-z0-9_.\-]+"
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _NUMBER = r"[0-9]+"
-_DTYPES = {short: dtype for dtype, short in DTYPE_NAMES.items()}
+_DTYPES = {dtype.short: name for name, dtype in DTYPES.items()}
 _JSON = json.JSONDecoder()
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.program import (
     Attrs,
     Checkpoint,
@@ -18,8 +19,6 @@ from mochi_aot.compiler.ir.program import (
     Value,
 )
 from mochi_aot.compiler.ir.types import Partial, Placement, Shard, TensorType
-
-DTYPE_NAMES = {"float32": "f32", "bfloat16": "bf16", "int32": "i32", "bool": "bool", "uint8": "u8"}
 
 
 def to_text(program: Program) -> str:
@@ -65,8 +64,9 @@ def attrs_text(attrs: Attrs) -> str:
 
 def type_text(type: TensorType) -> str:
     """A type: `f32[1,512]`, and in a partitioned program `f32[1,512]{R,S(1:128)}`."""
+    dtype = DTYPES[type.dtype].short if type.dtype in DTYPES else type.dtype
     placements = "{" + ",".join(_placement_text(p) for p in type.placements) + "}" if type.placements else ""
-    return f"{DTYPE_NAMES.get(type.dtype, type.dtype)}[{','.join(map(str, type.shape))}]{placements}"
+    return f"{dtype}[{','.join(map(str, type.shape))}]{placements}"
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -1,9 +1,8 @@
 """Types of values: shape, dtype and, once a program is partitioned, one placement per mesh axis."""
 
-import math
 from dataclasses import dataclass, replace
 
-ITEMSIZE = {"float32": 4, "bfloat16": 2, "int32": 4, "bool": 1, "uint8": 1}
+from mochi_aot.artifacts.dtypes import tensor_bytes
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,17 @@ class TensorType:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole value, unpadded."""
-        return math.prod(self.shape) * ITEMSIZE[self.dtype]
+        return tensor_bytes(self.dtype, self.shape)
 
     @property
     def local_nbytes(self) -> int:
         """Bytes that one device holds."""
-        return math.prod(self.local_shape) * ITEMSIZE[self.dtype]
+        return tensor_bytes(self.dtype, self.local_shape)
 
     def shard_axes(self, dim: int) -> list[int]:
         """Mesh axes that cut dimension `dim`, major first."""
         return [a for a, p in enumerate(self.placements) if isinstance(p, Shard) and p.dim == dim]
 
     def placed(self, placements: tuple[Placement, ...]) -> "TensorType":
+        """Return this type with other placements."""
         return replace(self, placements=placements)

@@ -1,18 +1,16 @@
 """Checks of types and recipes. All raise ValueError saying what is wrong; IRError comes from the op table."""
 
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.ops import infer
 from mochi_aot.compiler.ir.program import Concat, Constant, Recipe
 from mochi_aot.compiler.ir.text import type_text
-from mochi_aot.compiler.ir.types import ITEMSIZE, PARTIAL, Shard, TensorType
-
-# How constants are held in numpy; bfloat16 values are float32 arrays.
-_STORED_AS = {"bfloat16": "float32"}
+from mochi_aot.compiler.ir.types import PARTIAL, Shard, TensorType
 
 
 def check_type(type: TensorType, mesh: tuple[int, int] | None) -> None:
     """A known dtype, no empty dimension, one placement a mesh axis, and pieces that cover what they cut."""
-    if type.dtype not in ITEMSIZE:
-        raise ValueError(f"dtype {type.dtype!r} is none of {', '.join(ITEMSIZE)}")
+    if type.dtype not in DTYPES:
+        raise ValueError(f"dtype {type.dtype!r} is none of {', '.join(DTYPES)}")
     if not all(size >= 1 for size in type.shape):
         raise ValueError(f"{type_text(type)} has an empty dimension")
     axes = 0 if mesh is None else len(mesh)
@@ -53,11 +51,11 @@ def check_argument(type: TensorType, mesh: tuple[int, int] | None) -> None:
 def check_recipe(recipe: Recipe, type: TensorType, mesh: tuple[int, int] | None) -> None:
     """Constants have the type's shape and dtype; parts join to what a device holds."""
     if isinstance(recipe, Constant):
-        stored = _STORED_AS.get(type.dtype, type.dtype)
+        held = DTYPES[type.dtype].held
         if recipe.array.shape != type.shape:
             raise ValueError(f"the constant's shape is {recipe.array.shape}, the type's {type.shape}")
-        if recipe.array.dtype != stored:
-            raise ValueError(f"the constant is held as {recipe.array.dtype}, expected {stored}")
+        if recipe.array.dtype != held:
+            raise ValueError(f"the constant is held as {recipe.array.dtype}, expected {held}")
     if isinstance(recipe, Concat):
         _check_parts(recipe, type, mesh)
 

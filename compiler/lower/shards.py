@@ -10,7 +10,6 @@ from mochi_aot.compiler.ir.program import Constant, Param
 from mochi_aot.compiler.lower.memory import Arena
 from mochi_aot.compiler.lower.weight_belt import GROUP_BYTES, Part
 from mochi_aot.compiler.lower.weights import (
-    DTYPES,
     Coordinates,
     KnownSource,
     distinct_coordinates,
@@ -19,6 +18,7 @@ from mochi_aot.compiler.lower.weights import (
     weight_source,
 )
 from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
 WINDOW_BYTES = 768 << 20  # of shards that were made and not yet written
 
@@ -53,7 +53,7 @@ class ShardedWeight:
         nbytes = self._type.local_nbytes
         memory = [self._arena.acquire(nbytes) for _ in group]
         shards = [piece[:nbytes] for piece in memory]
-        outs = [shard.view(DTYPES[self._type.dtype]).view(self._type.local_shape) for shard in shards]
+        outs = [shard.view(TORCH_DTYPES[self._type.dtype]).view(self._type.local_shape) for shard in shards]
         fill(self._param.recipe, self._type, group, outs, self._source)
         return [(piece, hash_bytes(shard.numpy())) for piece, shard in zip(memory, shards, strict=True)]
 

@@ -14,14 +14,8 @@ import torch
 from mochi_aot.compiler.ir.program import Checkpoint, Concat, Constant, Param, Recipe
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "int32": torch.int32,
-    "bool": torch.bool,
-    "uint8": torch.uint8,
-}
 BLOCK_BYTES = 4 << 20  # of the checkpoint that are read at a time: they stay in the processor's cache until copied
 
 Coordinates = tuple[int, ...]
@@ -101,7 +95,7 @@ def cut_axes(recipe: Recipe, type: TensorType) -> set[int]:
 
 def local_tensor(recipe: Recipe, type: TensorType, coordinates: Coordinates, source: Source) -> torch.Tensor:
     """What the device at `coordinates` holds of a parameter: local shape, the type's dtype, zeros in the padding."""
-    out = torch.empty(type.local_shape, dtype=DTYPES[type.dtype])
+    out = torch.empty(type.local_shape, dtype=TORCH_DTYPES[type.dtype])
     fill(recipe, type, [coordinates], [out], source)
     return out
 

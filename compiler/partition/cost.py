@@ -15,9 +15,10 @@ state them in PERFORMANCE.md; a line has the same mean, and devices in its middl
 import math
 from dataclasses import dataclass, field
 
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.ops import COLLECTIVES, integer
 from mochi_aot.compiler.ir.program import Op, Program, Value
-from mochi_aot.compiler.ir.types import ITEMSIZE, TensorType
+from mochi_aot.compiler.ir.types import TensorType
 
 
 @dataclass(frozen=True)
@@ -104,5 +105,5 @@ def bytes_sent(op: Op, mesh: tuple[int, int]) -> int:
 
 def _border_bytes(op: Op, operand: TensorType) -> int:
     shape = operand.local_shape
-    slab = math.prod(shape) // shape[integer(op.attrs["dim"])] * ITEMSIZE[operand.dtype]
+    slab = math.prod(shape) // shape[integer(op.attrs["dim"])] * DTYPES[operand.dtype].itemsize
     return (integer(op.attrs["before"]) + integer(op.attrs["after"])) * slab

@@ -34,7 +34,7 @@ class Partitioner:
 
     def operands(self, op: Op) -> list[Value]:
         """What the operands of an op of the source became."""
-        return [self._used(self.values[value]) for value in op.operands]
+        return [self.values[value] for value in op.operands]
 
     def finish(self) -> Program:
         """The program made: outputs are whole on every device but for those that the plan leaves cut."""
@@ -53,14 +53,6 @@ class Partitioner:
         value = self.builder.param(param.value.name + suffix, param.value.type.placed(placements), param.recipe)
         self.params[value] = param
         return value
-
-    def _used(self, value: Value) -> Value:
-        """An operand as an op finds it: a parameter that the plan gathers at each use is gathered anew."""
-        axis = self.plan.gathered_axis
-        if axis is None or value not in self.params or value.type.placements[axis] == REPLICATE:
-            return value
-        target = tuple(REPLICATE if a == axis else p for a, p in enumerate(value.type.placements))
-        return self._collected(value, target)
 
     def fail(self, reason: str) -> PlanError:
         """The error for an op that the plan cannot place."""
@@ -88,9 +80,10 @@ class Partitioner:
     def _move(self, value: Value, target: Placements) -> Value:
         if value in self.params:
             return self._param(self.params[value], target, f".cut_{len(self.moved)}")
-        return self._collected(value, target)
+        return self.collected(value, target)
 
-    def _collected(self, value: Value, target: Placements) -> Value:
+    def collected(self, value: Value, target: Placements) -> Value:
+        """Return `value` under the placements `target`, by collectives emitted here."""
         for step in moves(value.type, target):
             (value,) = self.builder.emit_typed(step.opcode, [value], [step.type], step.attrs, self.loc)
         return value

@@ -29,18 +29,12 @@ class Plan:
     `params` cuts the parameters whose checkpoint names match a pattern; they must divide evenly. `values` places the
     values that the reference annotates: exactly these cuts, whole along the other axes, padded where a length does not
     divide. Outputs are whole on every device except those named in `cut_outputs`.
-
-    Two fields are for schemes that this compiler's own plans do not follow: `gathered_axis` undoes the parameters' cuts
-    along this mesh axis by an all_gather at each use (fully sharded data parallelism), and `whole_norms` gathers what a
-    group norm reads where it is cut in space, instead of its statistics.
     """
 
     name: str
     params: tuple[tuple[str, Cut], ...] = ()
     values: dict[str, tuple[Cut, ...]] = field(default_factory=dict)
     cut_outputs: frozenset[str] = frozenset()
-    gathered_axis: int | None = None
-    whole_norms: bool = False
 
 
 def param_placements(plan: Plan, name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[Placement, ...]:

@@ -11,15 +11,10 @@ from mochi_aot.compiler.ir.builder import Builder
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.program import Attr, Constant, Value
 from mochi_aot.compiler.ir.types import TensorType
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
-DTYPES = {
-    torch.float32: "float32",
-    torch.bfloat16: "bfloat16",
-    torch.int32: "int32",
-    torch.int64: "int32",  # indices; none of them exceeds 31 bits
-    torch.bool: "bool",
-    torch.uint8: "uint8",
-}
+DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+DTYPE_NAMES[torch.int64] = "int32"  # indices; none of them exceeds 31 bits
 
 Handler = Callable[["Graph", torch.fx.Node], Value | list[Value]]
 
@@ -76,9 +71,9 @@ def handles(table: dict[str, Handler], *targets: str) -> Callable[[Handler], Han
 
 def dtype_name(dtype: torch.dtype) -> str:
     """A dtype in the IR. Raises IRError for one that it has not."""
-    if dtype not in DTYPES:
-        raise IRError(f"programs have no {dtype}, only {', '.join(dict.fromkeys(DTYPES.values()))}")
-    return DTYPES[dtype]
+    if dtype not in DTYPE_NAMES:
+        raise IRError(f"programs have no {dtype}, only {', '.join(dict.fromkeys(DTYPE_NAMES.values()))}")
+    return DTYPE_NAMES[dtype]
 
 
 def arguments(node: torch.fx.Node, *names: str) -> list[Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from mochi_aot.artifacts.dtypes import DTYPES as BUNDLE_DTYPES
 from mochi_aot.runtime.torch.mesh import Mesh
 
 # A tensor on the mesh: one torch tensor a device, row by row. Devices that hold the same data may share one tensor,
@@ -24,10 +25,4 @@ Builder = Callable[[Attrs], Kernel]
 Collective = Callable[..., Any]
 CollectiveBuilder = Callable[[Mesh, Attrs], Collective]
 
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "int32": torch.int32,
-    "bool": torch.bool,
-    "uint8": torch.uint8,
-}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in BUNDLE_DTYPES}

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.artifacts.schema import ProgramOutput
 from mochi_aot.compiler.ir import program as ir
 from mochi_aot.compiler.ir.interpreter import evaluate
-from mochi_aot.compiler.ir.numpy_values import STORAGE, Devices
+from mochi_aot.compiler.ir.numpy_values import Devices
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
 from mochi_aot.compiler.lower.weights import Source, cut_axes, local_index, local_tensor
@@ -106,7 +107,9 @@ def _attrs(op: ir.Op) -> ir.Attrs:
 
 def _as_ir(value: Chips, type: TensorType) -> Devices:
     """An input of the lowered program as the IR's: tables have one dimension less there, masks are numbers."""
-    made = {id(piece): piece.numpy().reshape(type.local_shape).astype(STORAGE[type.dtype]) for piece in value.pieces}
+    made = {
+        id(piece): piece.numpy().reshape(type.local_shape).astype(DTYPES[type.dtype].held) for piece in value.pieces
+    }
     return [made[id(piece)] for piece in value.pieces]
 
 

@@ -12,19 +12,19 @@ cuts and lowered by the same rules, with what its sources do otherwise:
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from mochi_aot.compiler.compile import compile_program
+from mochi_aot.compiler.compile import compile_program, optimised
+from mochi_aot.compiler.from_config import programs_of_config
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.ttnn.chip_constants import machine_of
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError
 from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.ttnn.seconds import Call, Kind, calls_of, instruction_seconds, kind_of, seconds_by_kind
-from mochi_aot.compiler.partition.gathering import SEQUENCE_AXES, gathering_transformer_plan
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plans import transformer_plan
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.tools.benchmarks.gathering import SEQUENCE_AXES, transformer_scheme
 from mochi_aot.tools.benchmarks.traffic import OURS, RUNS, THEIRS, TOKENS, denoise_program
-from mochi_aot.compiler.from_config import programs_of_config
 
 STEP = "denoise"
 THEIR_CHUNKS = [128, 512]
@@ -88,7 +88,7 @@ def their_seconds(config: MochiConfig, geometry: Geometry, mesh: Mesh) -> Progra
     placed = compile_program(traced, geometry, mesh, plan)
     lowered = lower(Lowerer(placed.program, mesh, "bfloat16"), plan.name, placed.summary.cost)
     calls = calls_of(lowered.program.instructions, lowered.tensors, mesh, machine_of(mesh))
-    gathered = compile_program(traced, geometry, mesh, gathering_transformer_plan(axis, TOKENS)).program
+    gathered = optimised(transformer_scheme(axis, TOKENS).partition(traced, mesh))
     calls = [*_as_theirs(calls), *_weight_gathers(gathered, mesh)]
     by_kind: dict[Kind, float] = {}
     for call in calls:

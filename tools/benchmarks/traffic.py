@@ -2,7 +2,7 @@
 
 Bytes are defined in compiler/partition/cost.py: what a chip puts on its links, the mean over all chips. Ours are
 counted from the lowered instructions that run. TT-DiT's come from the same model, traced and partitioned by the same
-code under the plans of compiler/partition/gathering.py; modelled, not measured.
+code, as gathering.py says; modelled, not measured.
 
 How TT-DiT runs Mochi is read from its public sources: `pipeline_mochi.py` calls the transformer once for each of the
 two prompts, with the text encoder on the host; `transformer_mochi.py` and `attention_mochi.py` gather each block's
@@ -14,26 +14,26 @@ from dataclasses import dataclass
 
 import torch
 
-from mochi_aot.compiler.compile import compile_program
+from mochi_aot.compiler.compile import optimised
 from mochi_aot.compiler.from_config import SeededSource, programs_of_config
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.ttnn.lowerer import LoweringError
 from mochi_aot.compiler.partition.cost import cost_of
 from mochi_aot.compiler.partition.errors import PlanError
-from mochi_aot.compiler.partition.gathering import (
-    DECODERS,
-    SEQUENCE_AXES,
-    gathering_decoder_plan,
-    gathering_transformer_plan,
-)
 from mochi_aot.compiler.partition.liveness import peak_bytes
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.programs import rated_programs
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.reference.programs import Decode
 from mochi_aot.compiler.trace.export import trace
+from mochi_aot.tools.benchmarks.gathering import (
+    DECODERS,
+    SEQUENCE_AXES,
+    GatheringScheme,
+    decoder_scheme,
+    transformer_scheme,
+)
 from mochi_aot.tools.benchmarks.one_prompt import OnePrompt
 
 OURS, THEIRS = "mochi-aot", "TT-DiT"
@@ -94,8 +94,8 @@ def their_traffic(config: MochiConfig, geometry: Geometry, mesh: Mesh) -> list[P
     step = denoise_program(config, geometry, "bfloat16")
     decode = trace("decode", lambda: Decode(config, geometry, torch.bfloat16), {}, "frames")
     return [
-        _modelled(step, geometry, mesh, gathering_transformer_plan(SEQUENCE_AXES[mesh], TOKENS)),
-        _modelled(_folded(decode, config), geometry, decoder_mesh, gathering_decoder_plan(decoder_plan)),
+        _modelled(step, mesh, transformer_scheme(SEQUENCE_AXES[mesh], TOKENS)),
+        _modelled(_folded(decode, config), decoder_mesh, decoder_scheme(decoder_plan)),
     ]
 
 
@@ -113,9 +113,9 @@ def _folded(traced: Program, config: MochiConfig) -> Program:
     return rated_programs(traced, SeededSource(config))[traced.name]
 
 
-def _modelled(program: Program, geometry: Geometry, mesh: Mesh, plan: Plan) -> ProgramTraffic:
+def _modelled(program: Program, mesh: Mesh, scheme: GatheringScheme) -> ProgramTraffic:
     try:
-        placed = compile_program(program, geometry, mesh, plan).program
+        placed = optimised(scheme.partition(program, mesh))
     except PlanError as error:
         raise PlanError(f"{THEIRS}'s scheme does not fit this model and video: {error}") from error
     cost = cost_of(placed)
@@ -123,7 +123,7 @@ def _modelled(program: Program, geometry: Geometry, mesh: Mesh, plan: Plan) -> P
         scheme=THEIRS,
         role=program.name,
         mesh=mesh,
-        plan=plan.name,
+        plan=scheme.plan.name,
         modelled=True,
         ops=len(placed.ops),
         collectives=cost.collectives,

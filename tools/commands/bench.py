@@ -122,11 +122,11 @@ def model(mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype
     Compiles the ttnn programs from a model's configuration, without weights; nothing runs, and no chip is needed. All
     constants of the model are printed with their sources.
     """
+    from mochi_aot.compiler.from_config import model_config
     from mochi_aot.compiler.partition.mesh import parse_mesh
+    from mochi_aot.compiler.reference.geometry import parse_geometry
     from mochi_aot.tools.benchmarks.model import our_seconds, their_seconds
     from mochi_aot.tools.benchmarks.model_report import model_numbers, model_report
-    from mochi_aot.tools.commands.compiling import parse_geometry
-    from mochi_aot.compiler.from_config import model_config
 
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
     named = model_config(config)

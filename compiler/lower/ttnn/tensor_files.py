@@ -18,7 +18,6 @@ from mochi_aot.compiler.lower.ttnn.lowerer import Weight
 from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.weight_belt import GROUP_BYTES, Part
 from mochi_aot.compiler.lower.weights import (
-    DTYPES,
     KnownSource,
     Source,
     distinct_coordinates,
@@ -26,6 +25,7 @@ from mochi_aot.compiler.lower.weights import (
     weight_source,
 )
 from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
 WINDOW_BYTES = 1 << 30  # of pieces that were made and not yet written
 
@@ -82,7 +82,7 @@ def tensor_file(weight: Weight, source: Source, mesh: Mesh, place: Path) -> Tens
     count = max(GROUP_BYTES // max(type.local_nbytes, 1), 1)
     for start in range(0, len(distinct), count):
         group = distinct[start : start + count]
-        locals = [torch.empty(type.local_shape, dtype=DTYPES[type.dtype]) for _ in group]
+        locals = [torch.empty(type.local_shape, dtype=TORCH_DTYPES[type.dtype]) for _ in group]
         fill(weight.param.recipe, type, group, locals, source)
         for index in range(len(group)):
             piece = prepared(weight.preparation, locals[index])

@@ -66,10 +66,6 @@ def group_norm(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     cuts = {a: c for a, c in enumerate(x.type.placements) if isinstance(c, Shard) and c.dim in (HEIGHT, WIDTH)}
     if not cuts:
         return p.emit(op, [x, *parameters], x.type.placements)
-    if p.plan.whole_norms:
-        whole = [REPLICATE if axis in cuts else c for axis, c in enumerate(x.type.placements)]
-        (normed,) = p.emit(op, [p.reshard(x, whole), *parameters], whole)
-        return [p.reshard(normed, x.type.placements)]
     stats = _statistics(p, x, cuts, integer(op.attrs["groups"]))
     attrs: dict[str, Attr] = {"eps": op.attrs["eps"]}
     return p.emit_as("group_norm_apply", [x, stats, *parameters], [op.result.type.placed(x.type.placements)], attrs)

@@ -10,9 +10,9 @@ from torch import nn
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir.verify import verify
-from mochi_aot.compiler.lower.weights import DTYPES
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.reference.units import UNITS, Unit
+from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 from mochi_aot.compiler.trace.export import trace
 from tests.compiler.tiny import CONFIG, GEOMETRY, SHAPES, inputs, parameter, weight
 from tests.compiler.trace.traced import numpy
@@ -44,7 +44,7 @@ def outputs(name: str, geometry: Geometry, dtype: torch.dtype, seed: int) -> tup
     actual, *rest = (run(program, arrays, parameter)[output] for output in unit.outputs)
     module = module_of(unit, geometry, dtype)
     kinds = {key: item.value.type.dtype for key, item in zip(arrays, program.inputs, strict=True)}
-    tensors = {key: torch.from_numpy(array.copy()).to(DTYPES[kinds[key]]) for key, array in arrays.items()}
+    tensors = {key: torch.from_numpy(array.copy()).to(TORCH_DTYPES[kinds[key]]) for key, array in arrays.items()}
     with torch.no_grad():
         made = module(**tensors)
     expected, *others = made if isinstance(made, tuple) else (made,)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from mochi_aot.artifacts import Bundle
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.compiler.checkpoint.presets import PRESETS
+from mochi_aot.compiler.reference.geometry import parse_geometry
 from mochi_aot.runtime.backend import Value, Watch
 from mochi_aot.runtime.torch import TorchBackend
 from mochi_aot.tools.benchmarks import start_benchmark, ttnn_start_benchmark, ttnn_start_variants
@@ -20,7 +21,6 @@ from mochi_aot.tools.benchmarks.overhead import SPEC, additions
 from mochi_aot.tools.benchmarks.prepare import prepare
 from mochi_aot.tools.benchmarks.sizes import SIZES, STEP_SIZES, TTNN_START_SIZES
 from mochi_aot.tools.commands.bench import main
-from mochi_aot.tools.commands.compiling import parse_geometry
 from tests.runtime import handmade
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mochi_aot.compiler.checkpoint.presets import PRESETS
+from mochi_aot.compiler.from_config import ProgramsOfConfig, programs_of_config
 from mochi_aot.compiler.lower.ttnn import chip_constants
 from mochi_aot.compiler.lower.ttnn.chip_constants import CONSTANTS, GALAXY, LOUDBOX, Machine, machine_of
 from mochi_aot.compiler.lower.ttnn.seconds import (
@@ -23,7 +24,6 @@ from mochi_aot.compiler.lower.ttnn.seconds import (
     seconds_by_kind,
 )
 from mochi_aot.compiler.reference.geometry import Geometry
-from mochi_aot.compiler.from_config import ProgramsOfConfig, programs_of_config
 
 RING = "transformer.ring_joint_scaled_dot_product_attention"
 TRACED = 6e-6
