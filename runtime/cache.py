@@ -49,6 +49,20 @@ def ensure_home() -> None:
         os.environ["HOME"] = home if os.path.isabs(home) else str(cache_folder())
 
 
+def ensure_temporary_files() -> None:
+    """Set TMPDIR to a folder in the cache folder where no usual place for temporary files can be written to.
+
+    Importing torch 2.15's export fails without such a place, though it writes nothing there. Raises CacheError.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder = cache_folder() / "temporary"
+        with _errors_as_cache_error(folder):
+            folder.mkdir(exist_ok=True)
+        os.environ["TMPDIR"] = str(folder)
+
+
 @contextmanager
 def temporary_folder(purpose: str) -> Iterator[Path]:
     """Give an empty folder in the cache folder, which is removed at the end.
@@ -57,7 +71,7 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
     be had belongs to nobody. Raises CacheError.
     """
     parent = cache_folder() / "temporary"
-    try:
+    with _errors_as_cache_error(parent):
         parent.mkdir(exist_ok=True)
         making = _locked(parent)  # or else a folder that is made, and not locked yet, could be removed by others
         try:
@@ -66,13 +80,19 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
             lock = _locked(folder)
         finally:
             os.close(making)
-    except OSError as error:
-        raise CacheError(f"cannot write to {parent}: {error.strerror}; {_ADVICE}") from None
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+@contextmanager
+def _errors_as_cache_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(f"cannot write to {folder}: {error.strerror}; {_ADVICE}") from None
 
 
 def _users_folder() -> Path:
@@ -107,6 +127,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _remove_unlocked(parent: Path) -> None:
+    """Remove the folders of processes that ended without doing so. Raises OSError."""
     for folder in parent.iterdir():
         with suppress(OSError):  # locked, or removed by its process, or on a file system without locks
             descriptor = os.open(folder, os.O_RDONLY)

@@ -19,6 +19,12 @@ class OutputError(MochiError):
     exit_code = ExitCode.USAGE
 
 
+class OutputFolderError(OutputError):
+    """A folder that takes no files: no permission, read-only, full."""
+
+    exit_code = ExitCode.SYSTEM
+
+
 class OutputExistsError(OutputError):
     """A file that exists already where one is to be written."""
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mochi_aot.runtime.errors import OutputError, OutputExistsError
+from mochi_aot.runtime.errors import OutputError, OutputExistsError, OutputFolderError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling of `path` to write to, renamed to `path` at the end, or removed on any exception."""
+    """Give a temporary sibling of `path` to write to, renamed to `path` at the end, or removed on any exception."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path, force: bool) -> None:
-    """Raises OutputError unless `path` can be written: its folder exists and takes files, and it is not there yet.
+    """Raise OutputError unless `path` can be written: its folder exists and takes files, and it is not there yet.
 
     With `force` an existing file is fine.
     """
@@ -37,4 +37,4 @@ def check_writable(path: Path, force: bool) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"the output folder {folder} cannot be written to: {error.strerror}") from None
+        raise OutputFolderError(f"the output folder {folder} cannot be written to: {error.strerror}") from None

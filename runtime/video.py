@@ -23,7 +23,7 @@ def write_video(
     `before_frame` is called before each frame and may raise to stop. Raise VideoError, with ffmpeg's last words, if
     ffmpeg fails.
     """
-    with replacing(path) as temporary, tempfile.TemporaryFile() as log:
+    with replacing(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as log:
         # A session of its own: Ctrl-C in a terminal would reach ffmpeg too, which would then end the file early.
         command = _command(temporary, frames.shape, fps)
         try:

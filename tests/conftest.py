@@ -11,14 +11,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # What is kept for a user, such as kernels, is kept for these tests alone.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mochi-tests-")
+os.environ["MOCHI_CACHE"] = tempfile.mkdtemp(prefix="mochi-tests-")
 # No test needs the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 from hypothesis import settings
 
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+atexit.register(shutil.rmtree, os.environ["MOCHI_CACHE"], ignore_errors=True)
 
 # The first example pays for imports and traces, which is no fault of the code under test.
 settings.register_profile("mochi", deadline=None)

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import ttnn
 
 from mochi_aot.artifacts.schema import MeshSettings
 from mochi_aot.runtime.cache import temporary_folder
-from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.errors import BackendError, CacheError
 from mochi_aot.runtime.ttnn.semaphores import forget_semaphores
 
 _FABRICS = {"none": ttnn.FabricConfig.DISABLED, "1d": ttnn.FabricConfig.FABRIC_1D}
@@ -53,6 +54,7 @@ def _files_of_mpi() -> Iterator[None]:
 
     TMPDIR is all that tells OpenMPI 5 where, and is left as it was for everything else.
     """
+    _check_libc_can_make_files()
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(_folder_of_mpi())
     try:
@@ -61,6 +63,21 @@ def _files_of_mpi() -> Iterator[None]:
         del os.environ["TMPDIR"]
         if before is not None:
             os.environ["TMPDIR"] = before
+
+
+def _check_libc_can_make_files() -> None:
+    """Raise CacheError unless /tmp can be written to.
+
+    ttnn 0.81.1 asks the kernel compiler for its version by way of the C library's tmpfile(), which knows no other
+    place, and says no more than that the compiler's version could not be had.
+    """
+    try:
+        with TemporaryFile(dir="/tmp"):
+            pass
+    except OSError as error:
+        raise CacheError(
+            f"ttnn needs to make files in /tmp, whatever TMPDIR is: {error.strerror}; mount something small there"
+        ) from None
 
 
 @cache

@@ -35,6 +35,7 @@ def test_bfloat8_b_is_what_ttnn_makes_on_the_host(tmp_path):
         env={**os.environ, **environment.variables},
         check=True,
         capture_output=True,
+        close_fds=False,  # by one of which ttnn's root is found
     )
     for tensor, theirs in zip(tensors, torch.load(tmp_path / "out"), strict=True):
         assert torch.equal(block_float_rounded(tensor), theirs)

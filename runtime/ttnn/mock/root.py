@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mochi_aot.runtime.cache import cache_folder
+from mochi_aot.runtime.cache import VARIABLE, cache_folder
+from mochi_aot.runtime.errors import CacheError
 from mochi_aot.runtime.ttnn.fixed_path import is_fixed, path_for_ttnn
 from mochi_aot.runtime.ttnn.mock.installation import COMPILER, real_sfpi, ttnn_package, ttnn_version
 from mochi_aot.runtime.ttnn.mock.stand_in import expected_version, stand_in_script
@@ -35,7 +36,10 @@ def runtime_root() -> Path:
 
 
 def make_root(root: Path) -> None:
-    """Make a root here, or what is missing of it. Raises OSError, also where its stand-in compiler cannot be run."""
+    """Make a root here, or what is missing of it.
+
+    Raises OSError, and CacheError where its stand-in compiler cannot be run.
+    """
     package = ttnn_package()
     for part in _PARTS:
         _link(root / part, package / part)
@@ -44,7 +48,11 @@ def make_root(root: Path) -> None:
         _link(root / "runtime/sfpi", sfpi)
     else:
         compiler = write(root / "runtime/sfpi" / COMPILER, stand_in_script(expected_version(package)), mode=0o755)
-        subprocess.run([compiler, "--version"], check=True, capture_output=True)
+        try:
+            subprocess.run([compiler, "--version"], check=True, capture_output=True)
+        except PermissionError as error:
+            advice = f"set {VARIABLE} to a folder where they can"
+            raise CacheError(f"no programs can be run in {root}: {error.strerror}; {advice}") from None
 
 
 def compiler_version(root: Path) -> str:

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.mock import (
     MockEnvironment,
     MockMeshError,
@@ -22,19 +23,18 @@ from mochi_aot.runtime.ttnn.mock import (
     enter_mock,
     installation,
     prepare_mock,
-    root,
 )
 from mochi_aot.runtime.ttnn.mock.installation import ttnn_package
-from mochi_aot.runtime.ttnn.mock.kernels import claim_cache, holds_stand_ins
+from mochi_aot.runtime.ttnn.mock.stand_in import claim_cache, holds_stand_ins
 
-ROOT = f"shared/ttnn-{version('ttnn')}-stand-in"
+ROOT = f"cache/ttnn-{version('ttnn')}-stand-in"
 STAND_IN = Path(ROOT, "runtime/sfpi/compiler/bin/riscv-tt-elf-g++")
 
 
 @pytest.fixture(autouse=True)
 def private_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What all users share lies in a folder of the test."""
-    monkeypatch.setattr(root, "_SHARED", tmp_path / "shared")
+    monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_folder_and_the_environment_that_points_at_it(tmp_path: Path) -> None:
     assert environment.variables == {
         "TT_METAL_MOCK_CLUSTER_DESC_PATH": f"{tmp_path}/loudbox.yaml",
         "TT_MESH_GRAPH_DESC_PATH": f"{tmp_path}/loudbox.textproto",
-        "TT_METAL_RUNTIME_ROOT": f"{tmp_path}/{ROOT}",
+        "TT_METAL_RUNTIME_ROOT": f"/proc/self/fd/1000/ttnn-{version('ttnn')}-stand-in",
         "TT_METAL_CACHE": f"{tmp_path}/kernels-stand-in",
         "TT_METAL_LOGS_PATH": f"{tmp_path}/logs/2x4",
         "TT_METAL_LOGGER_LEVEL": "off",
@@ -89,8 +89,8 @@ def test_a_real_compiler_is_taken_where_there_is_one(tmp_path: Path, monkeypatch
     monkeypatch.setattr(installation, "_SYSTEM_SFPI", tmp_path / "sfpi")
     environment = prepare_mock((1, 2), tmp_path / "mock")
     assert environment.real_compiler
-    links = tmp_path / f"shared/ttnn-{version('ttnn')}"
-    assert environment.variables["TT_METAL_RUNTIME_ROOT"] == str(links)
+    links = tmp_path / f"cache/ttnn-{version('ttnn')}"
+    assert environment.variables["TT_METAL_RUNTIME_ROOT"] == f"/proc/self/fd/1000/{links.name}"
     assert (links / "runtime/sfpi").readlink() == tmp_path / "sfpi"
     assert (links / "tt_metal").readlink() == ttnn_package() / "tt_metal"
     assert environment.variables["TT_METAL_CACHE"] == f"{tmp_path}/mock/kernels"
@@ -122,7 +122,7 @@ def test_many_processes_may_claim_a_folder_at_once(attempt: int, tmp_path: Path)
 
 def test_a_path_that_ttnn_cannot_put_into_a_command(tmp_path: Path) -> None:
     for folder, cache in ((tmp_path / "my files", None), (tmp_path, tmp_path / "a;b")):
-        with pytest.raises(MockMeshError, match="give a path without spaces or special characters"):
+        with pytest.raises(BackendError, match="give a path without spaces or special characters"):
             prepare_mock((1, 1), folder, cache)
 
 

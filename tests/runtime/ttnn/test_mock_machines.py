@@ -6,10 +6,7 @@ import pytest
 
 from mochi_aot.runtime.ttnn.mock.cluster import Cluster, cluster_descriptor, mesh_graph
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError
-from mochi_aot.runtime.ttnn.mock.galaxy import galaxy
-from mochi_aot.runtime.ttnn.mock.grid import grid
-from mochi_aot.runtime.ttnn.mock.loudbox import loudbox
-from mochi_aot.runtime.ttnn.mock.machine import machine_for
+from mochi_aot.runtime.ttnn.mock.machines import galaxy, grid, loudbox, machine_for
 
 TWO_CHIPS = """\
 arch:

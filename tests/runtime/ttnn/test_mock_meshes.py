@@ -44,7 +44,7 @@ def probe(mesh: tuple[int, int], folder: Path, cwd: Path, cache: Path | None = N
     environment = prepare_mock(mesh, folder, cache)
     variables = {**os.environ, **environment.variables, "TT_METAL_LOGGER_LEVEL": "info"}
     command = [sys.executable, "-c", PROBE, *map(str, mesh)]
-    done = subprocess.run(command, env=variables, cwd=cwd, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=variables, cwd=cwd, capture_output=True, text=True, timeout=120, close_fds=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "refused: True" in done.stdout
     return Probed(json.loads(re.findall(r"^probe: (.*)$", done.stdout, re.MULTILINE)[0]), done.stdout)

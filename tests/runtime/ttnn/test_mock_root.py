@@ -1,5 +1,6 @@
-"""ttnn's runtime root: at one path for all where that is possible, else in the user's cache folder."""
+"""ttnn's runtime root: what is in it, and that its path is the same for all."""
 
+import logging
 import os
 import subprocess
 from importlib.metadata import version
@@ -7,67 +8,72 @@ from pathlib import Path
 
 import pytest
 
+from mochi_aot.runtime.errors import CacheError
+from mochi_aot.runtime.ttnn import fixed_path
 from mochi_aot.runtime.ttnn.mock import installation, root
 from mochi_aot.runtime.ttnn.mock.installation import COMPILER, ttnn_package
 
 NAME = f"ttnn-{version('ttnn')}-stand-in"
+FIXED = Path("/proc/self/fd/1000")
 
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(root, "_SHARED", tmp_path / "shared")
     monkeypatch.setattr(installation, "_SYSTEM_SFPI", tmp_path / "no sfpi")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "my cache"))
 
 
-def test_it_is_under_a_path_for_all_that_only_its_owner_writes_to(tmp_path: Path) -> None:
-    before = os.umask(0)
+def test_its_path_is_the_same_whatever_the_cache_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert root.runtime_root() == root.runtime_root() == FIXED / NAME
+    assert (FIXED / NAME).samefile(tmp_path / "my cache" / NAME)
+    assert "riscv-tt-elf-g++" in root.compiler_version(FIXED / NAME)
+    monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "another"))
+    assert root.runtime_root() == FIXED / NAME
+    assert (FIXED / NAME).samefile(tmp_path / "another" / NAME)
+
+
+def test_a_compiler_that_is_not_started_by_python_finds_the_path(tmp_path: Path) -> None:
+    """As ttnn starts it: by the C library's system()."""
+    made = root.runtime_root()
+    assert os.system(f"{made / 'runtime/sfpi' / COMPILER} --version > {tmp_path}/said") == 0
+    assert "riscv-tt-elf-g++" in (tmp_path / "said").read_text()
+
+
+def test_a_number_that_is_in_use_is_left_alone_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fixed_path, "_NUMBER", 1001)
+    monkeypatch.setattr(fixed_path, "_FIXED", Path("/proc/self/fd/1001"))
+    monkeypatch.setattr(fixed_path, "_taken", [])
+    monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "plain"))
+    (tmp_path / "file").touch()
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    os.dup2(descriptor, 1001)
     try:
-        assert root.runtime_root() == root.runtime_root() == tmp_path / "shared" / NAME
+        with caplog.at_level(logging.WARNING, "mochi_aot"):
+            assert root.runtime_root() == tmp_path / "plain" / NAME
+        assert os.path.samestat(os.fstat(1001), os.fstat(descriptor))
     finally:
-        os.umask(before)
-    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o700
-    assert "riscv-tt-elf-g++" in root.compiler_version(tmp_path / "shared" / NAME)
-
-
-def make_symlink(path: Path) -> None:
-    path.with_name("elsewhere").mkdir()
-    path.symlink_to(path.with_name("elsewhere"))
-
-
-def make_writable_for_others(path: Path) -> None:
-    path.mkdir()
-    path.chmod(0o777)
-
-
-@pytest.mark.parametrize("make", [make_symlink, make_writable_for_others, Path.touch])
-def test_what_others_could_change_is_not_used(make, tmp_path: Path) -> None:
-    make(tmp_path / "shared")
-    assert root.runtime_root() == tmp_path / "cache/mochi-aot" / NAME
-    assert (tmp_path / "cache/mochi-aot" / NAME / "ttnn").readlink() == ttnn_package() / "ttnn"
-
-
-def test_another_users_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shared").mkdir(mode=0o700)
-    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "shared").stat().st_uid + 1)
-    assert root.runtime_root() == tmp_path / "cache/mochi-aot" / NAME
-    assert list((tmp_path / "shared").iterdir()) == []
+        os.close(descriptor)
+        os.close(1001)
+    [message] = caplog.messages
+    assert message == f"ttnn's root is at {tmp_path}/plain/{NAME} in this process: it finds no kernels that were " + (
+        "built elsewhere"
+    )
 
 
 def test_a_file_system_that_runs_no_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = subprocess.run
-
     def refused(command, **options):
-        if Path(command[0]).is_relative_to(tmp_path / "shared"):
-            raise PermissionError(13, "Permission denied", str(command[0]))
-        return run(command, **options)
+        raise PermissionError(13, "Permission denied", str(command[0]))
 
     monkeypatch.setattr(subprocess, "run", refused)
-    assert root.runtime_root() == tmp_path / "cache/mochi-aot" / NAME
+    with pytest.raises(CacheError, match=r"no programs can be run in .*my cache.*; set MOCHI_CACHE to a folder where"):
+        root.runtime_root()
 
 
 def test_a_link_that_leads_somewhere_stays_and_others_are_mended(tmp_path: Path) -> None:
-    made = root.runtime_root()
+    root.runtime_root()
+    made = tmp_path / "my cache" / NAME
     (tmp_path / "other/ttnn").mkdir(parents=True)
     (made / "ttnn").unlink()
     (made / "ttnn").symlink_to(tmp_path / "other/ttnn")
@@ -85,6 +91,6 @@ def test_a_real_compiler_has_a_root_of_its_own(tmp_path: Path, monkeypatch: pyte
     compiler.chmod(0o755)
     monkeypatch.setattr(installation, "_SYSTEM_SFPI", tmp_path / "sfpi")
     made = root.runtime_root()
-    assert made == tmp_path / "shared" / NAME.removesuffix("-stand-in")
+    assert made == FIXED / NAME.removesuffix("-stand-in")
     assert (made / "runtime/sfpi").readlink() == tmp_path / "sfpi"
     assert root.compiler_version(made) == "g++ 1"

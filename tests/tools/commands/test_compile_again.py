@@ -212,7 +212,7 @@ def test_times_are_trusted_if_the_user_says_so(
     checkpoint: Path, whole: Bundle, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then only what constants are computed from is read."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "cache"))
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
     time.sleep(1.1)  # until the files are settled
@@ -231,7 +231,7 @@ def test_times_are_trusted_when_a_compile_goes_on(
     checkpoint: Path, whole: Bundle, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the process that was killed remains what it knew of the checkpoint."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "cache"))
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
     time.sleep(1.1)

@@ -267,7 +267,7 @@ def test_every_op_is_accepted(bundle: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_at_once_find_all_kernels_where_nothing_was_unpacked(bundle: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {**os.environ, "HOME": str(tmp_path), "MOCHI_CACHE": str(tmp_path / "cache")}
     started = [
         subprocess.Popen(
             command("run", str(bundle), *TO_VIDEO, "-o", str(tmp_path / f"{name}.mp4")),
@@ -287,7 +287,7 @@ def test_two_processes_at_once_find_all_kernels_where_nothing_was_unpacked(bundl
 @pytest.mark.slow
 def test_compiling_again_gives_the_same_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere, and without what was built the first time."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "cache"))
     options = ["--mesh", "2x4", "--target", "ttnn", "--weights-dtype", "bfloat8_b", "--geometry", GEOMETRY]
     done = run("compile", "--checkpoint", str(bundle.parent / "checkpoint"), *options, "-o", str(tmp_path / "bundle"))
     assert done.returncode == 0, done.stderr

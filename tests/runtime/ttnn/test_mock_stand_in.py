@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mochi_aot.runtime.ttnn.mock.compiler import expected_version, stand_in_script
-from mochi_aot.runtime.ttnn.mock.elf import kernel_elf
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError
+from mochi_aot.runtime.ttnn.mock.stand_in import expected_version, kernel_elf, stand_in_script
 
 VERSION = "riscv-tt-elf-g++ (tenstorrent/sfpi:1.2.3[45]) 15.1.0"
 
