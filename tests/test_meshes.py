@@ -54,10 +54,10 @@ def traced_once():
     """Tracing does not depend on mesh or plan: all bundles of this file share one trace a dtype."""
     traced = {}
 
-    def cached(config, geometry, dtype, source):
+    def cached(config, geometry, dtype, source, *pipeline):
         key = (geometry, dtype)
         if key not in traced:
-            traced[key] = build_programs(config, geometry, dtype, source)
+            traced[key] = build_programs(config, geometry, dtype, source, *pipeline)
         return traced[key]
 
     with pytest.MonkeyPatch.context() as patch:

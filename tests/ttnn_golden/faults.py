@@ -42,7 +42,7 @@ WRONG: dict[str, Fault] = {
         "lambda x, slice_start, slice_end: ttnn.slice(x, slice_start=[0] * len(slice_start), "
         "slice_end=[stop - start for start, stop in zip(slice_start, slice_end)])",
     ),
-    "order of concat": _fault("denoise", "ops.plain", "list(tensors)", "list(tensors)[::-1]"),
+    "order of concat": _fault("decode", "ops.plain", "list(tensors)", "list(tensors)[::-1]"),
     "dim of concat": _fault("decode", "ops.plain", "(list(tensors), **passed)", "(list(tensors), dim=0)"),
     "dims of permute": _instead(
         "decode", "plain", "permute", "lambda x, dims: ttnn.permute(x, dims=[dims.index(i) for i in range(len(dims))])"

@@ -84,8 +84,8 @@ def emptied_mask(program: Program) -> tuple[Program, int]:
 def other_prompt(program: Program) -> tuple[Program, int]:
     """One prompt's number of tokens for the other's."""
     first, second = nth(program, RING), nth(program, RING, 1)
-    length = program.instructions[second].operands[6]
-    return with_instruction(program, first, operands=[*program.instructions[first].operands[:6], length])
+    length = program.instructions[first].operands[6]
+    return with_instruction(program, second, operands=[*program.instructions[second].operands[:6], length])
 
 
 def second_row(program: Program) -> tuple[Program, int]:

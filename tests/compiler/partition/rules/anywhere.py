@@ -16,6 +16,7 @@ from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.plan import Plan
+from mochi_aot.compiler.partition.rules import RULES
 from mochi_aot.compiler.partition.spmd import propagate
 from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.simplify import simplify
@@ -106,7 +107,7 @@ def check(case: Anywhere) -> None:
     verify(source)
     note(f"{to_text(source)}\n{case.placed}")
     try:
-        program = propagate(_Placed(source, case.mesh, case.placed))
+        program = propagate(_Placed(source, case.mesh, case.placed), RULES)
     except PlanError as error:
         note(str(error))
         assume(False)
