@@ -41,7 +41,7 @@ def ops(low: Lowered) -> list[str]:
     ],
 )
 def test_a_bias_in_shares(chips: int, expected: list[str], operands: int) -> None:
-    """Numbers: partial sums, biased ones and their sum are rounded by 2^-9 of at most 80, once a chip and once more."""
+    """Partial sums and their sum are rounded by 2^-9 of at most 80, once a chip and once more."""
     low = lowered(product(), (1, chips), BY_INPUTS)
     assert ops(low) == expected
     (made,) = (i for i in low.program.instructions if i.op == expected[0])
