@@ -127,6 +127,9 @@ def main(
 
     with Console() as console:
         console.phase("loading the compiler")
+        from mochi_aot.runtime.cache import ensure_temporary_files
+
+        ensure_temporary_files()  # before torch is imported
         from mochi_aot.tools.commands.compiling import (
             Terminal,
             compile_bundle,

@@ -257,6 +257,6 @@ def test_without_chips_it_says_so(bundle: Path, tmp_path: Path) -> None:
     done = run("run", str(bundle), "--prompt", "a fox", *options)
     assert done.returncode == 1
     ignored, error = done.stderr.splitlines()
-    assert ignored.startswith("the bundle's kernels are not used: they were made by the stand-in compiler")
+    assert ignored.startswith("warning: the bundle's kernels are not used: they were made by the stand-in compiler")
     assert error.startswith("error: cannot open a mesh of 2x4 chips")
     assert not list(tmp_path.iterdir())
