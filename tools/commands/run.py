@@ -238,7 +238,7 @@ def _labelled(label: str) -> Iterator[None]:
     try:
         yield
     except MochiError as error:
-        raise MochiError(f"{label}{error}") from error
+        raise type(error)(f"{label}{error}") from error  # of the same kind: its exit code tells the kind
 
 
 def _summary(checked: CheckedJob, seconds: float) -> str:
