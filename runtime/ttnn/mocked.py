@@ -100,10 +100,10 @@ def mocked_mesh(mesh: tuple[int, int]) -> Iterator[MockedMesh]:
     Raises TtnnAlreadyImportedError where this process has imported ttnn, and BackendError where nothing can be mocked.
     """
     with temporary_folder("kernels") as folder:
-        cache = folder / "kernels"
-        environment = prepare_mock(mesh, mock_folder(), cache)
+        environment = prepare_mock(mesh, mock_folder(), folder / "kernels")
         enter_mock(environment)
-        root = Path(environment.variables["TT_METAL_RUNTIME_ROOT"])
+        # As ttnn knows them: it notes such paths in what goes into the archive of kernels.
+        cache, root = (Path(environment.variables[name]) for name in ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT"))
         yield MockedMesh(mesh, cache, root, not environment.real_compiler)
 
 

@@ -110,6 +110,9 @@ def _verify_config(
     config: str, mesh: str, geometry: str, weights_dtype: str, links_dtype: str, console: "Console"
 ) -> list["ProgramReport"]:
     console.phase("compiling the programs")
+    from mochi_aot.runtime.cache import ensure_temporary_files
+
+    ensure_temporary_files()  # before torch is imported
     from mochi_aot.compiler.from_config import model_config, programs_of_config
     from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
     from mochi_aot.compiler.partition.mesh import parse_mesh
