@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline
 from mochi_aot.runtime.tensor_files import Embedding
@@ -16,6 +16,12 @@ from mochi_aot.runtime.tensor_files import Embedding
 GUIDANCE_SCALE = 4.5
 SIGMAS = np.array([0.6, 0.5], np.float32)
 PROMPT_TOKENS, NEGATIVE_TOKENS = 64, 16
+
+
+class PackageMissingError(MochiError):
+    """A package that only this benchmark needs is not installed."""
+
+    exit_code = ExitCode.DEVICE
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,12 @@ class DiffusersStep:
 
 
 def diffusers_transformer() -> Any:
-    """Return diffusers' class of the transformer. Raise MochiError if diffusers is not installed."""
+    """Return diffusers' class of the transformer. Raise PackageMissingError if diffusers is not installed."""
     try:
         from diffusers import MochiTransformer3DModel
     except ModuleNotFoundError as error:
         advice = "pip install 'mochi-aot[compile,dev]'"
-        raise MochiError(f"this compares with diffusers, and {error.name} is not installed: {advice}") from error
+        raise PackageMissingError(
+            f"this compares with diffusers, and {error.name} is not installed: {advice}"
+        ) from error
     return MochiTransformer3DModel
