@@ -55,8 +55,12 @@ def exit_code(error: BaseException) -> ExitCode:
     """Return the exit code of an error that ends a command.
 
     An OSError, and a MochiError that was made of one, says that the system failed, unless the OSError is about a name
-    that is not there or of the wrong kind: then a MochiError has its own code, and the OSError is about bad input.
+    that is not there or of the wrong kind: then a MochiError has its own code, and the OSError is about bad input. A
+    package that is not installed makes a command unusable here.
     """
+    if isinstance(error, ModuleNotFoundError):
+        own = (error.name or "mochi_aot").startswith("mochi_aot")
+        return ExitCode.FAULT if own else ExitCode.DEVICE
     if isinstance(error, MemoryError):
         return ExitCode.SYSTEM
     if isinstance(error, OSError):
@@ -64,6 +68,8 @@ def exit_code(error: BaseException) -> ExitCode:
     if not isinstance(error, MochiError):
         return ExitCode.FAULT
     origin = error.__cause__ or error.__context__  # `from None` leaves the latter
+    if isinstance(origin, ModuleNotFoundError | MemoryError):
+        return exit_code(origin)
     if isinstance(origin, OSError) and not isinstance(origin, _ABOUT_THE_NAME):
         return ExitCode.SYSTEM
     return error.exit_code

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCom
 DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7
 _STDOUT = Path("-")
+
+type Progress = Callable[[str], None]
 
 
 repetitions_option = click.option(
@@ -39,6 +42,20 @@ json_option = click.option(
 )
 
 
+def _with_phases(measure: Callable[..., None]) -> Callable[..., None]:
+    """Give a command what begins a phase on the console, which says its first line before anything is imported."""
+
+    @wraps(measure)
+    def command(**options: Any) -> None:
+        from mochi_aot.tools.commands.console import Console
+
+        with Console() as console:
+            console.phase("loading what is measured")
+            measure(console.phase, **options)
+
+    return command
+
+
 @click.group(cls=MochiGroup)
 def main() -> None:
     """Measure, on a machine that does nothing else meanwhile."""
@@ -50,7 +67,10 @@ def main() -> None:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of both sides. Default: as torch chooses.")
 @repetitions_option
 @json_option
-def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file: Path | None) -> None:
+@_with_phases
+def step(
+    progress: Progress, size: str, dtype: str, threads: int | None, repetitions: int, json_file: Path | None
+) -> None:
     """Time one guided denoising step of a bundle against diffusers.
 
     Writes a checkpoint of seeded weights and compiles it for one device, in a temporary folder. Then the bundle's step
@@ -63,7 +83,7 @@ def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file
 
     if threads is not None:
         torch.set_num_threads(threads)
-    with _phases() as progress, _folder(None) as place:
+    with _folder(None) as place:
         result = measure_step(place, size, dtype, repetitions, progress)
     _finish("step", step_numbers(result), step_report, json_file)
 
@@ -87,8 +107,15 @@ def step(size: str, dtype: str, threads: int | None, repetitions: int, json_file
     help="Of what our chips send each other in a denoising step.",
 )
 @json_option
+@_with_phases
 def traffic(
-    mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype: str, json_file: Path | None
+    progress: Progress,
+    mesh: str,
+    config: str,
+    geometry: str,
+    weights_dtype: str,
+    links_dtype: str,
+    json_file: Path | None,
 ) -> None:
     """Count what chips send each other over Ethernet, and model what they would under TT-DiT's scheme.
 
@@ -103,6 +130,7 @@ def traffic(
 
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
     model = model_config(config)
+    progress("compiling the programs")
     programs = our_traffic(model, size, shape, weights_dtype, links_dtype) + their_traffic(model, size, shape)
     settings = {"config": config, "mesh": mesh, "geometry": geometry}
     settings |= {"weights_dtype": weights_dtype, "links_dtype": links_dtype}
@@ -145,7 +173,9 @@ def model(mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype
 @click.option("--repetitions", type=click.IntRange(min=1), default=MIN_REPETITIONS, show_default=True)
 @folder_option
 @json_option
+@_with_phases
 def compile_command(
+    progress: Progress,
     size: str,
     mesh: str,
     target: str,
@@ -162,7 +192,7 @@ def compile_command(
     from mochi_aot.tools.benchmarks.compile_benchmark import measure_compile
     from mochi_aot.tools.benchmarks.compile_report import compile_numbers, compile_report
 
-    with _phases() as progress, _folder(folder) as place:
+    with _folder(folder) as place:
         result = measure_compile(place, size, mesh, target, weights_dtype, repetitions, progress)
     settings = {"size": size, "mesh": mesh, "target": target, "weights_dtype": weights_dtype}
     _finish("compile", {**settings, **compile_numbers(result)}, compile_report, json_file)
@@ -177,7 +207,8 @@ def compile_command(
 )
 @folder_option
 @json_option
-def start(size: str, repetitions: int | None, folder: Path | None, json_file: Path | None) -> None:
+@_with_phases
+def start(progress: Progress, size: str, repetitions: int | None, folder: Path | None, json_file: Path | None) -> None:
     """Time a start on the torch target: from the process's to the weights in use, every byte consumed.
 
     Writes a checkpoint of seeded weights and compiles it for one device. Then these start in turns, each in a fresh
@@ -195,7 +226,7 @@ def start(size: str, repetitions: int | None, folder: Path | None, json_file: Pa
         repetitions = least
     if repetitions < least:
         raise click.BadParameter(f"{repetitions}, expected at least {least} of size {size}", param_hint="--repetitions")
-    with _phases() as progress, _folder(folder) as place:
+    with _folder(folder) as place:
         result = measure_start(place, size, repetitions, progress)
     _finish("start", start_numbers(result), start_report, json_file)
 
@@ -205,7 +236,8 @@ def start(size: str, repetitions: int | None, folder: Path | None, json_file: Pa
 @repetitions_option
 @folder_option
 @json_option
-def ttnn_start(size: str, repetitions: int, folder: Path | None, json_file: Path | None) -> None:
+@_with_phases
+def ttnn_start(progress: Progress, size: str, repetitions: int, folder: Path | None, json_file: Path | None) -> None:
     """Time the host's part of a start on the ttnn target: from the process's to the first op on a mocked mesh.
 
     Writes a checkpoint of seeded weights and compiles it for 2x4 chips. Then these start in turns, each in a fresh
@@ -218,7 +250,7 @@ def ttnn_start(size: str, repetitions: int, folder: Path | None, json_file: Path
         ttnn_start_report,
     )
 
-    with _phases() as progress, _folder(folder) as place:
+    with _folder(folder) as place:
         result = measure_ttnn_start(place, size, repetitions, progress)
     _finish("ttnn-start", ttnn_start_numbers(result), ttnn_start_report, json_file)
 
@@ -232,16 +264,6 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="mochi-bench-") as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _phases() -> Iterator[Callable[[str], None]]:
-    """Give what begins a phase of a measurement on the console."""
-    from mochi_aot.tools.commands.console import Console
-
-    with Console() as console:
-        console.phase("loading what is measured")
-        yield console.phase
 
 
 def _finish(

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import click
@@ -65,9 +66,24 @@ class _Described(click.Command):
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
         click.version_option(__version__, message="%(prog)s %(version)s")(self)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        asked = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _end_usage(error, ctx, asked)
+            raise
+
 
 class MochiGroup(_Described, click.Group):
     """A command line that has commands, each of them a MochiCommand."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            _end_usage(error, ctx, args)
+            raise
 
 
 class MochiCommand(_Described):
@@ -80,17 +96,6 @@ class MochiCommand(_Described):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         _message_options(self)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        asked = list(args)
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            if not _asks_for_json(asked):
-                raise
-            ctx.meta[_FORMAT] = "json"
-            with _messages(ctx):
-                _end(error.format_message(), ExitCode.USAGE)
 
     def invoke(self, ctx: click.Context) -> Any:
         with _messages(ctx):
@@ -115,12 +120,12 @@ class MochiCommand(_Described):
 
 def _end_with(error: Exception, ctx: click.Context) -> NoReturn:
     """Say what went wrong and exit with the code of the error's kind."""
-    if isinstance(error, ModuleNotFoundError) and not (error.name or "mochi_aot").startswith("mochi_aot"):
-        advice = "this command is for the build host: pip install 'mochi-aot[compile]'"
-        _end(f"{error.name} is not installed; {advice}", ExitCode.DEVICE)
     code = exit_code(error)
     text = str(error)
-    if code is ExitCode.FAULT and not isinstance(error, MochiError):
+    if isinstance(error, ModuleNotFoundError) and code is ExitCode.DEVICE:
+        extras = "compile,dev" if error.name == "diffusers" else "compile"
+        text = f"{error.name} is not installed; this command is for the build host: pip install 'mochi-aot[{extras}]'"
+    elif code is ExitCode.FAULT and not isinstance(error, MochiError):
         told = "" if ctx.meta.get(_VERBOSE) else "; please report it, with --verbose for the traceback"
         text = f"internal error: {type(error).__name__}: {error}{told}"
     elif isinstance(error, MemoryError):
@@ -136,6 +141,15 @@ def _end(text: str, code: ExitCode, error: Exception | None = None) -> NoReturn:
     else:
         LOGGER.error("%s", text, exc_info=error, extra={"numbers": {"kind": KINDS[code], "exit_code": int(code)}})
     sys.exit(int(code))
+
+
+def _end_usage(error: click.UsageError, ctx: click.Context, arguments: list[str]) -> None:
+    """End with a JSON object if the arguments, of which another one is wrong, ask for --log-format json."""
+    if "--log-format=json" not in arguments and ("--log-format", "json") not in pairwise(arguments):
+        return
+    ctx.meta[_FORMAT] = "json"
+    with _messages(ctx):
+        _end(error.format_message(), ExitCode.USAGE)
 
 
 @contextmanager
@@ -158,28 +172,13 @@ def _message_options(command: click.Command) -> None:
 
         return keep
 
-    common: dict[str, Any] = {"expose_value": False}
-    click.option("--quiet", is_flag=True, callback=kept(_QUIET), help="Say only warnings and errors.", **common)(
-        command
-    )
-    click.option(
-        "--verbose", is_flag=True, callback=kept(_VERBOSE), help="Say more, and show tracebacks of faults.", **common
-    )(command)
-    click.option(
-        "--log-format",
-        type=click.Choice(("text", "json")),
-        default="text",
-        show_default=True,
-        callback=kept(_FORMAT),
-        help="Of messages and progress on stderr: text, or one JSON object a line.",
-        **common,
-    )(command)
+    def add(name: str, key: str, text: str, **settings: Any) -> None:
+        click.option(name, callback=kept(key), expose_value=False, help=text, **settings)(command)
 
-
-def _asks_for_json(args: list[str]) -> bool:
-    """Whether --log-format json is among the arguments, of which another one is wrong."""
-    pairs = zip(args, [*args[1:], ""], strict=True)
-    return "--log-format=json" in args or ("--log-format", "json") in pairs
+    add("--quiet", _QUIET, "Say only warnings and errors.", is_flag=True)
+    add("--verbose", _VERBOSE, "Say more, and show the tracebacks of errors.", is_flag=True)
+    choice = {"type": click.Choice(("text", "json")), "default": "text", "show_default": True}
+    add("--log-format", _FORMAT, "Of messages on stderr: text, or one JSON object a line.", **choice)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -62,10 +62,11 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
-        if self.bar is None:
-            click.echo(text, err=True)
-        else:
-            self.bar.show_above(text)
+        with suppress(OSError):  # what nobody reads is no reason to stop
+            if self.bar is None:
+                click.echo(text, err=True)
+            else:
+                self.bar.show_above(text)
 
 
 @dataclass(frozen=True)

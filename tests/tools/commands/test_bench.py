@@ -108,6 +108,7 @@ def test_without_diffusers_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     result = CliRunner().invoke(main, ["step", "--size", "tiny"])
     assert result.exit_code == 5
     assert result.stderr == (
+        "loading what is measured\n"
         "error: this compares with diffusers, and diffusers is not installed: pip install 'mochi-aot[compile,dev]'\n"
     )
 

@@ -251,10 +251,10 @@ def test_ctrl_c_while_tracing(diffusers: Path, tmp_path: Path) -> None:
     child = subprocess.Popen([*command, "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     assert child.stderr.readline() == "loading the compiler\n"
-    assert child.stderr.readline() == "tracing 480x848x163\n"
+    assert "tracing 480x848x163\n" in iter(child.stderr.readline, "")
     assert len(list(tmp_path.iterdir())) == 1  # what is being written, under another name
     child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=60)[1] == "interrupted\n"
+    assert child.communicate(timeout=60)[1].splitlines()[-1] == "interrupted"
     assert child.returncode == 130
     assert list(tmp_path.iterdir()) == []
 
