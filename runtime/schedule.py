@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from mochi_aot.artifacts.layout import PUBLISHED_STEPS
 from mochi_aot.runtime.errors import OptionError
 
-DEFAULT_STEPS = 64
+DEFAULT_STEPS = PUBLISHED_STEPS
 DEFAULT_THRESHOLD_NOISE = 0.025
 
 
