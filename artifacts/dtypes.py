@@ -41,6 +41,9 @@ DTYPES = {
     )
 }
 
+# Devices hold masks' counts and indices as uint32; the text of programs, and tracing, do not have that dtype.
+PROGRAM_DTYPES = {name: dtype for name, dtype in DTYPES.items() if name != "uint32"}
+
 # Bytes of a tile of 32 x 32 numbers, of which 16 share an exponent: not arrays of elements, so only tensor files hold
 # these dtypes, and devices.
 BLOCK_DTYPES = {"bfloat8_b": 1088}

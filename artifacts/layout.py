@@ -22,6 +22,9 @@ MAX_METADATA_BYTES = 32 << 20
 LAYOUTS = ("row_major", "tile")
 ARCHITECTURES = ("wormhole_b0", "blackhole")
 FABRICS = ("none", "1d")
+# The published default number of denoising steps: what is run unless told otherwise, and what step tables hold.
+PUBLISHED_STEPS = 64
+
 RATES = ("geometry", "prompt", "step", "latent")
 ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode")
 

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from mochi_aot.artifacts.layout import PUBLISHED_STEPS
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Checkpoint, Param, Program
 from mochi_aot.compiler.lower.weights import Source
@@ -20,7 +21,7 @@ from mochi_aot.compiler.reference.units import UNITS, Unit
 from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 from mochi_aot.compiler.trace.export import trace
 
-STEP_CAPACITY = 64  # rows of the step tables: the published default number of steps
+STEP_CAPACITY = PUBLISHED_STEPS  # rows of the step tables
 RATE_ROLES = {"prompt": "prepare_prompt", "step": "prepare_steps"}
 SILENT = Pipeline()
 

@@ -1,6 +1,8 @@
-"""What options are called, and what holds where none is given: to be had without importing anything."""
+"""What options are called, and what holds where none is given: to be had without importing anything large."""
 
-DEFAULT_STEPS = 64
+from mochi_aot.artifacts.layout import PUBLISHED_STEPS
+
+DEFAULT_STEPS = PUBLISHED_STEPS
 DEFAULT_GUIDANCE_SCALE = 6.0  # Genmo's default in code; the example in its README uses 4.5
 DEFAULT_THRESHOLD_NOISE = 0.025
 DEFAULT_FPS = 30.0

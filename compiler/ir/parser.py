@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from mochi_aot.artifacts.dtypes import DTYPES
+from mochi_aot.artifacts.dtypes import PROGRAM_DTYPES
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.program import (
     Attr,
@@ -29,7 +29,7 @@ from mochi_aot.compiler.ir.types import PARTIAL, REPLICATE, Placement, Shard, Te
 NAME = r"[A-Za-z0-9_.\-]+"
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _NUMBER = r"[0-9]+"
-_DTYPES = {dtype.short: name for name, dtype in DTYPES.items()}
+_DTYPES = {dtype.short: name for name, dtype in PROGRAM_DTYPES.items()}
 _JSON = json.JSONDecoder()
 
 

@@ -1,6 +1,6 @@
 """Checks of types and recipes. All raise ValueError saying what is wrong; IRError comes from the op table."""
 
-from mochi_aot.artifacts.dtypes import DTYPES
+from mochi_aot.artifacts.dtypes import DTYPES, PROGRAM_DTYPES
 from mochi_aot.compiler.ir.ops import infer
 from mochi_aot.compiler.ir.program import Concat, Constant, Recipe
 from mochi_aot.compiler.ir.text import type_text
@@ -9,8 +9,8 @@ from mochi_aot.compiler.ir.types import PARTIAL, Shard, TensorType
 
 def check_type(type: TensorType, mesh: tuple[int, int] | None) -> None:
     """A known dtype, no empty dimension, one placement a mesh axis, and pieces that cover what they cut."""
-    if type.dtype not in DTYPES:
-        raise ValueError(f"dtype {type.dtype!r} is none of {', '.join(DTYPES)}")
+    if type.dtype not in PROGRAM_DTYPES:
+        raise ValueError(f"dtype {type.dtype!r} is none of {', '.join(PROGRAM_DTYPES)}")
     if not all(size >= 1 for size in type.shape):
         raise ValueError(f"{type_text(type)} has an empty dimension")
     axes = 0 if mesh is None else len(mesh)

@@ -11,9 +11,9 @@ from mochi_aot.compiler.ir.builder import Builder
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.program import Attr, Constant, Value
 from mochi_aot.compiler.ir.types import TensorType
-from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
+from mochi_aot.compiler.torch_dtypes import TRACED_DTYPES
 
-DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+DTYPE_NAMES = dict(TRACED_DTYPES)
 DTYPE_NAMES[torch.int64] = "int32"  # indices; none of them exceeds 31 bits
 
 Handler = Callable[["Graph", torch.fx.Node], Value | list[Value]]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mochi_aot.artifacts.layout import PUBLISHED_STEPS
 from mochi_aot.compiler.compile import optimised
 from mochi_aot.compiler.from_config import SeededSource, programs_of_config
 from mochi_aot.compiler.ir.program import Program
@@ -37,7 +38,7 @@ from mochi_aot.tools.benchmarks.gathering import (
 from mochi_aot.tools.benchmarks.one_prompt import OnePrompt
 
 OURS, THEIRS = "mochi-aot", "TT-DiT"
-STEPS = 64
+STEPS = PUBLISHED_STEPS
 TOKENS = 32  # a chip's visual tokens are whole tiles, in both schemes
 # How often a program runs in a guided video.
 RUNS = {

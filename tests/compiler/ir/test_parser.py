@@ -28,7 +28,7 @@ def test_blank_lines_and_spaces_do_not_matter() -> None:
         ("%1 = exp(%x : f32[2]", r"line 3: expected ',' or '\)', found ': f32\[2\]'"),
         ("%1 = exp(%x) f32[2]", r"line 3: expected ':', found 'f32\[2\]'"),
         ("%1 = (%x) : f32[2]", r"line 3: expected an opcode, found '\(%x\) : f32\[2\]'"),
-        ("%1 = exp(%x) : f64[2]", "line 3: expected one of the dtypes f32, bf16, i32, u32, bool, u8, found 'f64'"),
+        ("%1 = exp(%x) : f64[2]", "line 3: expected one of the dtypes f32, bf16, i32, bool, u8, found 'f64'"),
         ("%1 = exp(%x) : f32[a]", r"line 3: expected a size, found 'a\]'"),
         ("%1 = exp(%x) : f32[2]{Q}", "line 3: expected a placement: R, P or S"),
         ("%1 = exp(%x) : f32[2]{S(0)}", r"line 3: expected ':', found '\)\}'"),

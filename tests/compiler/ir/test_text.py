@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mochi_aot.artifacts.dtypes import DTYPES
+from mochi_aot.artifacts.dtypes import PROGRAM_DTYPES
 from mochi_aot.compiler.ir.parser import parse
 from mochi_aot.compiler.ir.program import (
     RATES,
@@ -99,7 +99,7 @@ placements: st.SearchStrategy[Placement] = st.one_of(
 types = st.builds(
     TensorType,
     st.lists(st.integers(0, 50000), max_size=5).map(tuple),
-    st.sampled_from(list(DTYPES)),
+    st.sampled_from(list(PROGRAM_DTYPES)),
     st.one_of(st.just(()), st.tuples(placements, placements)),
 )
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), texts)

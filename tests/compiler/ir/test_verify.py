@@ -8,6 +8,7 @@ from mochi_aot.compiler.ir.parser import parse
 from mochi_aot.compiler.ir.program import Attr, Checkpoint, Concat, Constant, Input, Op, Output, Param, Program, Value
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.ir.verify import verify
+from mochi_aot.compiler.ir.verify_types import check_type
 
 GOOD = """\
 program @p {
@@ -178,3 +179,8 @@ def test_parts_join_to_the_whole(parts: list[tuple[tuple[int, ...], str]], dim: 
 def test_parts_join_on_a_device() -> None:
     parts = 'checkpoint("a") : f32[2,3]{R,S(0:1)}, checkpoint("b") : f32[3,3]{R,S(0:1)}'
     verify(parse(MESH.replace('checkpoint("w")', f"concat(0, [{parts}])")))
+
+
+def test_a_dtype_that_only_devices_have() -> None:
+    with pytest.raises(ValueError, match=r"dtype 'uint32' is none of float32, bfloat16, int32, bool, uint8"):
+        check_type(TensorType((2,), "uint32", ()), None)
