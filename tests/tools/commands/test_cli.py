@@ -1,6 +1,10 @@
 import importlib
+import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,7 +14,7 @@ from click.testing import CliRunner
 
 import mochi_aot
 from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.tools.commands.cli import MochiCommand
+from mochi_aot.tools.commands.cli import EXIT_CODES, MochiCommand
 
 
 def _command(fault: BaseException | None) -> click.Command:
@@ -77,3 +81,63 @@ def test_every_command_line_says_its_version_and_has_both_names_for_help(script:
     assert short.exit_code == 0 and short.stdout == long.stdout
     assert short.stdout.startswith(f"Usage: {script} ") and "-h, --help" in short.stdout
     assert CliRunner().invoke(command, ["--no-such-option"]).exit_code == 2
+
+
+SLOW = {"numpy", "torch", "ttnn", "transformers", "rich", "imageio_ffmpeg", "mochi_aot.compiler"}
+HELP = """
+import importlib, sys
+try:
+    importlib.import_module(sys.argv[1]).main(sys.argv[2:])
+except SystemExit as end:
+    print("modules:", end.code, *sys.modules)
+"""
+
+
+def helps() -> list[list[str]]:
+    """Every command with --help, those inside groups too."""
+    found = []
+    for script in sorted(SCRIPTS):
+        module, _, name = SCRIPTS[script].partition(":")
+        found.append([module, "--help"])
+        command = getattr(importlib.import_module(module), name)
+        found += [[module, inner, "--help"] for inner in getattr(command, "commands", ())]
+    return found
+
+
+@pytest.mark.parametrize("words", helps(), ids=" ".join)
+def test_help_loads_nothing_slow_and_tells_the_exit_codes(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", HELP, *words], capture_output=True, text=True, check=True)
+    text, _, modules = done.stdout.rpartition("modules:")
+    assert modules.split()[0] == "0" and text.startswith("Usage: ")
+    assert not SLOW & set(modules.split())
+    assert " ".join(text.split()).endswith(EXIT_CODES)
+
+
+@pytest.mark.parametrize("words", [["--no-such-option"], [], ["--log-format=json", "bundle", "another"]])
+def test_usage_mistakes_are_json_where_json_is_asked_for(words: list[str]) -> None:
+    module, _, name = SCRIPTS["mochi-inspect"].partition(":")
+    result = CliRunner().invoke(getattr(importlib.import_module(module), name), [*words, "--log-format", "json"])
+    assert result.exit_code == 2 and result.stdout == ""
+    (line,) = map(json.loads, result.stderr.splitlines())
+    assert (line["level"], line["kind"], line["exit_code"]) == ("error", "usage", 2) and line["message"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_options(tmp_path: Path) -> None:
+    """With the script that docs/commands.md tells to source, and a program of that name on the path."""
+    program = tmp_path / "mochi-inspect"
+    program.write_text(
+        f"#!{sys.executable}\nfrom mochi_aot.tools.commands.inspect import main\nmain(prog_name='mochi-inspect')\n"
+    )
+    program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    root = str(Path(__file__).parents[3])
+    script = """
+    eval "$(_MOCHI_INSPECT_COMPLETE=bash_source mochi-inspect)"
+    COMP_WORDS=(mochi-inspect --wei); COMP_CWORD=1
+    _mochi_inspect_completion mochi-inspect --wei mochi-inspect
+    echo "${COMPREPLY[@]}"
+    """
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": root}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["--weights"]

@@ -42,7 +42,7 @@ COMMANDS = {
 }
 # Good arguments of each, in a folder with the bundle `bundle`, the checkpoint `checkpoint` and the video `video.mp4`.
 GOOD = {
-    "mochi-bench": "traffic --config bench --mesh 1x1 --geometry 16x16x7",
+    "mochi-bench": "traffic --config bench --mesh 1x2 --geometry 16x16x7",
     "mochi-checkpoint": "out --preset tiny",
     "mochi-compile": "--checkpoint checkpoint --mesh 1x1 --target torch --geometry 16x16x7 -o out",
     "mochi-inspect": "bundle",
