@@ -267,12 +267,30 @@ def errors_in_the_tree() -> dict[str, type]:
 
 KINDS = {
     1: {"ResultsDifferError"},
-    2: {"GeometryError", "OptionError", "OutputError", "PlanTextError"},
-    3: {"BundleError", "CheckpointError", "InputFileError", "NumbersError", "TrainingError", "WeightError"},
-    4: {"BundleExistsError", "CheckpointExistsError", "OutputExistsError"},
-    5: {"BackendError", "MockMeshError", "MockPlatformError", "TtnnAlreadyImportedError", "TtnnMissingError"},
+    2: {"CompileOptionError", "GeometryError", "OptionError", "OutputError", "PlanTextError"},
+    3: {
+        "BundleError",
+        "BusyError",
+        "CheckpointError",
+        "ClosedError",
+        "InputFileError",
+        "ModelError",
+        "NumbersError",
+        "TrainingError",
+        "WeightError",
+    },
+    4: {"BundleExistsError", "CheckpointExistsError", "IRFolderError", "OutputExistsError"},
+    5: {
+        "BackendError",
+        "KernelsError",
+        "MockMeshError",
+        "MockPlatformError",
+        "PackageMissingError",
+        "TtnnAlreadyImportedError",
+        "TtnnMissingError",
+    },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"VideoError"},
+    7: {"CacheError", "OutputFolderError", "VideoError"},
 }
 
 
