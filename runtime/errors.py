@@ -62,9 +62,13 @@ class NumbersError(MochiError):
 class BusyError(MochiError):
     """A loaded bundle is used by one thread, and another one, or a callback of the same one, asks it for more."""
 
+    exit_code = ExitCode.USAGE
+
 
 class ClosedError(MochiError):
     """A loaded bundle was closed before, and is asked for something."""
+
+    exit_code = ExitCode.USAGE
 
 
 class Interrupted(KeyboardInterrupt):

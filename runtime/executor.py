@@ -6,7 +6,7 @@ from typing import Any
 
 from mochi_aot.artifacts.schema import Instruction, Program, TensorSpec
 from mochi_aot.runtime.backend import Value, Watch
-from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.errors import BackendError, RefusalError
 
 # An instruction as a backend computes it: the slots of its operands in, what goes into the slot of its result out, or
 # a sequence of these where it has several results.
@@ -35,7 +35,7 @@ class InstructionExecutor(ABC):
     ) -> None:
         """Read `weights` at each run. A weight for which `is_loaded` is false is asked for as late as at its first use.
 
-        Raise BackendError for an op or attributes that the backend does not know.
+        Raise RefusalError for an op or attributes that the backend does not know.
         """
         self._program, self._weights, self._is_loaded = program, weights, is_loaded
         self._first_uses = _first_uses(program)
@@ -46,7 +46,8 @@ class InstructionExecutor(ABC):
         """Return outputs by name.
 
         `watch` is called with each instruction's index and results, before any value is freed after it; what it raises
-        ends the run. Raise BackendError for a missing or misshapen input, a weight not loaded, or an op that fails.
+        ends the run. Raise BackendError for a missing or misshapen input, a weight not loaded; RefusalError, which is one too, for
+        an op that fails.
         """
         self._steps = self._steps or self._resolve()
         slots: list[Any] = [None] * self._slot_count
@@ -153,15 +154,16 @@ class InstructionExecutor(ABC):
         if problem:
             raise self._error(f"input {name!r}: {problem}")
 
-    def _failure(self, index: int, slots: list[Any], error: Exception) -> BackendError:
+    def _failure(self, index: int, slots: list[Any], error: Exception) -> RefusalError:
         instruction = self._program.instructions[index]
         seen = (slots[i] for i in instruction.operands)
         operands = ", ".join("nothing" if slot is None else self._describe(slot) for slot in seen)
         call = f"{instruction.op}({operands}) {instruction.attrs}"
         return self._instruction_error(index, f"{call} failed: {self._reason(error)}")
 
-    def _instruction_error(self, index: int, problem: str) -> BackendError:
-        return self._error(f"instruction {index} ({self._program.instructions[index].loc}): {problem}")
+    def _instruction_error(self, index: int, problem: str) -> RefusalError:
+        where = f"program {self._program.name!r}: instruction {index} ({self._program.instructions[index].loc})"
+        return RefusalError(f"{where}: {problem}")
 
     def _error(self, problem: str) -> BackendError:
         return BackendError(f"program {self._program.name!r}: {problem}")

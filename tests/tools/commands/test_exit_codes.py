@@ -267,12 +267,18 @@ def errors_in_the_tree() -> dict[str, type]:
 
 KINDS = {
     1: {"ResultsDifferError"},
-    2: {"CompileOptionError", "GeometryError", "OptionError", "OutputError", "PlanTextError"},
+    2: {
+        "BusyError",
+        "ClosedError",
+        "CompileOptionError",
+        "GeometryError",
+        "OptionError",
+        "OutputError",
+        "PlanTextError",
+    },
     3: {
         "BundleError",
-        "BusyError",
         "CheckpointError",
-        "ClosedError",
         "InputFileError",
         "ModelError",
         "NumbersError",
