@@ -46,8 +46,8 @@ class InstructionExecutor(ABC):
         """Return outputs by name.
 
         `watch` is called with each instruction's index and results, before any value is freed after it; what it raises
-        ends the run. Raise BackendError for a missing or misshapen input, a weight not loaded; RefusalError, which is one too, for
-        an op that fails.
+        ends the run. Raise BackendError for a missing or misshapen input and for a weight not loaded, and RefusalError
+        for an op that fails.
         """
         self._steps = self._steps or self._resolve()
         slots: list[Any] = [None] * self._slot_count
