@@ -24,6 +24,8 @@ ARCHITECTURES = ("wormhole_b0", "blackhole")
 FABRICS = ("none", "1d")
 # The published default number of denoising steps: what is run unless told otherwise, and what step tables hold.
 PUBLISHED_STEPS = 64
+DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, frames
+CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
 
 RATES = ("geometry", "prompt", "step", "latent")
 ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode")

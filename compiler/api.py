@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
 from mochi_aot.compiler.checkpoint import Checkpoint, open_checkpoint
 from mochi_aot.compiler.checkpoint.content_record import ContentRecord
 from mochi_aot.compiler.compile import Job, KernelSummary, ProgramSummary, Progress, Summary, compile_bundle
@@ -16,10 +17,8 @@ from mochi_aot.runtime.cache import cache_folder
 
 __all__ = ["KernelSummary", "ProgramSummary", "Progress", "Summary", "compile", "default_output"]
 
-DEFAULT_GEOMETRY = "480x848x163"  # the size of Mochi 1's published videos, HxWxF
 TARGETS = ("ttnn", "torch")
 DTYPES = ("float32", "bfloat16")
-CHIP_DTYPES = ("bfloat16", "bfloat8_b")
 
 type Size = str | Geometry | tuple[int, int, int]
 

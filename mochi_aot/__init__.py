@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mochi_aot.artifacts.errors import BundleError, MochiError
+    from mochi_aot.compiler.api import compile
     from mochi_aot.runtime.api import PromptEmbeds, VideoPipeline, load
     from mochi_aot.runtime.errors import (
         BackendError,
@@ -45,6 +46,7 @@ __all__ = [
     "VideoError",
     "VideoPipeline",
     "__version__",
+    "compile",
     "load",
 ]
 
@@ -64,6 +66,7 @@ _MODULES = {
     "Video": "mochi_aot.runtime.result",
     "VideoError": _ERRORS,
     "VideoPipeline": "mochi_aot.runtime.api",
+    "compile": "mochi_aot.compiler.api",
     "load": "mochi_aot.runtime.api",
 }
 

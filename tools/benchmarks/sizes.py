@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mochi_aot.tools.commands.cli import DEFAULT_GEOMETRY
+from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
 from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
-from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, MochiGroup, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, print_json
 
 DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7

@@ -16,11 +16,6 @@ import click
 from mochi_aot import __version__
 from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
 
-DEFAULT_GEOMETRY = "480x848x163"  # the published default, HxWxF
-CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
-
-FAULT, INTERRUPTED = ExitCode.FAULT, ExitCode.INTERRUPTED
-
 EXIT_CODES = (
     "Exit codes: 0 success, 1 internal fault, 2 usage, 3 bad input, 4 the output exists, 5 device or target not usable "
     "here, 6 op or plan refused, 7 the system failed, 130 or 143 interrupted."

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
 from mochi_aot.artifacts.timeline import process_seconds
-from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, json_option, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json
 
 
 @click.command(cls=MochiCommand)

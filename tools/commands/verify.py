@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mochi_aot.artifacts.errors import ExitCode
-from mochi_aot.artifacts.layout import ROLES
-from mochi_aot.tools.commands.cli import CHIP_DTYPES, DEFAULT_GEOMETRY, MochiCommand, json_option, print_json
+from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY, ROLES
+from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json
 from mochi_aot.tools.commands.text import plain
 
 if TYPE_CHECKING:
