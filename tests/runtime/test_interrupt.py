@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM, as real signals."""
 
-import os
 import signal
 
 import pytest
@@ -15,12 +14,11 @@ def test_the_first_asks_and_the_second_insists(number: int) -> None:
     asked: list[bool] = []
     with InterruptFlag(lambda: asked.append(True)) as flag:
         flag.check()
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert asked == [True] and flag.number == number
         with pytest.raises(Interrupted):
             flag.check()
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-            signal.pause()
+            signal.raise_signal(number)
     assert signal.getsignal(number) is before
     assert asked == [True]

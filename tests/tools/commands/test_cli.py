@@ -50,8 +50,7 @@ def test_sigterm_is_an_interrupt_with_its_own_exit_code() -> None:
     @click.command(cls=MochiCommand)
     def command() -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.pause()
+            signal.raise_signal(signal.SIGTERM)
         finally:
             cleaned.append(True)
 
