@@ -22,7 +22,7 @@ Watch = Callable[[int, list[Value]], None]
 
 
 def no_wait(name: str) -> None:
-    """Weights are read when they are touched."""
+    """Return at once: weights are read when they are touched."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Executable(Protocol):
     """A program that is ready to run."""
 
     def run(self, inputs: Mapping[str, Value], watch: Watch | None = None) -> dict[str, Value]:
-        """Outputs by name. `inputs` may hold more than the program reads. BackendError names the failing op.
+        """Return outputs by name. `inputs` may hold more than the program reads. BackendError names the failing op.
 
         `watch` is called after each instruction; what it raises ends the run.
         """
@@ -55,7 +55,7 @@ class Backend(Protocol):
         """Forget these weights; names that are not loaded are ignored."""
 
     def memory_bytes(self) -> int | None:
-        """Bytes of a device's memory; None where it is not the devices' alone."""
+        """Return the bytes of a device's memory; None where it is not the devices' alone."""
 
     def load_program(self, program: Program) -> Executable:
         """Resolve a program's instructions once. Its weights may be loaded later, but before it runs."""
@@ -64,16 +64,16 @@ class Backend(Protocol):
         """Copy a whole array of spec.shape and host_dtype(spec.dtype) to the devices, as spec.placements say."""
 
     def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
-        """The inverse of upload: a new array of spec.shape, without padding."""
+        """Undo upload: return a new array of spec.shape, without padding."""
 
     def nonfinite(self, value: Value) -> list[str]:
-        """Which of "NaN", "inf" and "-inf" are in a value, on any device; none are in one of whole numbers."""
+        """Return which of "NaN", "inf" and "-inf" are in a value, on any device; none are in one of whole numbers."""
 
     def close(self) -> None:
         """Let go of the devices, and of all that is on them; the backend is of no use any more."""
 
     def kernel_use(self) -> KernelUse | None:
-        """What became of kernels since the last call; None for a backend that does not know or has none."""
+        """Return what became of kernels since the last call; None for a backend that does not know or has none."""
 
 
 def host_dtype(dtype: str) -> np.dtype:

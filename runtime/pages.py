@@ -18,9 +18,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def bytes_from_disk(task: str = "thread-self") -> int:
-    """What this thread, or with "self" this process, has had from block devices so far, ahead of its wants too.
+    """Return the bytes that this thread, or with "self" this process, has had from block devices so far.
 
-    0 where the kernel does not tell.
+    What was read ahead counts too. 0 where the kernel does not tell.
     """
     try:
         lines = Path(f"/proc/{task}/io").read_text().splitlines()
@@ -32,7 +32,7 @@ def bytes_from_disk(task: str = "thread-self") -> int:
 def read_in(view: memoryview, path: Path, offset: int) -> None:
     """Read a mapped view of the file at `path`, which starts on a page, into the file cache, and map its pages.
 
-    Reading by madvise costs no copy, and reports what touching the map would be killed for: OSError says what is wrong.
+    Reading by madvise costs no copy, and raises OSError for what the process would be killed for by touching the map.
     Asked for huge pages, the kernel reads in units of them where the file system can, at what the disk gives to direct
     reads, and takes far less time for each byte.
     """
@@ -46,13 +46,13 @@ def read_in(view: memoryview, path: Path, offset: int) -> None:
 
 
 def forget(view: memoryview) -> None:
-    """Unmap a view's pages: the first that the kernel takes for other things. They come back when they are touched."""
+    """Unmap a view's pages, so that the kernel takes them first for other things; touching them brings them back."""
     _advise(view, _COLD)  # pages that look used when they are unmapped would outlive those read for later
     _madvise(view, mmap.MADV_DONTNEED)
 
 
 def _advise(view: memoryview, advice: int) -> None:
-    """Advice that a kernel may not know."""
+    """Give advice that a kernel may not know."""
     with contextlib.suppress(OSError):
         _madvise(view, advice)
 
@@ -68,7 +68,7 @@ def _sweep(path: Path, offset: int, nbytes: int) -> None:
 
 
 def _madvise(view: memoryview, advice: int) -> None:
-    """About a view that is not empty. OSError if it fails."""
+    """Call madvise for a view that is not empty. Raise OSError if it fails."""
     address = np.frombuffer(view, np.uint8).ctypes.data
     if _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(len(view)), advice) != 0:
         code = ctypes.get_errno()

@@ -38,9 +38,9 @@ class Entry:
 
 
 def read_header(path: Path) -> dict[str, Entry]:
-    """Returns the tensors of a safetensors file. Reads the header only.
+    """Return the tensors of a safetensors file. Reads the header only.
 
-    Raises InputFileError if the file cannot be opened, is no safetensors file, or is shorter than its header says.
+    Raise InputFileError if the file cannot be opened, is no safetensors file, or is shorter than its header says.
     """
     try:
         with path.open("rb") as file:
@@ -60,9 +60,9 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 
 def read_tensor(path: Path, entry: Entry) -> np.ndarray:
-    """Returns one tensor of `path`; bfloat16 is widened to float32, and bool is given as uint8.
+    """Return one tensor of `path`; bfloat16 is widened to float32, and bool is given as uint8.
 
-    Raises InputFileError if the bytes cannot be read.
+    Raise InputFileError if the bytes cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -84,7 +84,7 @@ def _entry(item: dict, data_start: int) -> Entry:
 
 
 def _sizes(values: list[object]) -> tuple[int, ...]:
-    """The numbers as they are, if each is a whole number of at least 0."""
+    """Return the numbers as they are, if each is a whole number of at least 0."""
     sizes = tuple(value for value in values if type(value) is int and value >= 0)
     if len(sizes) != len(values):
         raise ValueError

@@ -1,4 +1,8 @@
-"""Reads weights into the file cache in the order of their use, by a thread that runs ahead of the programs."""
+"""Reads weights into the file cache in the order of their use, by a thread that runs ahead of the programs.
+
+Page faults would read a mapped weight at its first use, but in small ranges, one after the other, while the program
+waits. This thread asks for large ranges instead, while the programs before that use compute.
+"""
 
 import mmap
 import threading
@@ -15,7 +19,8 @@ from mochi_aot.artifacts.schema import Weight
 from mochi_aot.runtime.ledger import READ, READER, WAIT, Ledger
 from mochi_aot.runtime.pages import bytes_from_disk, forget, read_in
 
-# Read at once. A thread that computes in Python hands over only every 5 ms, so the blocks are large.
+# Read at once. Between two reads this thread needs Python's lock, which a thread that computes hands over only every
+# 5 ms (sys.getswitchinterval): in 64 MiB a disk of 2 GB/s spends 32 ms, so little is lost.
 _BLOCK_BYTES = 64 << 20
 
 ReadIn = Callable[[memoryview, Path, int], None]
@@ -44,31 +49,34 @@ class WeightReader:
     def __init__(
         self, bundle: Bundle, ledger: Ledger | None = None, window: int | None = None, read: ReadIn = read_in
     ) -> None:
-        """`read` reads a mapped view of a file, given also the file's path and the view's offset."""
+        """Read nothing before `plan`. `read` reads a mapped view of a file, given the path and the view's offset too."""
         self._bundle, self._ledger, self._read_in = bundle, ledger or Ledger(), read
         self._window = free_memory() // 4 if window is None else window
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # of all that follows; its lock may be taken twice by one thread
         self._queue: deque[_Piece] = deque()
-        self._claimed: dict[tuple[int, int], str] = {}  # file and offset -> the weight for which it is read
+        self._claimed: dict[tuple[int, int], str] = {}  # file and offset -> the weight for which the range is read
         self._planned: set[str] = set()
         self._partly: dict[str, int] = {}  # bytes read of a weight
-        self._there: dict[str, int] = {}  # of a whole weight; 0 once it was waited for
-        self._ahead = 0  # bytes read and not yet waited for
+        self._there: dict[str, int] = {}  # of a whole weight; 0 once the weight was waited for
+        self._ahead = 0  # bytes read and not yet waited for: what the window bounds
         self._awaited: str | None = None
         self._error: str | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def plan(self, names: Iterable[str], at_once: bool = False) -> None:
-        """Read these weights, unless they are planned already, after those that are; or before them.
+        """Read these weights, unless they are planned already, after those that are; or, `at_once`, before those.
 
-        BundleError for files that cannot be mapped.
+        Raise BundleError for files that cannot be mapped.
         """
         with self._changed:
             new = [name for name in dict.fromkeys(names) if name not in self._planned]
             if not new:
                 return
-            if at_once:  # what is being read for others would come too late
+            if at_once:
+                # A range that another weight has claimed would be read when that weight's turn comes, which may be
+                # after the window has filled: then nobody would ever read what is awaited. So claims of weights that
+                # are not there end, and the range is read for this weight too; twice is cheap from the file cache.
                 self._claimed = {place: owner for place, owner in self._claimed.items() if owner in self._there}
             pieces = [piece for name in new for piece in self._pieces(self._bundle.weights[name])]
             self._planned.update(new)
@@ -79,16 +87,16 @@ class WeightReader:
             self._start()
 
     def wait(self, name: str) -> None:
-        """Returns when the weight has been read. BundleError if it could not be."""
+        """Return when the weight has been read. Raise BundleError if it could not be."""
         with self._changed:
-            self.plan([name], at_once=True)
+            self.plan([name], at_once=True)  # nothing, but for a weight that nobody planned, or that was released
             if name not in self._there:
                 self._await(name)
             self._ahead -= self._there[name]
             self._there[name] = 0
 
     def release(self, names: Iterable[str]) -> None:
-        """These weights are not used any more: what is unread of them is not read, and their pages may be reused."""
+        """Let weights go that are not used any more: the rest of them is not read, and their pages may be reused."""
         with self._changed:
             gone = set(names) & self._planned
             self._planned -= gone
@@ -99,6 +107,7 @@ class WeightReader:
             for place in released:
                 del self._claimed[place]
             self._changed.notify_all()
+        # Outside of the lock: madvise may take long, and the thread only ever reads what is planned.
         for name in gone:
             for file, start, stop in _ranges(self._bundle, self._bundle.weights[name]):
                 forget(self._view(file, start, stop))
@@ -113,7 +122,11 @@ class WeightReader:
             thread.join()
 
     def _pieces(self, weight: Weight) -> list[_Piece]:
-        """What is to be read for a weight and is not read for another one already, in blocks."""
+        """Return what is to be read for a weight and is not read for another one already, in blocks.
+
+        At least one piece, if an empty one: `last` of it says that the weight is there, and pieces come in order, so
+        that what others read for this weight is there by then too.
+        """
         pieces = []
         for file, start, stop in _ranges(self._bundle, weight):
             if self._claimed.setdefault((file, start), weight.name) == weight.name:
@@ -128,7 +141,7 @@ class WeightReader:
         self._changed.notify_all()
         try:
             while name not in self._there:
-                if self._thread is None:
+                if self._thread is None:  # it ended by an error, or `close`; otherwise it reads until nothing is left
                     raise BundleError(self._error or f"{self._bundle.path}: weight {name!r} is no longer being read")
                 self._changed.wait()
         finally:
@@ -145,20 +158,23 @@ class WeightReader:
             while pieces := self._next():
                 self._read(pieces)
         except (OSError, BundleError) as error:
-            self._error = str(error)
+            self._error = str(error)  # whoever waits raises it: nobody would see an exception of this thread
         finally:
             with self._changed:
-                if self._thread is threading.current_thread():
+                if self._thread is threading.current_thread():  # `_next` may have let a later plan start another
                     self._thread = None
                 self._changed.notify_all()
 
     def _next(self) -> list[_Piece]:
-        """What to read at once: pieces that follow each other in a file. Waits for room in the window; none to end."""
+        """Return what to read at once, pieces that follow each other in a file, once the window has room for it.
+
+        None, where nothing is left to read.
+        """
         with self._changed:
             while self._queue and not self._closed and self._ahead >= self._window and not self._is_awaited():
                 self._changed.wait()
             if not self._queue or self._closed:
-                self._thread = None  # a plan that comes now starts another
+                self._thread = None  # under the lock: a plan that comes from now on starts another thread
                 return []
             pieces = [self._queue.popleft()]
             while self._queue and _joins(pieces, self._queue[0]):
@@ -166,7 +182,10 @@ class WeightReader:
             return pieces
 
     def _is_awaited(self) -> bool:
-        """Whether somebody waits for a weight that is not there: then the window does not count."""
+        """Return whether somebody waits for a weight that is not there.
+
+        Then the window does not count: what fills it may be used after that weight, and nobody would ever make room.
+        """
         return self._awaited is not None and self._awaited not in self._there
 
     def _read(self, pieces: list[_Piece]) -> None:
@@ -190,20 +209,21 @@ class WeightReader:
 
     def _arrived(self, piece: _Piece) -> None:
         if piece.name not in self._planned:
-            return  # released meanwhile
+            return  # released while it was read
         nbytes = piece.stop - piece.start
         self._ahead += nbytes
         self._partly[piece.name] = self._partly.get(piece.name, 0) + nbytes
         if piece.last:
+            # There already, if the weight was released and planned again while a piece of the first plan was read.
             self._there[piece.name] = self._there.get(piece.name, 0) + self._partly.pop(piece.name)
 
     def _view(self, file: int, start: int, stop: int) -> memoryview:
-        """A range of a mapped file, from the beginning of the page in which it starts."""
+        """Return a range of a mapped file, from the beginning of the page in which it starts, as madvise wants it."""
         return self._bundle.file_bytes(file)[start - start % mmap.PAGESIZE : stop]
 
 
 def _ranges(bundle: Bundle, weight: Weight) -> list[tuple[int, int, int]]:
-    """File, start and stop of what a weight consists of, each distinct piece once; of a tensor file the whole."""
+    """Return file, start and stop of what a weight consists of: its distinct shards, or the whole of a tensor file."""
     if weight.file is not None:
         return [(weight.file, 0, bundle.manifest.files[weight.file].nbytes)]
     shards = [bundle.manifest.shards[index] for index in dict.fromkeys(weight.shards)]
@@ -211,7 +231,10 @@ def _ranges(bundle: Bundle, weight: Weight) -> list[tuple[int, int, int]]:
 
 
 def _joins(pieces: list[_Piece], following: _Piece) -> bool:
-    """Whether a piece can be read at once with those before it."""
+    """Return whether a piece can be read at once with those before it.
+
+    Shards follow each other with padding in between, which is read too: a range costs more than a page.
+    """
     if following.start == following.stop:
         return True
     full = [piece for piece in pieces if piece.stop > piece.start]

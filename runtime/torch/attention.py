@@ -16,26 +16,26 @@ class Tokens(NamedTuple):
     v: torch.Tensor
 
     def row(self, index: int) -> "Tokens":
-        """One batch row."""
+        """Return one batch row."""
         return Tokens(*(x[index] for x in self))
 
     def kept(self, positions: torch.Tensor) -> "Tokens":
-        """Of one batch row the tokens at these positions, an int64 vector."""
+        """Return of one batch row the tokens at these positions, an int64 vector."""
         return Tokens(*(x.index_select(0, positions) for x in self))
 
 
 def valid_positions(mask: torch.Tensor) -> torch.Tensor:
-    """Where one row of a mask [L] bool is true, int64."""
+    """Return where one row of a mask [L] bool is true, int64."""
     return mask.nonzero().squeeze(1)
 
 
 def by_head(x: torch.Tensor) -> torch.Tensor:
-    """[N,H,D] as a batch of one, heads first: [1,H,N,D]."""
+    """Return [N,H,D] as a batch of one, heads first: [1,H,N,D]."""
     return x.transpose(0, 1).unsqueeze(0)
 
 
 def _attention(attrs: Attrs) -> Kernel:
-    """q, k, v [...,H,L,D] and an optional bias, broadcastable to [...,H,Lq,Lk], that is added to the scores."""
+    """Attend with q, k, v [...,H,L,D]; an optional bias, broadcastable to [...,H,Lq,Lk], is added to the scores."""
     scale, causal = attrs["scale"], attrs["causal"]
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -53,7 +53,7 @@ def _attention(attrs: Attrs) -> Kernel:
 
 
 def _joint_attention(attrs: Attrs) -> Kernel:
-    """Visual q, k, v [B,N,H,D], text q, k, v [B,L,H,D] and mask [B,L] bool -> ([B,N,H,D], [B,L,H,D]).
+    """Attend with visual q, k, v [B,N,H,D], text q, k, v [B,L,H,D] and mask [B,L] bool -> ([B,N,H,D], [B,L,H,D]).
 
     The text is compacted to its valid tokens, batch row by batch row: attention without a mask is faster, and padding
     costs nothing. Masked text queries, whose results nobody reads, give zeros.

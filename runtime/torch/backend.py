@@ -21,7 +21,7 @@ class TorchBackend:
     """All devices of the mesh are tensors on one torch device, "cpu" or "cuda"."""
 
     def __init__(self, rows: int, columns: int, device: str = "cpu") -> None:
-        """BackendError if there is no such device."""
+        """Raise BackendError if there is no such device."""
         if device not in ("cpu", "cuda"):
             raise BackendError(f"device {device!r}: expected cpu or cuda")
         if device == "cuda":
@@ -32,9 +32,10 @@ class TorchBackend:
         self._weights = Weights(self.device)
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
-        """On the CPU a weight is the mapped file itself: nothing is read before it is used. BackendError if missing.
+        """Make weights known: on the CPU they are the mapped file itself, of which nothing is read before its use.
 
-        A program waits for each weight only when it comes to the first instruction that reads it.
+        A program waits for each weight only when it comes to the first instruction that reads it. Raise BackendError if
+        a weight is missing.
         """
         for name in names:
             if name not in bundle.weights:
@@ -46,14 +47,14 @@ class TorchBackend:
         self._weights.free(names)
 
     def memory_bytes(self) -> None:
-        """The devices are this host's, whose memory other processes use too."""
+        """Return None: the devices are this host's, whose memory other processes use too."""
 
     def load_program(self, program: Program) -> TorchExecutable:
-        """Resolve a program's instructions. BackendError for an op or attributes that this backend does not know."""
+        """Resolve a program's instructions. Raise BackendError for an op or attributes that the tables do not have."""
         return TorchExecutable(program, self.mesh, self._weights, self._weights.is_made)
 
     def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
-        """Copy array [*spec.shape] to the mesh. BackendError if its shape or dtype is not what `spec` says."""
+        """Copy array [*spec.shape] to the mesh. Raise BackendError if its shape or dtype is not what `spec` says."""
         expected = host_dtype(spec.dtype)
         if list(array.shape) != spec.shape or array.dtype != expected:
             raise BackendError(f"upload: expected {expected}{spec.shape}, seen {array.dtype}{list(array.shape)}")
@@ -61,7 +62,7 @@ class TorchBackend:
         return split(whole, spec, self.mesh)
 
     def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
-        """A new array [*spec.shape]; bfloat16 widens to float32. BackendError if the value does not fit the spec."""
+        """Return a new array [*spec.shape], bfloat16 widened to float32. Raise BackendError if the value does not fit."""
         shape = list(value[0].shape)
         if shape != spec.local_shape or len(value) != self.mesh.size:
             expected = f"{spec.local_shape} on {self.mesh.size} devices"
@@ -70,7 +71,7 @@ class TorchBackend:
         return np.array(whole.float() if whole.dtype is torch.bfloat16 else whole)
 
     def nonfinite(self, value: Value) -> list[str]:
-        """Which of "NaN", "inf" and "-inf" are in a value, on any device."""
+        """Return which of "NaN", "inf" and "-inf" are in a value, on any device."""
         tensors = {id(tensor): tensor for tensor in value}.values()
         return nonfinite_kinds(tensors)
 
@@ -79,7 +80,7 @@ class TorchBackend:
         self._weights.free(list(self._weights))
 
     def kernel_use(self) -> None:
-        """torch builds none."""
+        """Return None: torch builds no kernels."""
 
 
 def _prepare_cuda() -> None:

@@ -35,12 +35,12 @@ def _per_group(mesh: Mesh, axis: int, fn: Callable[..., list[Any]]) -> Callable[
 
 
 def _cut(tensors: Group, dim: int, chunk: int) -> list[torch.Tensor]:
-    """Of each device's tensor its own piece."""
+    """Cut each device's own piece out of its tensor."""
     return [piece(tensor, dim, coordinate, chunk) for coordinate, tensor in enumerate(tensors)]
 
 
 def _total(tensors: Group) -> torch.Tensor:
-    """The sum, accumulated in float32 and rounded once."""
+    """Return the sum, accumulated in float32 and rounded once."""
     if len(tensors) == 1:
         return tensors[0]
     total = tensors[0].float() + tensors[1]
@@ -80,7 +80,7 @@ def _all_to_all(mesh: Mesh, attrs: Attrs) -> Collective:
 
 
 def _halo_exchange(mesh: Mesh, attrs: Attrs) -> Collective:
-    """Each device's piece, and `before` and `after` positions around it; past the ends the border is repeated."""
+    """Extend each device's piece by `before` and `after` positions around it; past the ends the border is repeated."""
     dim, before, after, size, chunk = (attrs[k] for k in ("dim", "before", "after", "size", "chunk"))
 
     def exchange(tensors: Group) -> list[torch.Tensor]:
@@ -93,7 +93,7 @@ def _halo_exchange(mesh: Mesh, attrs: Attrs) -> Collective:
 
 
 def _group_norm_stats(mesh: Mesh, attrs: Attrs) -> Collective:
-    """A local op, but what is padding depends on the device."""
+    """Compute a local op in which what is padding depends on the device."""
     groups, extents = attrs["groups"], _all_extents(mesh, attrs["valid"])
 
     def stats(value: Value) -> Value:
@@ -103,7 +103,7 @@ def _group_norm_stats(mesh: Mesh, attrs: Attrs) -> Collective:
 
 
 def _count_nonfinite(mesh: Mesh, attrs: Attrs) -> Collective:
-    """A local op, but what is padding depends on the device."""
+    """Compute a local op in which what is padding depends on the device."""
     extents = _all_extents(mesh, attrs["valid"])
 
     def count(value: Value, *before: Value) -> Value:
@@ -113,14 +113,14 @@ def _count_nonfinite(mesh: Mesh, attrs: Attrs) -> Collective:
 
 
 def _all_extents(mesh: Mesh, valid: list[list[int]]) -> list[tuple[int | None, ...]]:
-    """`_extents` of each device; equal ones are one object."""
+    """Return `_extents` of each device; equal ones are one object."""
     interned: dict[tuple[int | None, ...], tuple[int | None, ...]] = {}
     extents = [_extents(mesh, device, valid) for device in range(mesh.size)]
     return [interned.setdefault(extent, extent) for extent in extents]
 
 
 def _extents(mesh: Mesh, device: int, valid: list[list[int]]) -> tuple[int | None, ...]:
-    """Per dimension of [B,T,H,W,C] how many positions of this device are real; None where all are.
+    """Return, per dimension of [B,T,H,W,C], how many positions of this device are real; None where all are.
 
     `valid` lists [dim, axis, chunk, size], outer axis first: the same dimension may be cut twice.
     """

@@ -10,7 +10,10 @@ _HAS_MKLDNN = torch.backends.mkldnn.is_available()
 
 
 def _causal_conv3d(attrs: Attrs) -> Kernel:
-    """x [B,T,H,W,C], w [O,C,kt,kh,kw], bias [O] -> [B,T',H',W',O], x replicated at its borders by attrs["padding"]."""
+    """Convolve x [B,T,H,W,C] by w [O,C,kt,kh,kw], plus bias [O], to [B,T',H',W',O].
+
+    x is replicated at its borders by attrs["padding"].
+    """
     stride = attrs["stride"]
     front, top, bottom, left, right = attrs["padding"]
     padding = (left, right, top, bottom, front, 0)

@@ -44,7 +44,7 @@ class TorchExecutable(InstructionExecutor):
         return [slot] if self._single else slot
 
     def _mismatch(self, value: Value, spec: TensorSpec) -> str | None:
-        """All devices of a Value have the same shape, so the first is enough."""
+        """Compare the first tensor: those of all devices have the same shape."""
         tensor, count = value[0], len(value)
         same = list(tensor.shape) == spec.local_shape and tensor.dtype is DTYPES[spec.dtype]
         if same and count == self._mesh.size:

@@ -8,7 +8,7 @@ import torch
 def count_nonfinite(
     x: torch.Tensor, extents: tuple[int | None, ...], before: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """How many elements of x [B,T,H,W,C] are not finite, added to the count `before`: float32 [1,1].
+    """Return how many elements of x [B,T,H,W,C] are not finite, added to the count `before`: float32 [1,1].
 
     Per dimension only the first extents[dim] count. Counting takes far longer than finding that all are finite.
     """
@@ -18,12 +18,12 @@ def count_nonfinite(
 
 
 def nonfinite_kinds(tensors: Iterable[torch.Tensor]) -> list[str]:
-    """Which of "NaN", "inf" and "-inf" are in any of the tensors."""
+    """Return which of "NaN", "inf" and "-inf" are in any of the tensors."""
     strange = [x for x in tensors if x.is_floating_point() and not all_finite(x)]
     tests = {"NaN": torch.isnan, "inf": torch.isposinf, "-inf": torch.isneginf}
     return [kind for kind, test in tests.items() if any(bool(test(x).any()) for x in strange)]
 
 
 def all_finite(x: torch.Tensor) -> bool:
-    """Whether all elements are: the extremes are, and NaN is both of them where there is one."""
+    """Return whether all elements are finite: the extremes are, and NaN is both of them where there is one."""
     return x.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(x))).all())

@@ -11,7 +11,7 @@ from mochi_aot.runtime.torch.types import Attrs, Builder, Kernel
 
 
 def _group_norm(attrs: Attrs) -> Kernel:
-    """x [B,T,H,W,C]: mean and variance over H, W and the channels of a group, for each batch row and frame."""
+    """Normalise x [B,T,H,W,C] over H, W and the channels of a group, for each batch row and frame."""
     groups, eps = attrs["groups"], attrs["eps"]
 
     def group_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -22,7 +22,7 @@ def _group_norm(attrs: Attrs) -> Kernel:
 
 
 def group_norm_stats(x: torch.Tensor, groups: int, extents: tuple[int | None, ...]) -> torch.Tensor:
-    """Statistics [1,1,B,T,groups,3] float32 of x [B,T,H,W,C], counting per dimension only the first extents[dim]."""
+    """Return statistics [1,1,B,T,groups,3] float32 of x [B,T,H,W,C]: of the first extents[dim] per dimension."""
     frames, height, width = extents[1:4]
     valid = x[:, :frames, :height, :width].float()
     stats = x.new_zeros((1, 1, *x.shape[:2], groups, 3), dtype=torch.float32)
@@ -37,17 +37,17 @@ def group_norm_stats(x: torch.Tensor, groups: int, extents: tuple[int | None, ..
 
 
 def _by_group(per_channel: torch.Tensor, groups: int) -> torch.Tensor:
-    """[B,T,C] -> [B,T,groups,C/groups]."""
+    """Reshape [B,T,C] to [B,T,groups,C/groups]."""
     return per_channel.reshape(*per_channel.shape[:-1], groups, -1)
 
 
 def _by_channel(per_group: torch.Tensor, channels: int) -> torch.Tensor:
-    """[B,T,groups] -> [B,T,1,1,channels], to broadcast over frames of pixels."""
+    """Repeat [B,T,groups] as [B,T,1,1,channels], to broadcast over frames of pixels."""
     return per_group.repeat_interleave(channels // per_group.shape[-1], -1)[:, :, None, None]
 
 
 def _group_norm_apply(attrs: Attrs) -> Kernel:
-    """x [B,T,H,W,C] and the statistics [P0,P1,B,T,G,3] of all parts -> x normalised, times weight [C], plus bias."""
+    """Normalise x [B,T,H,W,C] by the statistics [P0,P1,B,T,G,3] of all parts; times weight [C], plus bias."""
     eps = attrs["eps"]
 
     def group_norm_apply(

@@ -14,21 +14,21 @@ class Mesh:
 
     @property
     def size(self) -> int:
-        """The number of devices."""
+        """Return the number of devices."""
         return self.rows * self.columns
 
     def coordinate(self, device: int, axis: int) -> int:
-        """Where a device stands along an axis."""
+        """Return where a device stands along an axis."""
         return divmod(device, self.columns)[axis]
 
     def groups(self, axis: int) -> list[list[int]]:
-        """The devices that differ only in their coordinate on `axis`, each group in the order of that coordinate."""
+        """Return the devices that differ only in their coordinate on `axis`, in the order of that coordinate."""
         by_row = [[row * self.columns + column for column in range(self.columns)] for row in range(self.rows)]
         return ([list(group) for group in zip(*by_row, strict=True)], by_row)[axis]
 
 
 def once_per_distinct(fn: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """fn(*call) for each call; calls with the very same objects are computed once and share their result.
+    """Return fn(*call) for each call; calls with the very same objects are computed once and share their result.
 
     Devices that hold replicas share tensors, so a simulated mesh pays for replicated work only once. `fn` must be
     pure, and the objects of all calls must stay alive meanwhile, because they are told apart by identity.

@@ -31,7 +31,7 @@ def _softmax(attrs: Attrs) -> Kernel:
 
 
 def _rms_norm(attrs: Attrs) -> Kernel:
-    """x [..., D] * rsqrt(mean(x^2) + eps) * scale, in float32, rounded once to x's dtype."""
+    """Return x [..., D] * rsqrt(mean(x^2) + eps) * scale, in float32, rounded once to x's dtype."""
     eps = attrs["eps"]
 
     def rms_norm(x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:

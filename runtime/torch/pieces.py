@@ -6,12 +6,12 @@ import torch
 
 
 def valid_extent(coordinate: int, chunk: int, size: int) -> int:
-    """How many positions of piece `coordinate` lie before `size`; the rest of its `chunk` positions are padding."""
+    """Return how many of the `chunk` positions of piece `coordinate` lie before `size`; the others are padding."""
     return max(0, min(chunk, size - coordinate * chunk))
 
 
 def piece(x: torch.Tensor, dim: int, coordinate: int, chunk: int) -> torch.Tensor:
-    """Positions [coordinate*chunk, (coordinate+1)*chunk) of `dim`, contiguous, with zeros where x ends before."""
+    """Return positions [coordinate*chunk, (coordinate+1)*chunk) of `dim`, contiguous, zeros past the end of x."""
     size = x.shape[dim]
     extent = valid_extent(coordinate, chunk, size)
     part = x.narrow(dim, min(coordinate * chunk, size), extent)
@@ -25,7 +25,7 @@ def piece(x: torch.Tensor, dim: int, coordinate: int, chunk: int) -> torch.Tenso
 
 
 def join(pieces: Sequence[torch.Tensor], dim: int, size: int) -> torch.Tensor:
-    """The first `size` positions of the pieces, one after the other."""
+    """Return the first `size` positions of the pieces, one after the other."""
     chunk = pieces[0].shape[dim]
     extents = (valid_extent(coordinate, chunk, size) for coordinate in range(len(pieces)))
     parts = [part.narrow(dim, 0, extent) for part, extent in zip(pieces, extents, strict=True) if extent > 0]

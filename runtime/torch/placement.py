@@ -20,7 +20,7 @@ def split(x: torch.Tensor, spec: TensorSpec, mesh: Mesh) -> Value:
 
 
 def assemble(value: Value, spec: TensorSpec, mesh: Mesh) -> torch.Tensor:
-    """The inverse of split: a tensor of spec.shape, padding dropped. Of replicas the first device's is taken."""
+    """Undo split: return a tensor of spec.shape, without padding; of replicas, the first device's."""
     by_row, by_column = spec.placements
     width = mesh.columns
     rows = [_join(value[r * width : (r + 1) * width], by_column, _size_in_row(spec)) for r in range(mesh.rows)]
@@ -40,7 +40,7 @@ def _join(pieces: Value, placement: Placement | None, size: int | None) -> torch
 
 
 def _size_in_row(spec: TensorSpec) -> int | None:
-    """What a row of devices holds of the dimension that axis 1 cuts: axis 0's chunk, if axis 0 cuts the same one."""
+    """Return the size that a row of devices holds of what axis 1 cuts: axis 0's chunk, if axis 0 cuts it too."""
     by_row, by_column = spec.placements
     if by_column is None:
         return None

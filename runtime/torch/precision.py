@@ -10,7 +10,7 @@ _HAS_BFLOAT16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mk
 
 
 def widened(fn: Kernel) -> Kernel:
-    """`fn` itself, or where the CPU has no bfloat16 instructions, `fn` in float32 for bfloat16 tensors on the CPU.
+    """Return `fn`; where the CPU has no bfloat16 instructions, `fn` in float32 for bfloat16 tensors on the CPU.
 
     torch's own fallback is about ten times slower there, and both accumulate in float32.
     """

@@ -15,18 +15,18 @@ class Partial:
     lse: torch.Tensor
 
     def merged(self, other: "Partial") -> "Partial":
-        """Attention to the keys of both: each output weighs as much as its share of the joint softmax sum."""
+        """Return the attention to the keys of both: each output weighs as its share of the joint softmax sum."""
         lse = torch.logaddexp(self.lse, other.lse)
         weight, weight_other = (torch.exp(part - lse).unsqueeze(-1) for part in (self.lse, other.lse))
         return Partial((self.out * weight).addcmul_(other.out, weight_other), lse)
 
     def sequence(self) -> torch.Tensor:
-        """The output as [N,H,D]."""
+        """Return the output as [N,H,D]."""
         return self.out[0].transpose(0, 1)
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> Partial:
-    """Attention of q [N,H,D] to one block of keys and values [K,H,D], K > 0."""
+    """Return the attention of q [N,H,D] to one block of keys and values [K,H,D], K > 0."""
     q, k, v = by_head(q), by_head(k), by_head(v)
     if q.device.type == "cpu":
         # The kernel under scaled_dot_product_attention on the CPU; that function itself does not give the lse.
@@ -36,7 +36,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> P
 
 
 def attend_by_scores(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> Partial:
-    """The same from q [1,H,N,D] and k, v [1,H,K,D] by the definition, with all N x K scores in memory."""
+    """Return the same from q [1,H,N,D] and k, v [1,H,K,D] by the definition, with all N x K scores in memory."""
     scores = (q.float() * scale) @ k.float().transpose(-1, -2)
     return Partial(torch.softmax(scores, -1) @ v.float(), torch.logsumexp(scores, -1))
 
@@ -51,14 +51,14 @@ class Ring:
     scale: float
 
     def visual_out(self, device: int) -> torch.Tensor:
-        """[chunk,H,D] float32: a device attends to its own block and the text, and to one more block a hop."""
+        """Return [chunk,H,D] float32: a device attends to its own block and the text, and to one more block a hop."""
         q, count = self.visual[device].q, len(self.visual)
         # After `hop` hops a device holds the block of its hop-th predecessor.
         sources = [(device - hop) % count for hop in range(count)]
         return self._attend(q, sources, text_with=device)
 
     def text_out(self) -> torch.Tensor:
-        """[valid,H,D] float32. Each device attends to its own block, and all merge the parts in device order.
+        """Return [valid,H,D] float32. Each device attends to its own block, and all merge the parts in device order.
 
         So the replicas stay equal to the last bit, and no device repeats the work of another.
         """
@@ -77,7 +77,7 @@ class Ring:
         return total.sequence()
 
     def _block(self, source: int, with_text: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """The keys and values that device `source` starts with, without padding."""
+        """Return the keys and values that device `source` starts with, without padding."""
         tokens, extent = self.visual[source], self.extents[source]
         keys, values = tokens.k[:extent], tokens.v[:extent]
         if with_text:
@@ -88,7 +88,7 @@ class Ring:
 def ring_joint_attention(
     visual: list[Tokens], text: Tokens, mask: torch.Tensor, extents: list[int], scale: float
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Visual tokens [B,chunk,H,D] of each device, text tokens [B,L,H,D] and their mask [B,L] bool.
+    """Attend with visual tokens [B,chunk,H,D] of each device, text tokens [B,L,H,D] and their mask [B,L] bool.
 
     `extents` says how many visual positions of each device are real. Gives each device's visual output [B,chunk,H,D]
     and the text output [B,L,H,D], one tensor for all; masked text queries give zeros.

@@ -40,7 +40,7 @@ class Weights(Mapping[str, Value]):
         return name in self._values
 
     def __getitem__(self, name: str) -> Value:
-        """Waits for the weight where it must. KeyError if it is not loaded."""
+        """Return a weight, once its bytes are there. Raise KeyError if it is not loaded."""
         if name not in self._values:
             self._values[name] = self._makers[name]()
         return self._values[name]
@@ -55,7 +55,7 @@ class Weights(Mapping[str, Value]):
         return len(self._makers)
 
     def _make(self, bundle: Bundle, weight: Weight) -> Value:
-        """Devices with the same shard share its tensor."""
+        """Make a Value in which devices with the same shard share a tensor."""
         tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(weight.shards)}
         return [tensors[index] for index in weight.shards]
 

@@ -26,7 +26,7 @@ class TtnnBackend:
     on_host = False
 
     def __init__(self, mesh: ttnn.MeshDevice, kernels: KernelCache | None = None) -> None:
-        """`mesh` is open, and stays the caller's unless `close` is called; `kernels` is where ttnn keeps them."""
+        """Use an open mesh, which stays the caller's unless `close` is called; `kernels` is where ttnn keeps them."""
         self.mesh, self._kernels = mesh, kernels
         rows, columns = mesh.shape
         self._shape = (rows, columns)
@@ -35,21 +35,21 @@ class TtnnBackend:
 
     @classmethod
     def open(cls, mesh: Sequence[int], settings: MeshSettings | None, kernels: KernelCache | None = None) -> Self:
-        """Opens a mesh of [rows, columns] chips. BackendError if there is none, or a bundle does not say how."""
+        """Open a mesh of [rows, columns] chips. Raise BackendError if there is none, or a bundle does not say how."""
         if settings is None:
             raise BackendError("the bundle does not say how to open the mesh: compile it for ttnn")
         rows, columns = mesh
         return cls(open_mesh(rows, columns, settings), kernels)
 
     def close(self) -> None:
-        """Closes the mesh; the backend and its values are of no use any more."""
+        """Close the mesh; the backend and its values are of no use any more."""
         self.free_weights(list(self._weights))
         close_mesh(self.mesh)
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         """Upload weights as their tensor files hold them, each after `wait(name)`.
 
-        BackendError if one is missing or cannot be read.
+        Raise BackendError if one is missing or cannot be read.
         """
         for name in names:
             if name not in bundle.weights:
@@ -65,12 +65,12 @@ class TtnnBackend:
             self._weights.pop(name, None)
 
     def memory_bytes(self) -> int:
-        """A chip's DRAM, without what is set apart for traces."""
+        """Return the bytes of a chip's DRAM, without what is set apart for traces."""
         view = ttnn.get_memory_view(self.mesh, ttnn.BufferType.DRAM)
         return int(view.total_bytes_per_bank * view.num_banks)
 
     def load_program(self, program: Program) -> Executable:
-        """Resolve a program's instructions. BackendError for an op or attributes that this backend does not know."""
+        """Resolve a program's instructions. Raise BackendError for an op or attributes that the table does not have."""
         plain = TtnnExecutable(program, self.mesh, self._weights)
         traced = can_trace() and feeds_itself(program)
         executable = TracedExecutable(plain, program, self.mesh) if traced else plain
@@ -78,20 +78,20 @@ class TtnnBackend:
         return executable
 
     def upload(self, array: np.ndarray, spec: TensorSpec) -> ttnn.Tensor:
-        """Copy array [*spec.shape] to the mesh, converted to spec.dtype. BackendError if its shape is another one."""
+        """Copy array [*spec.shape] to the mesh, converted to spec.dtype. Raise BackendError for another shape."""
         return split(array, spec, self._shape).to(self.mesh, ttnn.DRAM_MEMORY_CONFIG)
 
     def fetch(self, value: ttnn.Tensor, spec: TensorSpec) -> np.ndarray:
-        """A new array [*spec.shape]; bfloat16 widens to float32. BackendError if the value does not fit the spec."""
+        """Return a new array [*spec.shape], bfloat16 widened to float32. Raise BackendError if the value does not fit."""
         return assemble(value, spec, self._shape)
 
     def nonfinite(self, value: ttnn.Tensor) -> list[str]:
-        """Which of "NaN", "inf" and "-inf" any chip holds of a value; copies it to the host."""
+        """Return which of "NaN", "inf" and "-inf" any chip holds of a value, which is copied to the host."""
         kinds = {kind for piece in pieces_on_host(value) for kind in kinds_of(piece)}
         return sorted(kinds)
 
     def kernel_use(self) -> KernelUse | None:
-        """What became of kernels since the last call, or since before the mesh was opened."""
+        """Return what became of kernels since the last call, or since before the mesh was opened."""
         return None if self._kernels is None else self._kernels.use()
 
     def _load(self, bundle: Bundle, name: str) -> ttnn.Tensor:

@@ -40,20 +40,20 @@ class Context:
         self._turns: dict[Hashable, int] = {}
 
     def compute(self, name: str) -> ttnn.WormholeComputeKernelConfig:
-        """The compute kernel config of this name. KeyError if there is none."""
+        """Return the compute kernel config of this name. Raise KeyError if there is none."""
         return self._compute[name]
 
     def turn(self, use: Hashable) -> int:
-        """Whose turn it is, 0 or 1, among the calls of one use: each call asks once, in the order of the program."""
+        """Return the turn, 0 or 1, of the next call of one use: each call asks once, in the order of the program."""
         turn = self._turns[use] = (self._turns.get(use, -1) + 1) % _TURNS
         return turn
 
     def semaphores(self, use: Hashable, count: int) -> list[Any]:
-        """The mesh's `count` global semaphores for `use`, which outlive the program."""
+        """Return the mesh's `count` global semaphores for `use`, which outlive the program."""
         return semaphores(self.mesh, use, count)
 
     def buffer(self, use: Hashable, shape: Sequence[int], dtype: str) -> ttnn.Tensor:
-        """The program's tiled tensor in DRAM for `use`, shape and dtype, its contents undefined."""
+        """Return the program's tiled tensor in DRAM for `use`, shape and dtype, its contents undefined."""
         key = (use, tuple(shape), dtype)
         if key not in self._buffers:
             spec = ttnn.TensorSpec(list(shape), DTYPES[dtype], ttnn.TILE_LAYOUT, buffer_type=ttnn.BufferType.DRAM)

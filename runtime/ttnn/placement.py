@@ -12,9 +12,10 @@ _NOT_IN_NUMPY = ("bfloat16", "bfloat8_b")
 
 
 def split(array: np.ndarray, spec: TensorSpec, mesh: tuple[int, int]) -> ttnn.Tensor:
-    """A tensor on the host with a piece of array [*spec.shape] for each chip, padded with zeros.
+    """Return a tensor on the host with a piece of array [*spec.shape] for each chip, padded with zeros.
 
-    Booleans and whole numbers are converted to spec.dtype, floats only to floats. BackendError if it does not fit.
+    Booleans and whole numbers are converted to spec.dtype, floats only to floats. Raise BackendError if the
+    array does not fit.
     """
     dtype = _dtype(spec)
     target = _host_dtype(spec)
@@ -30,7 +31,7 @@ def split(array: np.ndarray, spec: TensorSpec, mesh: tuple[int, int]) -> ttnn.Te
 
 
 def assemble(value: ttnn.Tensor, spec: TensorSpec, mesh: tuple[int, int]) -> np.ndarray:
-    """The inverse of split, also for a tensor on chips: padding is dropped; of replicas the first chip's is read."""
+    """Undo split, also for a tensor on chips: return it without padding; of replicas, the first chip's."""
     problem = mismatch(value, spec)
     if problem:
         raise BackendError(f"fetch: {problem}")
@@ -46,12 +47,12 @@ def assemble(value: ttnn.Tensor, spec: TensorSpec, mesh: tuple[int, int]) -> np.
 
 
 def pieces_on_host(value: ttnn.Tensor) -> list[np.ndarray]:
-    """What each chip holds of a tensor, without the padding of tiles; all chips are read at once."""
+    """Return what each chip holds of a tensor, without the padding of tiles; all chips are read at once."""
     return [_local(piece) for piece in ttnn.get_device_tensors(value.cpu())]
 
 
 def mismatch(tensor: ttnn.Tensor, spec: TensorSpec) -> str | None:
-    """What distinguishes a tensor from what `spec` says that each chip holds."""
+    """Return what distinguishes a tensor from what `spec` says that each chip holds."""
     same = tensor.dtype == _dtype(spec) and tensor.layout == LAYOUTS[spec.layout]
     if same and list(tensor.shape) == spec.local_shape:
         return None
@@ -92,7 +93,7 @@ def _joined(pieces: list[np.ndarray], placement: Placement | None) -> np.ndarray
 
 
 def _local(piece: ttnn.Tensor) -> np.ndarray:
-    """What one chip holds, without the padding of tiles."""
+    """Return what one chip holds, without the padding of tiles."""
     tensor = piece.cpu()
     if tensor.dtype.name.lower() in _NOT_IN_NUMPY:
         tensor = ttnn.to_dtype(tensor, ttnn.float32)

@@ -14,7 +14,7 @@ _KEPT: dict[int, dict[Hashable, list[Any]]] = {}
 
 
 def semaphores(mesh: ttnn.MeshDevice, use: Hashable, count: int) -> list[Any]:
-    """The `count` semaphores, on all cores of all chips, that belong to `use`; the same ones whenever asked."""
+    """Return the `count` semaphores, on all cores of all chips, that belong to `use`; the same ones whenever asked."""
     kept = _KEPT.setdefault(mesh.id(), {})
     if use not in kept:
         size = mesh.compute_with_storage_grid_size()
@@ -24,5 +24,5 @@ def semaphores(mesh: ttnn.MeshDevice, use: Hashable, count: int) -> list[Any]:
 
 
 def forget_semaphores(mesh: ttnn.MeshDevice) -> None:
-    """To be called when the mesh closes."""
+    """Let the semaphores of a mesh go, when it closes."""
     _KEPT.pop(mesh.id(), None)

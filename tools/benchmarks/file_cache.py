@@ -39,12 +39,12 @@ def warm(files: Iterable[Path]) -> None:
 
 
 def cached_bytes(files: Iterable[Path]) -> int:
-    """Bytes of these files that the file cache has."""
+    """Return the bytes of these files that the file cache has."""
     return sum(_cached(path) for path in files)
 
 
 def _cached(path: Path) -> int:
-    """Of a file that belongs to somebody else and cannot be written the kernel says that it has all."""
+    """Return the bytes of a file that are cached: all, says the kernel of a file that this user may not write."""
     size = path.stat().st_size
     if size == 0:
         return 0

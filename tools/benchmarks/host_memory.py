@@ -14,7 +14,7 @@ _PAGE_BYTES = 4096
 
 
 def touch_memory(nbytes: int) -> float:
-    """Writes to each page of `nbytes` of fresh memory, and gives it back to the kernel. Returns bytes a second.
+    """Write to each page of `nbytes` of fresh memory, and give it back to the kernel. Return bytes a second.
 
     For a second or two the next process that wants memory finds pages that the host has already provided.
     """

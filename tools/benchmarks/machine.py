@@ -13,7 +13,7 @@ PACKAGES = ("torch", "diffusers")
 
 
 def describe_machine(threads: int) -> dict[str, str | int | float]:
-    """CPU, cores, threads in use, load, versions and time; nothing that names the host or its owner.
+    """Return CPU, cores, threads in use, load, versions and time; nothing that names the host or its owner.
 
     `load` is the number of running threads, averaged over the last minute: well above `threads` if others ran too.
     """
@@ -29,7 +29,7 @@ def describe_machine(threads: int) -> dict[str, str | int | float]:
 
 
 def cpu_model() -> str:
-    """The model name of the first CPU, as the kernel knows it."""
+    """Return the model name of the first CPU, as the kernel knows it."""
     lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()

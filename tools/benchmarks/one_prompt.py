@@ -17,13 +17,17 @@ class OnePrompt(nn.Module):
         self.dit = AsymmDiT(config.dit, dtype)
 
     def forward(self, latents: Tensor, sigma: Tensor, prompt_embeds: Tensor, prompt_attention_mask: Tensor) -> Tensor:
-        """latents: float32 [1, C, T, h, w]; sigma: float32 [1]; prompt_embeds: [1, L, caption_width];
-        prompt_attention_mask: bool [1, L]. Returns float32 [1, C, T, h, w]."""
+        """Return the velocity, float32 [1, C, T, h, w].
+
+        latents: float32 [1, C, T, h, w]; sigma: float32 [1]; prompt_embeds: [1, L, caption_width];
+        prompt_attention_mask: bool [1, L].
+        """
         timestep = (sigma - 1.0) * -1000.0  # the model's time runs from 0 (noise) to 1000
         tokens = self.dit(latents, timestep, prompt_embeds, prompt_attention_mask).float()
         return unpatchify(tokens, self.latent_size, self.config.dit.patch)
 
     def example_inputs(self) -> dict[str, Tensor]:
+        """Return inputs of the shapes and dtypes that `forward` takes."""
         length, dit = self.config.text_length, self.config.dit
         return {
             "latents": torch.zeros(1, dit.in_channels, *self.latent_size),

@@ -21,10 +21,10 @@ SPEC = TensorSpec("float32", [1], [1], [None, None])
 
 
 def instruction_overhead(repetitions: int) -> float:
-    """Seconds that the backend adds to a kernel, on a mesh of one device.
+    """Return the seconds that the backend adds to a kernel, on a mesh of one device.
 
     A program of INSTRUCTIONS additions of one number each is run in turns with a loop that calls torch.add as often;
-    the difference, an instruction, is what looking up operands, keeping the result and freeing dead values costs.
+    the difference per instruction is what looking up operands, keeping the result and freeing dead values costs.
     """
     backend = TorchBackend(1, 1)
     executable = backend.load_program(additions(INSTRUCTIONS))
@@ -43,7 +43,7 @@ def instruction_overhead(repetitions: int) -> float:
 
 
 def additions(count: int) -> Program:
-    """y = x + x + ... + x, `count` additions, each freeing the sum before it."""
+    """Return the program of y = x + x + ... + x, `count` additions, each freeing the sum before it."""
     instructions = [
         Instruction("add", [index, 0], [index + 1], {}, [index] if index > 0 else [], "additions")
         for index in range(count)

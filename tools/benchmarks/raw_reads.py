@@ -25,9 +25,9 @@ class RawRead:
 
 
 def read_raw(files: Iterable[Path], direct: bool, most: int | None = None) -> RawRead:
-    """Reads files, at most `most` bytes of them, past the file cache (`direct`) or through it.
+    """Read files, at most `most` bytes of them, past the file cache (`direct`) or through it.
 
-    OSError where a file cannot be read, or its file system has no direct reads.
+    Raise OSError where a file cannot be read, or its file system has no direct reads.
     """
     with ExitStack() as opened:
         blocks, total = _blocks(files, os.O_DIRECT if direct else 0, most, opened)
@@ -40,7 +40,7 @@ def read_raw(files: Iterable[Path], direct: bool, most: int | None = None) -> Ra
 
 
 def huge_pages(nbytes: int) -> memoryview:
-    """Fresh memory in huge pages, where they can be had."""
+    """Return fresh memory in huge pages, where they can be had."""
     room = mmap.mmap(-1, nbytes + _HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     room.madvise(mmap.MADV_HUGEPAGE)
     skipped = -np.frombuffer(room, np.uint8).ctypes.data % _HUGE_PAGE_BYTES
@@ -50,7 +50,7 @@ def huge_pages(nbytes: int) -> memoryview:
 def _blocks(
     files: Iterable[Path], flags: int, most: int | None, opened: ExitStack
 ) -> tuple[Iterator[tuple[int, int]], int]:
-    """Handles and offsets of whole blocks, and the bytes that they have."""
+    """Return handles and offsets of whole blocks, and the bytes that they have."""
     blocks, total = [], 0
     for path in files:
         if most is not None and total >= most:

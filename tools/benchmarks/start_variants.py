@@ -24,7 +24,7 @@ _SIGMAS = np.array([0.6, 0.5], np.float32)
 
 
 def bundle(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """The runtime's reader, and all weights as the torch target has them."""
+    """Read by the runtime's reader, and make all weights as the torch target has them."""
     from mochi_aot.artifacts.reader import Bundle
     from mochi_aot.runtime.weight_reader import WeightReader
 
@@ -43,7 +43,7 @@ def bundle(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def reader(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """The runtime's reader alone, without torch, until the last byte has been added up."""
+    """Read by the runtime's reader alone, without torch, until the last byte has been added up."""
     from mochi_aot.artifacts.reader import Bundle
     from mochi_aot.runtime.weight_reader import WeightReader
 
@@ -57,7 +57,7 @@ def reader(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def diffusers(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """diffusers' pipeline in the dtype of the checkpoint."""
+    """Load diffusers' pipeline in the dtype of the checkpoint."""
     import torch
     from diffusers import MochiPipeline
 
@@ -68,7 +68,7 @@ def diffusers(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def safetensors_mapped(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """Every tensor of every file, by safe_open."""
+    """Load every tensor of every file by safe_open."""
     from safetensors import safe_open
 
     kept, total = [], 0
@@ -81,7 +81,7 @@ def safetensors_mapped(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def safetensors_read(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """Every file read whole, then parsed."""
+    """Read every file whole, then parse it."""
     from safetensors.torch import load
 
     kept = [load(path.read_bytes()) for path in sorted(folder.rglob("*.safetensors"))]
@@ -89,22 +89,22 @@ def safetensors_read(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def limit_direct(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """Reads past the file cache into a few buffers of huge pages; nothing is kept, nor looked at."""
+    """Read past the file cache into a few buffers of huge pages; nothing is kept, nor looked at."""
     return _limit(folder, direct=True)
 
 
 def limit_buffered(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """The same through the file cache."""
+    """Do the same through the file cache."""
     return _limit(folder, direct=False)
 
 
 def stream(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """A first denoising step that begins while weights are still being read."""
+    """Make a first denoising step that begins while weights are still being read."""
     return _first_step(folder, ledger, all_first=False)
 
 
 def load_first(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """The same once all weights have been read."""
+    """Make the same step once all weights have been read."""
     return _first_step(folder, ledger, all_first=True)
 
 
@@ -143,7 +143,7 @@ def _wait(wait: Callable[[str], None], names: Iterable[str]) -> None:
 
 
 def _touch(tensor: "torch.Tensor") -> int:
-    """Adds up all bytes of a tensor; returns how many they are."""
+    """Add up all bytes of a tensor; return how many they are."""
     import torch
 
     return _add_up(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())

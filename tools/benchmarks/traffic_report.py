@@ -21,7 +21,7 @@ THEIR_NOTES = (
 
 
 def traffic_numbers(programs: Sequence[ProgramTraffic]) -> dict[str, Any]:
-    """Each program, and for each scheme the bytes that a chip sends in a denoising step and in a video."""
+    """Return each program, and for each scheme the bytes that a chip sends in a denoising step and in a video."""
     schemes = list(dict.fromkeys(program.scheme for program in programs))
     step = {scheme: _sent(programs, scheme, ("denoise",)) // STEPS for scheme in schemes}
     video = {scheme: _sent(programs, scheme, None) for scheme in schemes}
@@ -39,7 +39,7 @@ def _sent(programs: Sequence[ProgramTraffic], scheme: str, roles: tuple[str, ...
 
 
 def traffic_report(numbers: dict[str, Any]) -> str:
-    """The same for people."""
+    """Return the same for people."""
     header = ["scheme", "program", "mesh", "plan", "runs a video", "ops", "collectives", "sent", "peak"]
     theirs = "step_ratio" in numbers
     lines = [

@@ -22,7 +22,7 @@ class _Dispatched(Exception):  # noqa: N818 - not an error
 
 
 def bundle(folder: Path, checkpoint: Path, ledger: Ledger) -> dict[str, Any]:
-    """The runtime on a mocked mesh: open, map, load the text encoder's tensors, dispatch its first op."""
+    """Open a bundle on a mocked mesh by the runtime: map, load the text encoder's tensors, dispatch its first op."""
     with ledger.span("imports"):
         import numpy as np
 
@@ -47,7 +47,7 @@ def bundle(folder: Path, checkpoint: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def from_torch(folder: Path, checkpoint: Path, ledger: Ledger) -> dict[str, Any]:
-    """The same text encoder from its checkpoint: every tensor laid out by ttnn.from_torch, a replica on each chip."""
+    """Load the same text encoder from its checkpoint: ttnn.from_torch lays out each tensor, a replica on each chip."""
     with ledger.span("imports"):
         from safetensors import safe_open
 
@@ -74,7 +74,7 @@ def from_torch(folder: Path, checkpoint: Path, ledger: Ledger) -> dict[str, Any]
 
 
 def import_torch(folder: Path, checkpoint: Path, ledger: Ledger) -> dict[str, Any]:
-    """Nothing but that."""
+    """Import torch, and nothing else."""
     import torch
 
     return {"version": torch.__version__}
