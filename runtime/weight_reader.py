@@ -49,7 +49,7 @@ class WeightReader:
     def __init__(
         self, bundle: Bundle, ledger: Ledger | None = None, window: int | None = None, read: ReadIn = read_in
     ) -> None:
-        """Read nothing before `plan`. `read` reads a mapped view of a file, given the path and the view's offset too."""
+        """Read nothing before `plan`. `read` reads a mapped view of a file; it is given path and offset as well."""
         self._bundle, self._ledger, self._read_in = bundle, ledger or Ledger(), read
         self._window = free_memory() // 4 if window is None else window
         self._changed = threading.Condition()  # of all that follows; its lock may be taken twice by one thread

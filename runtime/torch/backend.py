@@ -62,7 +62,7 @@ class TorchBackend:
         return split(whole, spec, self.mesh)
 
     def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
-        """Return a new array [*spec.shape], bfloat16 widened to float32. Raise BackendError if the value does not fit."""
+        """Return a new array [*spec.shape], bfloat16 as float32. Raise BackendError if the value does not fit."""
         shape = list(value[0].shape)
         if shape != spec.local_shape or len(value) != self.mesh.size:
             expected = f"{spec.local_shape} on {self.mesh.size} devices"

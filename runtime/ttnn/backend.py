@@ -82,7 +82,7 @@ class TtnnBackend:
         return split(array, spec, self._shape).to(self.mesh, ttnn.DRAM_MEMORY_CONFIG)
 
     def fetch(self, value: ttnn.Tensor, spec: TensorSpec) -> np.ndarray:
-        """Return a new array [*spec.shape], bfloat16 widened to float32. Raise BackendError if the value does not fit."""
+        """Return a new array [*spec.shape], bfloat16 as float32. Raise BackendError if the value does not fit."""
         return assemble(value, spec, self._shape)
 
     def nonfinite(self, value: ttnn.Tensor) -> list[str]:

@@ -78,8 +78,8 @@ class TracedExecutable:
         """Run without a trace, build all kernels of later runs, and make the tensors that outlive a run."""
         self._forget()
         outputs = self._executable.run(inputs)
-        # Made before recording, so that no intermediate result of the trace lies where they are. Copy and clone run once
-        # here because their kernels need memory too, which must be taken before.
+        # Made before recording, so that no intermediate result of the trace lies where they are. Copy and clone run
+        # once here because their kernels need memory too, which must be taken before.
         self._own = {name: ttnn.clone(inputs[name]) for name in self._changing}
         for name, own in self._own.items():
             ttnn.copy(inputs[name], own)
