@@ -6,7 +6,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -47,13 +47,13 @@ class Job:
 
 @dataclass(frozen=True)
 class ProgramSummary:
-    """One program of one geometry; costs are of one run on one device."""
+    """One lowered program of one geometry; `stats` are of one run on one device."""
 
     geometry: str
     role: str
     plan: str
-    ops: int
-    cost: Cost
+    instructions: int
+    stats: schema.ProgramStats
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,10 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
         tokenizer = checkpoint.tokenizer_json()
         compiled = _compile_programs(checkpoint, job, target, watch)
         watch.begin("lower")
-        geometries = [_add_programs(writer, target, g, programs, watch) for g, programs in compiled.items()]
+        lowered = _Lowered()
+        geometries = [_add_programs(writer, target, g, programs, lowered, watch) for g, programs in compiled.items()]
         watch.begin("dry run", "running the programs dry" if job.target == "ttnn" else None)
-        checked = target.check_programs(writer, geometries, job.mesh)
+        checked = target.check_programs(writer, geometries, lowered.programs, job.mesh)
         watch.begin("write weights", "writing weights")
         on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
         watch.begin("finish")
@@ -207,8 +208,7 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
             kernels=checked.kernels,
             **_lowered_for(job),
         )
-    summaries = [program.summary for programs in compiled.values() for program in programs.values()]
-    return _Written(bundle_id, summaries, on_device, checked)
+    return _Written(bundle_id, lowered.summaries, on_device, checked)
 
 
 def _lowered_for(job: Job) -> dict[str, str]:
@@ -224,7 +224,7 @@ class Compiled:
 
     program: Program
     plan: Plan
-    summary: ProgramSummary
+    cost: Cost
 
 
 def _compile_programs(
@@ -264,8 +264,7 @@ def compile_program(
     if target is not None:
         program = pipeline.apply("fit", lambda p: target.fitted(p, mesh, plan), program)
     program = optimised(pipeline.apply("partition", lambda p: partition(p, mesh, plan), program), pipeline)
-    cost = cost_of(program)
-    return Compiled(program, plan, ProgramSummary(str(geometry), program.name, plan.name, len(program.ops), cost))
+    return Compiled(program, plan, cost_of(program))
 
 
 def optimised(program: Program, pipeline: Pipeline = SILENT) -> Program:
@@ -275,13 +274,31 @@ def optimised(program: Program, pipeline: Pipeline = SILENT) -> Program:
     return pipeline.apply("simplify", simplify, program)
 
 
+@dataclass(frozen=True)
+class _Lowered:
+    """What was lowered so far: programs by their index among the bundle's files, and what they cost."""
+
+    programs: dict[int, schema.Program] = field(default_factory=dict)
+    summaries: list[ProgramSummary] = field(default_factory=list)
+
+
 def _add_programs(
-    writer: BundleWriter, target: Target, geometry: Geometry, programs: dict[str, Compiled], watch: Watch
+    writer: BundleWriter,
+    target: Target,
+    geometry: Geometry,
+    programs: dict[str, Compiled],
+    lowered: _Lowered,
+    watch: Watch,
 ) -> schema.Geometry:
+    """Lower and write the programs of a geometry, and note them in `lowered`."""
     files = {}
     for role, compiled in programs.items():
         with watch.profile.step("lower", str(geometry), role):
-            files[role] = target.add_program(writer, compiled.program, compiled.plan.name, compiled.summary.cost)
+            program = target.lowered(compiled.program, compiled.plan.name, compiled.cost)
+        files[role] = writer.add_program(program)
+        lowered.programs[files[role]] = program
+        count = len(program.instructions)
+        lowered.summaries.append(ProgramSummary(str(geometry), role, program.plan, count, program.stats))
     return schema.Geometry(geometry.height, geometry.width, geometry.frames, files)
 
 

@@ -76,7 +76,7 @@ def programs_of_config(
             try:
                 partitioned = compile_program(built[role], geometry, mesh, plan, target)
                 lowered = lower(
-                    Lowerer(partitioned.program, mesh, weights_dtype, links_dtype), plan.name, partitioned.summary.cost
+                    Lowerer(partitioned.program, mesh, weights_dtype, links_dtype), plan.name, partitioned.cost
                 )
             except (LoweringError, PlanError) as error:
                 made.failures[role] = str(error)

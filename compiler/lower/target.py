@@ -32,15 +32,21 @@ class Target(Protocol):
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """Return a program without a mesh, changed where a device would not have room for its values under the plan."""
 
-    def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
-        """Lower a partitioned program and write it; return its index among the bundle's files."""
+    def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
+        """Return a partitioned program as the target's instructions; its weights are remembered."""
 
-    def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
-        """Check the programs, once, when all were added and no weight yet: perhaps run them dry, and add what that
-        builds."""
+    def check_programs(
+        self,
+        writer: BundleWriter,
+        geometries: list[schema.Geometry],
+        programs: dict[int, schema.Program],
+        mesh: Mesh,
+    ) -> Checked:
+        """Check the programs, once, when all were lowered and no weight was written: perhaps run them dry, and add what
+        that builds. `programs` are by their index among the bundle's files."""
 
     def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
-        """Write the weights of all programs that were added, in the order of `roles`; return the bytes that a device
+        """Write the weights of all programs that were lowered, in the order of `roles`; return the bytes that a device
         holds of them all."""
 
 

@@ -30,12 +30,18 @@ class TorchTarget:
         """See Target. Hosts have room."""
         return program
 
-    def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
+    def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """See Target."""
         self._params[program.name].update((weight_name(param), param) for param in params_in_use_order(program))
-        return writer.add_program(lower(program, plan, cost))
+        return lower(program, plan, cost)
 
-    def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
+    def check_programs(
+        self,
+        writer: BundleWriter,
+        geometries: list[schema.Geometry],
+        programs: dict[int, schema.Program],
+        mesh: Mesh,
+    ) -> Checked:
         """See Target. There is nothing to build ahead of time."""
         return Checked(geometries)
 

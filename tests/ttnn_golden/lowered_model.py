@@ -72,7 +72,7 @@ class LoweredModel:
                 program = rows_apart(program)  # as TtnnTarget.fitted
             compiled = compile_program(program, geometry, mesh, plans[role])
             lowerers[role] = Lowerer(compiled.program, mesh, weights_dtype, links_dtype)
-            programs[role] = lower(lowerers[role], plans[role].name, compiled.summary.cost)
+            programs[role] = lower(lowerers[role], plans[role].name, compiled.cost)
         return cls(mesh, checkpoint, lowerers, programs)
 
     @cached_property

@@ -58,7 +58,7 @@ def by_any_plan(bfloat16_checkpoint):
             try:
                 compiled = compile_program(built[role], VIDEO, mesh, plan)
                 lowerers = [Lowerer(compiled.program, mesh, dtype, dtype) for dtype in DTYPES]
-                made += [lower(lowerer, plan.name, compiled.summary.cost).program for lowerer in lowerers]
+                made += [lower(lowerer, plan.name, compiled.cost).program for lowerer in lowerers]
             except (PlanError, LoweringError):
                 continue
     return emitted(made)

@@ -86,7 +86,7 @@ def their_seconds(config: MochiConfig, geometry: Geometry, mesh: Mesh) -> Progra
     traced = denoise_program(config, geometry, "bfloat16")
     plan = transformer_plan(axis, TOKENS)
     placed = compile_program(traced, geometry, mesh, plan)
-    lowered = lower(Lowerer(placed.program, mesh, "bfloat16"), plan.name, placed.summary.cost)
+    lowered = lower(Lowerer(placed.program, mesh, "bfloat16"), plan.name, placed.cost)
     calls = calls_of(lowered.program.instructions, lowered.tensors, mesh, machine_of(mesh))
     gathered = optimised(transformer_scheme(axis, TOKENS).partition(traced, mesh))
     calls = [*_as_theirs(calls), *_weight_gathers(gathered, mesh)]

@@ -31,15 +31,15 @@ def report(summary: Summary, output: Path) -> str:
             program.geometry,
             program.role,
             program.plan,
-            str(program.ops),
-            str(sum(program.cost.collectives.values())),
-            human_count(program.cost.flops, "FLOP"),
-            human_bytes(program.cost.weight_bytes),
-            human_bytes(program.cost.collective_bytes),
+            str(program.instructions),
+            str(sum(program.stats.collectives.values())),
+            human_count(program.stats.flops, "FLOP"),
+            human_bytes(program.stats.weight_bytes),
+            human_bytes(program.stats.collective_bytes),
         ]
         for program in summary.programs
     ]
-    header = ["geometry", "program", "plan", "ops", "collectives", "compute", "weights", "sent"]
+    header = ["geometry", "program", "plan", "instructions", "collectives", "compute", "weights", "sent"]
     return "\n".join(
         [
             table(header, rows),

@@ -1,12 +1,11 @@
 """What is in a bundle, as plain data: the manifest and the programs, added up. Needs nothing but the artifacts."""
 
 from dataclasses import dataclass
-from math import prod
 
-from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, tensor_bytes
 from mochi_aot.artifacts.layout import ROLES, WEIGHT_FOLDER
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Kernels, MeshSettings, Plain, Weight
+from mochi_aot.artifacts.tiles import device_bytes
 
 
 @dataclass(frozen=True)
@@ -110,11 +109,6 @@ def summarise(bundle: Bundle) -> BundleSummary:
     )
 
 
-def device_bytes(dtype: str, shape: list[int]) -> int:
-    """Bytes of a tensor on a device, without the padding of tiles. A block dtype has 17 bytes for 16 numbers."""
-    return -(-prod(shape) * 17 // 16) if dtype in BLOCK_DTYPES else tensor_bytes(dtype, shape)
-
-
 def _geometry(bundle: Bundle, geometry: Geometry) -> GeometrySummary:
     programs = [_program(bundle, geometry, role) for role in ROLES if role in geometry.programs]
     return GeometrySummary(geometry.height, geometry.width, geometry.frames, programs)
@@ -136,15 +130,20 @@ def _program(bundle: Bundle, geometry: Geometry, role: str) -> ProgramSummary:
 
 def _weight(weight: Weight) -> WeightSummary:
     shards = None if weight.file is not None else len(set(weight.shards))
-    size = device_bytes(weight.dtype, weight.local_shape)
+    size = _device_bytes(weight)
     return WeightSummary(weight.name, weight.dtype, weight.local_shape, size, shards)
+
+
+def _device_bytes(weight: Weight) -> int:
+    """Return the bytes that a device holds of a weight: chips hold tensor files in tiles."""
+    return round(device_bytes(weight.dtype, weight.local_shape, "row_major" if weight.file is None else "tile"))
 
 
 def _totals(bundle: Bundle) -> WeightTotals:
     manifest = bundle.manifest
     return WeightTotals(
         count=len(manifest.weights),
-        bytes_per_device=sum(device_bytes(weight.dtype, weight.local_shape) for weight in manifest.weights),
+        bytes_per_device=sum(map(_device_bytes, manifest.weights)),
         bytes_on_disk=sum(file.nbytes for file in manifest.files if file.path.startswith(f"{WEIGHT_FOLDER}/")),
         shards=len(manifest.shards),
         references=sum(len(weight.shards) for weight in manifest.weights),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mochi_aot.artifacts import schema
+from mochi_aot.artifacts.tiles import device_bytes
 from mochi_aot.compiler.ir.program import Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Emitted, Lowerer, Tensor, Weight
@@ -51,14 +52,16 @@ def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
 
 
 def _stats(lowerer: Lowerer, cost: Cost) -> schema.ProgramStats:
-    """Bytes sent and collectives are of the calls that run."""
+    """Return what the calls that run cost: collectives, bytes sent, and weights as a chip holds them, in tiles."""
     sent, counts = 0, dict[str, int]()
     for call in lowerer.emitted:
         if is_collective(call.op):
             sent += sent_bytes(call.op, call.attrs, [lowerer.made[i] for i in call.operands], lowerer.mesh)
             name = call.op.rpartition(".")[2]
             counts[name] = counts.get(name, 0) + 1
-    return schema.ProgramStats(cost.flops, cost.weight_bytes, sent, counts)
+    weights = [weight for weight, _ in lowerer.weights.values()]
+    held = sum(device_bytes(weight.dtype, weight.local_shape, weight.layout) for weight in weights)
+    return schema.ProgramStats(cost.flops, round(held), sent, counts)
 
 
 def boundary_form(type: TensorType) -> tuple[str, str]:

@@ -38,7 +38,6 @@ class TtnnTarget:
         `mocked`, the mesh at which this process was pointed; without one the bundle holds no kernels.
         """
         self._weights_dtype, self._links_dtype, self._mocked = weights_dtype, links_dtype, mocked
-        self._programs: dict[int, schema.Program] = {}
         self._weights: dict[str, dict[str, Weight]] = {role: {} for role in roles(self.families)}
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
@@ -47,21 +46,25 @@ class TtnnTarget:
             return rows_apart(program)
         return decoder_in_strips(program, mesh, plan) if program.name == "decode" else program
 
-    def add_program(self, writer: BundleWriter, program: Program, plan: str, cost: Cost) -> int:
+    def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """See Target."""
         assert program.mesh is not None
         lowered = lower(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
         self._weights[program.name].update((weight.name, weight) for weight in lowered.weights)
-        file = writer.add_program(lowered.program)
-        self._programs[file] = lowered.program
-        return file
+        return lowered.program
 
-    def check_programs(self, writer: BundleWriter, geometries: list[schema.Geometry], mesh: Mesh) -> Checked:
+    def check_programs(
+        self,
+        writer: BundleWriter,
+        geometries: list[schema.Geometry],
+        programs: dict[int, schema.Program],
+        mesh: Mesh,
+    ) -> Checked:
         """See Target."""
-        settings = mesh_settings(mesh, self._programs.values())
+        settings = mesh_settings(mesh, programs.values())
         if self._mocked is None:
             return Checked(geometries, settings)
-        return run_and_pack(self._mocked, writer, geometries, self._programs, self._all_weights(), settings)
+        return run_and_pack(self._mocked, writer, geometries, programs, self._all_weights(), settings)
 
     def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
         """See Target. Bytes are counted before tiles pad them, in the checkpoint's order of magnitude."""

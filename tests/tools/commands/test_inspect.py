@@ -12,7 +12,6 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Placement, TensorSpec
 from mochi_aot.tools.commands.inspect import main
 from mochi_aot.tools.commands.listing import spec_text
-from mochi_aot.tools.commands.summary import device_bytes
 from tests.artifacts import samples
 from tests.runtime import handmade
 
@@ -140,13 +139,6 @@ def test_a_program_of_a_geometry(tmp_path: Path) -> None:
     assert "input %latents : float32[1,12,3,2,4]" in output(tmp_path / "b", "--program", "denoise")
     second = output(tmp_path / "b", "--program", "denoise", "--geometry", "16x16x7")
     assert "input %latents : float32[1,12,2,2,2]" in second
-
-
-@pytest.mark.parametrize(
-    ("dtype", "size"), [("float32", 4 * 96), ("bfloat16", 2 * 96), ("uint8", 96), ("bfloat8_b", 96 + 6)]
-)
-def test_bytes_on_a_device(dtype: str, size: int) -> None:
-    assert device_bytes(dtype, [3, 32]) == size
 
 
 def test_specs_show_placements() -> None:

@@ -258,8 +258,14 @@ def test_every_op_is_accepted(bundle: Path) -> None:
     roles = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
     assert [report["role"] for report in reports] == roles
     assert all(report["accepted"] == report["ops"] > 0 for report in reports)
-    manifest = Bundle.open(bundle).manifest
+    opened = Bundle.open(bundle)
+    manifest = opened.manifest
     assert {report["role"]: report["peak_bytes"] for report in reports} == manifest.geometries[0].dram_peaks
+    for report in reports:  # what the program says that its weights take, beside what ttnn's allocator gave them
+        program = opened.program(report["role"], manifest.geometries[0])
+        # Each of the 12 banks has the same number of whole tiles, of at most 4096 bytes.
+        rounding = 12 * 4096 * len(program.weights)
+        assert 0 <= report["weight_bytes"] - program.stats.weight_bytes <= rounding
     assert manifest.kernels is not None and manifest.kernels.count > 100
     assert sum(report["kernels_found"] for report in reports) == manifest.kernels.count
     assert sum(report["kernels_built"] for report in reports) == 0

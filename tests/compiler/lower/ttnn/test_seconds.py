@@ -313,7 +313,7 @@ def earlier_calls(mesh: tuple[int, int]) -> list[Call]:
     plan = transformer_plan(1, 32)
     program = build_programs(config, geometry, "bfloat16", SeededSource(config))["denoise"]
     compiled = compile_program(program, geometry, mesh, plan)
-    low = lower(Lowerer(compiled.program, mesh, "bfloat16"), plan.name, compiled.summary.cost)
+    low = lower(Lowerer(compiled.program, mesh, "bfloat16"), plan.name, compiled.cost)
     visual = Held((2, 44544 // mesh[1], 3072))
     biases = [call("add", [visual, Held((3072,))], [visual], mesh)] * 48
     return calls_of(low.program.instructions, low.tensors, mesh, machine_of(mesh)) + biases

@@ -98,7 +98,7 @@ def compiled() -> Compiled:
 
 def stats_of(compiled: Compiled, links_dtype: str) -> ProgramStats:
     lowerer = Lowerer(compiled.program, MESH, "bfloat16", links_dtype)
-    return lower(lowerer, "sp1tp0", compiled.summary.cost).program.stats
+    return lower(lowerer, "sp1tp0", compiled.cost).program.stats
 
 
 def by_opcode(compiled: Compiled) -> dict[str, int]:
