@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.artifacts.schema import Geometry, Program
 from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError
 from mochi_aot.runtime.geometry import find_geometry, fitting_geometries, geometry_name, input_shape
@@ -12,7 +13,6 @@ from mochi_aot.runtime.job import Job, check_options, outputs, resolve
 from mochi_aot.runtime.kept import Denoised, find_kept, kept_path, open_denoised, refuse_kept
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.programs import load_programs
-from mochi_aot.runtime.safetensors_file import Entry
 from mochi_aot.runtime.targets import COUNTING_TARGETS
 from mochi_aot.runtime.tensor_files import PromptEntries, check_latents_file, check_prompt_file, check_prompt_masks
 from mochi_aot.runtime.tokenizer import PromptTokenizer

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.runtime.defaults import DEFAULT_FPS
 from mochi_aot.runtime.errors import InputFileError, OutputExistsError
 from mochi_aot.runtime.job import Job, arguments
-from mochi_aot.runtime.safetensors_file import Entry, read_header
+from mochi_aot.runtime.safetensors_file import read_header
 from mochi_aot.runtime.tensor_files import file_notes, save_latents_file
 
 KEPT_SUFFIX = ".latents.safetensors"  # in the place of the video's .mp4

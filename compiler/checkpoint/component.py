@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.json_config import read_json
 from mochi_aot.compiler.checkpoint.naming import Shape
-from mochi_aot.compiler.checkpoint.tensor_file import TensorFile, TensorInfo
+from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
 
 
 class Component:
@@ -28,7 +29,7 @@ class Component:
         """Key -> shape of every tensor."""
         return {key: self.info(key).shape for key in self._where}
 
-    def info(self, key: str) -> TensorInfo:
+    def info(self, key: str) -> Entry:
         """What the header says of tensor `key`."""
         return self._where[key].tensors[key]
 

@@ -4,34 +4,21 @@ Rows are read into fresh memory rather than mapped, so the memory of a process t
 tensor and not that of every page it ever touched.
 """
 
-import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from mochi_aot.artifacts.safetensors_header import LENGTH_BYTES, parse_header
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.file_state import FileState
-from mochi_aot.compiler.checkpoint.naming import Shape
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # what weights are published in
 DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 _REMEDY = "compile it when nothing writes to it"
-_LENGTH_BYTES = 8  # a file starts with the length of its JSON header, little endian
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """What the header says of a tensor; `offset` counts from the start of the file."""
-
-    dtype: str
-    shape: Shape
-    offset: int
-    nbytes: int
 
 
 class TensorFile:
@@ -50,9 +37,9 @@ class TensorFile:
             raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again") from error
         self.state = FileState.of(self._file.fileno())
         self.settled = self.state.settled(time.time_ns())
-        length = int.from_bytes(self._pread(0, _LENGTH_BYTES), "little")
-        self.header = self._pread(_LENGTH_BYTES, length)
-        self.tensors = _parse(self.header, _LENGTH_BYTES + length)
+        length = int.from_bytes(self._pread(0, LENGTH_BYTES), "little")
+        self.header = self._pread(LENGTH_BYTES, length)
+        self.tensors = parse_header(self.header)
 
     def read_rows(self, key: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop) of tensor `key`, as stored: [stop - start, *shape[1:]]. Raises CheckpointError."""
@@ -84,13 +71,3 @@ class TensorFile:
             if count == 0:
                 raise CheckpointError(f"{self.path} became shorter while it was read: copy it again")
             done += count
-
-
-def _parse(header: bytes, data: int) -> dict[str, TensorInfo]:
-    """The tensors of a validated header; `data` is where the tensors' bytes start in the file."""
-    tensors = {}
-    for key, value in json.loads(header).items():
-        if key != "__metadata__":
-            begin, end = value["data_offsets"]
-            tensors[key] = TensorInfo(value["dtype"], tuple(value["shape"]), data + begin, end - begin)
-    return tensors

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mochi_aot.artifacts.safetensors_header import LENGTH_BYTES, NOT_A_TENSOR
 from mochi_aot.compiler.checkpoint.naming import Shape
 from mochi_aot.compiler.checkpoint.tensor_file import DTYPES
 
@@ -33,7 +34,7 @@ class Tensor:
 def write_tensors(path: Path, tensors: Sequence[Tensor]) -> None:
     """Write one file: the widest dtype first, which keeps every tensor aligned, else in the order given."""
     ordered = sorted(tensors, key=lambda tensor: -tensor.dtype.itemsize)
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}  # transformers reads no file without this
+    header: dict[str, object] = {NOT_A_TENSOR: {"format": "pt"}}  # transformers reads no file without this
     offset = 0
     for tensor in ordered:
         header[tensor.key] = {
@@ -45,7 +46,7 @@ def write_tensors(path: Path, tensors: Sequence[Tensor]) -> None:
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % ALIGNMENT)
     with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little"))
+        file.write(len(encoded).to_bytes(LENGTH_BYTES, "little"))
         file.write(encoded)
         for tensor in ordered:
             value = tensor.make()
