@@ -1,16 +1,15 @@
 """From a checkpoint to a bundle."""
 
 import dataclasses
-import platform
 import resource
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mochi_aot.artifacts import Bundle, BundleWriter, schema
+from mochi_aot.artifacts.versions import installed_version, versions
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
@@ -29,6 +28,8 @@ from mochi_aot.compiler.profile import Profile
 from mochi_aot.compiler.programs import SILENT, STEP_CAPACITY, build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.sizes import check_geometries
+
+PACKAGES = ("mochi-aot", "torch", "transformers", "ttnn")  # whose versions a bundle records
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,9 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
             text_length=checkpoint.config.text_length,
             model=_plain(checkpoint.config),
             checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity()},
-            versions=_versions(),
+            versions=versions(PACKAGES),
             geometries=checked.geometries,
-            created_by=f"mochi-compile {_version('mochi-aot')}",
+            created_by=f"mochi-compile {installed_version('mochi-aot')}",
             mesh_settings=checked.mesh_settings,
             kernels=checked.kernels,
             **_lowered_for(job),
@@ -215,7 +216,7 @@ def _lowered_for(job: Job) -> dict[str, str]:
     """Return what a bundle for ttnn records besides: the dtypes that only chips have, and the version of ttnn."""
     if job.target != "ttnn":
         return {}
-    return {"weights_dtype": job.weights_dtype, "links_dtype": job.links_dtype, "ttnn": _version("ttnn")}
+    return {"weights_dtype": job.weights_dtype, "links_dtype": job.links_dtype, "ttnn": installed_version("ttnn") or ""}
 
 
 @dataclass(frozen=True)
@@ -316,15 +317,3 @@ def _plain(value: object) -> dict[str, schema.Plain]:
     plain = convert(dataclasses.asdict(value))  # type: ignore[call-overload]
     assert isinstance(plain, dict)
     return plain
-
-
-def _versions() -> dict[str, str]:
-    versions = {name: _version(name) for name in ("mochi-aot", "torch", "transformers", "ttnn")}
-    return {"python": platform.python_version(), **versions}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

@@ -1,12 +1,11 @@
 """The record beside each result: what made it, exactly enough to make it again."""
 
 import json
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.versions import versions
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.job import Job, arguments, record_path
 from mochi_aot.runtime.paths import replacing
@@ -56,10 +55,4 @@ def write_record(job: Job, record: Mapping[str, object]) -> Path:
 
 def runtime_versions(target: str) -> dict[str, str]:
     """Return the versions of Python, of the runtime's packages and of the target's package, where installed."""
-    versions = {"python": platform.python_version()}
-    for package in (*_PACKAGES, target):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return versions((*_PACKAGES, target))

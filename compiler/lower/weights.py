@@ -3,14 +3,13 @@
 import hashlib
 import itertools
 from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import version
 from math import prod
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from mochi_aot.artifacts.versions import installed_version
 from mochi_aot.compiler.ir.program import Checkpoint, Concat, Constant, Param, Recipe
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.partition.mesh import Mesh
@@ -59,12 +58,9 @@ def weight_source(name: str, recipe: Recipe, mesh: Mesh, source: KnownSource, *t
 
     It covers every number of the checkpoint's tensors. `tools` are the packages that made it, besides this one.
     """
-    made_by = [f"{tool} {_version(tool)}" for tool in ("mochi-aot", *tools)]
+    made_by = [f"{tool} {installed_version(tool)}" for tool in ("mochi-aot", *tools)]
     lines = [*made_by, str(mesh), name, *map(source.fingerprint, checkpoint_names(recipe))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-_version = cache(version)
 
 
 def checkpoint_names(recipe: Recipe) -> list[str]:

@@ -3,12 +3,11 @@
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from mochi_aot.artifacts.versions import versions
+
 CPU_INFO = Path("/proc/cpuinfo")
-
-
 PACKAGES = ("torch", "diffusers")
 
 
@@ -22,8 +21,7 @@ def describe_machine(threads: int) -> dict[str, str | int | float]:
         "cores": len(os.sched_getaffinity(0)),
         "threads": threads,
         "load": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **versions(PACKAGES),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -4,21 +4,19 @@ A lowered value is a tensor on each chip: its shape is what a chip holds. Ops ar
 """
 
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import version
 
 import numpy as np
 import torch
 
 from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.artifacts.ttnn_defects import known_defect, may_be_defective
+from mochi_aot.artifacts.versions import installed_version
 from mochi_aot.compiler.ir.program import Attr, Constant, Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import REPLICATE, TensorType
 from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.weights import weight_name
 
 TILE, ROW_MAJOR = "tile", "row_major"
-_version = cache(version)  # which reads files of the installation
 Shape = tuple[int, ...]
 
 
@@ -186,7 +184,11 @@ class Lowerer:
     ) -> list[Tensor]:
         """A call with results of the given shapes, dtypes and layouts. LoweringError if it meets a known defect."""
         shapes = [tensor.shape for tensor in operands]
-        defect = known_defect(op, attrs, shapes, self.mesh, _version("ttnn")) if may_be_defective(op) else None
+        defect = (
+            known_defect(op, attrs, shapes, self.mesh, installed_version("ttnn") or "")
+            if may_be_defective(op)
+            else None
+        )
         if defect is not None:
             raise self.fail(f"{op}: {defect}")
         made = [self.new(*result) for result in results]

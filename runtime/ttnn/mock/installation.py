@@ -2,9 +2,9 @@
 
 import importlib.util
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from mochi_aot.artifacts.versions import installed_version
 from mochi_aot.runtime.ttnn.mock.errors import MockPlatformError, TtnnMissingError
 
 # In an SFPI folder. ttnn compiles and links by this one program.
@@ -29,10 +29,10 @@ def ttnn_package() -> Path:
 
 def ttnn_version() -> str:
     """Return the version of the installed ttnn. Raises TtnnMissingError."""
-    try:
-        return version("ttnn")
-    except PackageNotFoundError:
-        raise TtnnMissingError("ttnn is not installed: pip install mochi-aot") from None
+    version = installed_version("ttnn")
+    if version is None:
+        raise TtnnMissingError("ttnn is not installed: pip install mochi-aot")
+    return version
 
 
 def real_sfpi(package: Path) -> Path | None:
