@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mochi_aot.artifacts.earlier import Made, Piece
 from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.reusable import ReusableWeight, StoredBytes
 
 NAME = "journal"
 
@@ -21,13 +21,12 @@ class Journal:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self.empty = True
 
-    def add(self, made: Made) -> None:
-        """Note a weight whose pieces lie in the folder."""
-        pieces = [
-            [str(piece.place.relative_to(self._folder)), piece.offset, piece.nbytes, piece.sha256]
-            for piece in made.pieces
+    def add(self, made: ReusableWeight) -> None:
+        """Note a weight whose parts lie in the folder."""
+        parts = [
+            [str(part.place.relative_to(self._folder)), part.offset, part.nbytes, part.sha256] for part in made.parts
         ]
-        fields = [made.source, made.name, made.dtype, made.local_shape, pieces, made.devices]
+        fields = [made.source, made.name, made.dtype, made.local_shape, parts, made.devices]
         self._file.write(json.dumps(fields).encode() + b"\n")
         self.empty = False
 
@@ -54,7 +53,7 @@ def is_alive(folder: Path) -> bool:
     return False
 
 
-def read_journal(folder: Path) -> Iterator[Made]:
+def read_journal(folder: Path) -> Iterator[ReusableWeight]:
     """The weights that a process has finished in `folder` before it died. Lines that were cut short are left out."""
     try:
         lines = (folder / NAME).read_text().splitlines()
@@ -62,11 +61,13 @@ def read_journal(folder: Path) -> Iterator[Made]:
         return
     for line in lines:
         try:
-            source, name, dtype, local_shape, pieces, devices = json.loads(line)
-            places = [Piece(_inside(folder, path), int(offset), int(size), hash) for path, offset, size, hash in pieces]
+            source, name, dtype, local_shape, parts, devices = json.loads(line)
+            places = [
+                StoredBytes(_inside(folder, path), int(offset), int(size), hash) for path, offset, size, hash in parts
+            ]
         except (ValueError, TypeError, BundleError):
             continue
-        yield Made(source, name, dtype, local_shape, places, devices, synced=False)
+        yield ReusableWeight(source, name, dtype, local_shape, places, devices, synced=False)
 
 
 def _inside(folder: Path, path: str) -> Path:

@@ -18,7 +18,7 @@ from mochi_aot.artifacts.layout import ALIGNMENT, align
 
 BUFFER_BYTES = 8 << 20  # small shards are collected in it
 BLOCK_BYTES = 16 << 20  # what is copied at a time
-UNALIGNED = 256 << 10  # a shard of at least this is written from where it lies, if it lies on a page
+DIRECT_WRITE_BYTES = 256 << 10  # a shard of at least this is written from where it lies, if it lies on a page
 
 
 class WeightFile:
@@ -85,7 +85,7 @@ class WeightFile:
         self.nbytes += len(data)
         while len(data) > 0:
             whole = len(data) // ALIGNMENT * ALIGNMENT
-            if self._pending % ALIGNMENT == 0 and whole >= UNALIGNED and _address(data) % ALIGNMENT == 0:
+            if self._pending % ALIGNMENT == 0 and whole >= DIRECT_WRITE_BYTES and _address(data) % ALIGNMENT == 0:
                 self._flush(self.nbytes - len(data))
                 self._pwrite(data[:whole], self.nbytes - len(data))
                 data = data[whole:]

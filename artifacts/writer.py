@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mochi_aot.artifacts.earlier import Earlier, Made, Piece, made_in_bundle
 from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.errors import os_errors
 from mochi_aot.artifacts.integrity import hash_bytes, hash_file, hash_shards
@@ -28,6 +27,7 @@ from mochi_aot.artifacts.layout import (
     weight_path,
 )
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.reusable import ReusableWeight, ReusableWeights, StoredBytes, reusable_in_bundle
 from mochi_aot.artifacts.schema import File, Geometry, Kernels, Manifest, MeshSettings, Plain, Program, Shard, Weight
 from mochi_aot.artifacts.staging import StagedFolder
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
@@ -42,7 +42,7 @@ class BundleWriter:
     `force` replaces an older bundle at `path`. Methods raise BundleError for bad data, and when the disk is full or
     cannot be written. A weight file is closed when the next shard would take it past `file_bytes`.
 
-    `earlier` finds the weights of `reuse`, another bundle, which share its files where they can; with `resume` also
+    `reusable` finds the weights of `reuse`, another bundle, which share its files where they can; with `resume` also
     those that a compile to `path` had finished before it was stopped, and then an exception leaves what is finished.
     """
 
@@ -56,7 +56,7 @@ class BundleWriter:
     ) -> None:
         self._staged = StagedFolder(Path(path).absolute(), force, keep=resume)
         self._reuse = reuse
-        self.earlier = Earlier()
+        self.reusable = ReusableWeights()
         self.reused_bytes = 0
         self.kept = False  # after an exception: whether `resume` will find something
         self._file_bytes = file_bytes
@@ -73,10 +73,10 @@ class BundleWriter:
 
     def __enter__(self) -> Self:
         self._staged.create()
-        made = [*(made_in_bundle(self._reuse) if self._reuse else ())]
+        made = [*(reusable_in_bundle(self._reuse) if self._reuse else ())]
         for folder in self._staged.remains:
             made += read_journal(folder)
-        self.earlier = Earlier(made)
+        self.reusable = ReusableWeights(made)
         return self
 
     def __exit__(
@@ -102,7 +102,7 @@ class BundleWriter:
         self._add_file(TOKENIZER_PATH, data)
 
     def add_shard(self, data: Buffer, sha256: str | None = None, constant: bool = False) -> int:
-        """Write one device's piece of a weight, unless the same bytes were written before; returns its index.
+        """Write one device's part of a weight, unless the same bytes were written before; returns its index.
 
         `data` is any C-contiguous buffer, such as a numpy array, in the storage dtype of dtypes.DTYPES; `sha256` is its
         hash, if that is known. Pieces that are `constant`, not from a checkpoint, have files of their own.
@@ -161,20 +161,20 @@ class BundleWriter:
             with os_errors(f"write {self._staged.path}"):
                 self._staged.journal.add(self._made(weight))
 
-    def add_earlier(self, made: Made, constant: bool = False) -> None:
-        """Record a weight that `earlier` has found, with its bytes."""
+    def add_reusable(self, made: ReusableWeight, constant: bool = False) -> None:
+        """Record a weight that `reusable` has found, with its bytes."""
         shards, file = [], None
         if made.devices:
             indices = [
-                self._place_shard(piece.sha256, piece.nbytes, constant, partial(_adopt, piece)) for piece in made.pieces
+                self._place_shard(part.sha256, part.nbytes, constant, partial(_adopt, part)) for part in made.parts
             ]
             shards = [indices[device] for device in made.devices]
         else:
             place = self.tensor_place()
             with os_errors(f"write {self._staged.path}"):
-                link_or_copy(made.pieces[0].place, place)
-            file = self.add_tensor(place, made.pieces[0].sha256)
-        self.reused_bytes += sum(piece.nbytes for piece in made.pieces)
+                link_or_copy(made.parts[0].place, place)
+            file = self.add_tensor(place, made.parts[0].sha256)
+        self.reused_bytes += sum(part.nbytes for part in made.parts)
         self.add_weight(Weight(made.name, made.dtype, made.local_shape, shards, file, made.source))
 
     def finish(
@@ -243,17 +243,19 @@ class BundleWriter:
             place.parent.mkdir(exist_ok=True)
             place.write_bytes(data)
 
-    def _made(self, weight: Weight) -> Made:
+    def _made(self, weight: Weight) -> ReusableWeight:
         """A weight that was added, as another compile would find it."""
         distinct = list(dict.fromkeys(weight.shards))
         shards = [self._shards[index] for index in distinct]
-        pieces = [Piece(self._weight_files[s.file].path, s.offset, s.nbytes, s.sha256) for s in shards]
+        parts = [StoredBytes(self._weight_files[s.file].path, s.offset, s.nbytes, s.sha256) for s in shards]
         if weight.file is not None:
             file = self._files[weight.file]
             assert file is not None
-            pieces = [Piece(self._staged.folder / file.path, 0, file.nbytes, file.sha256)]
+            parts = [StoredBytes(self._staged.folder / file.path, 0, file.nbytes, file.sha256)]
         devices = [distinct.index(shard) for shard in weight.shards]
-        return Made(weight.source, weight.name, weight.dtype, weight.local_shape, pieces, devices, synced=False)
+        return ReusableWeight(
+            weight.source, weight.name, weight.dtype, weight.local_shape, parts, devices, synced=False
+        )
 
     def _place_shard(self, sha256: str, nbytes: int, constant: bool, place: Callable[[WeightFile], int]) -> int:
         if sha256 not in self._shard_index:
@@ -291,8 +293,8 @@ class BundleWriter:
             self._files[index] = File(weight_path(sha256), file.nbytes, sha256)
 
 
-def _adopt(piece: Piece, file: WeightFile) -> int:
-    return file.adopt(piece.place, piece.offset, piece.nbytes)
+def _adopt(part: StoredBytes, file: WeightFile) -> int:
+    return file.adopt(part.place, part.offset, part.nbytes)
 
 
 def _sync_data(path: Path) -> None:

@@ -17,7 +17,7 @@ from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.passes.tables import read_tables
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
-from mochi_aot.compiler.reference.units import UNITS, Unit
+from mochi_aot.compiler.reference.traced_modules import TRACED_MODULES, TracedModule
 from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 from mochi_aot.compiler.trace.export import trace
 
@@ -31,13 +31,13 @@ def build_programs(
 ) -> dict[str, Program]:
     """Return the programs by role, verified, without a mesh; `source` gives the weights that constants come from."""
     programs: dict[str, Program] = {}
-    for unit in UNITS:
+    for unit in TRACED_MODULES:
         traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
         programs.update(rated_programs(traced, source, pipeline))
     return programs
 
 
-def _traced(unit: Unit, config: MochiConfig, geometry: Geometry, dtype: str) -> Program:
+def _traced(unit: TracedModule, config: MochiConfig, geometry: Geometry, dtype: str) -> Program:
     return trace(unit.name, lambda: unit.build(config, geometry, TORCH_DTYPES[dtype]), unit.rates, *unit.outputs)
 
 

@@ -13,7 +13,7 @@ from mochi_aot.runtime.job import Job, check_options, outputs, resolve
 from mochi_aot.runtime.kept import Denoised, find_kept, kept_path, open_denoised, refuse_kept
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.programs import load_programs
-from mochi_aot.runtime.targets import COUNTING_TARGETS
+from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS
 from mochi_aot.runtime.tensor_files import PromptEntries, check_latents_file, check_prompt_file, check_prompt_masks
 from mochi_aot.runtime.tokenizer import PromptTokenizer
 
@@ -44,7 +44,7 @@ def check_job(job: Job, bundle: Bundle, go_on: bool = False) -> CheckedJob:
     for role in ("prepare_prompt", "prepare_steps", "denoise", *(() if job.no_decode else ("decode",))):
         bundle.program(role, geometry)  # names the roles that there are
     prompt_file = _check_prompt_file(job, programs)
-    if prompt_file is not None and bundle.manifest.target in COUNTING_TARGETS:
+    if prompt_file is not None and bundle.manifest.target in PREFIX_MASK_TARGETS:
         check_prompt_masks(prompt_file)
     if prompt_file is None or prompt_file.negative is None:
         bundle.program("encode_text", geometry)

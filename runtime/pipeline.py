@@ -16,7 +16,7 @@ from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
 from mochi_aot.runtime.ledger import STEP, Ledger
 from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.residency import all_weights_fit
-from mochi_aot.runtime.targets import COUNTING_TARGETS, close_backend, open_backend
+from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS, close_backend, open_backend
 from mochi_aot.runtime.tensor_files import Embedding, require_first
 from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
 from mochi_aot.runtime.values import ValueCheck, check_array, kinds_of, not_finite
@@ -167,7 +167,7 @@ class Pipeline:
             "negative_prompt_embeds": negative.embeds,
             "negative_prompt_attention_mask": negative.mask,
         }
-        if self.bundle.manifest.target in COUNTING_TARGETS:
+        if self.bundle.manifest.target in PREFIX_MASK_TARGETS:
             for name in ("prompt_attention_mask", "negative_prompt_attention_mask"):
                 require_first(inputs[name], name)
         capacity = self.bundle.manifest.step_capacity

@@ -13,7 +13,7 @@ from mochi_aot.runtime.defaults import DEVICES, MOCK
 from mochi_aot.runtime.errors import BackendError
 
 # Targets whose attention is told how many tokens of a prompt count, not which: these must come first.
-COUNTING_TARGETS = ("ttnn",)
+PREFIX_MASK_TARGETS = ("ttnn",)
 _MOCKED = "TT_METAL_MOCK_CLUSTER_DESC_PATH"  # by which ttnn knows that its chips are mocked
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 ROOT = Path(__file__).parents[1]
 # Folder -> libraries, and other folders of the repository, that its files may import, at the top or inside a function.
@@ -187,7 +187,7 @@ assert pipeline.decode(latents, geometry).shape[0] == geometry.frames
 
 
 def test_running_a_bundle_loads_no_model_code(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     loaded = loaded_after(RUN_A_BUNDLE, str(tmp_path / "b"))
     assert "mochi_aot.runtime.torch" in loaded
     assert not {name for name in loaded if name.split(".")[0] in {"transformers", "diffusers"}}

@@ -8,7 +8,6 @@ import torch
 
 from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, frequencies, genmo, genmo_config
 from mochi_aot.compiler.checkpoint.component import Component, find_weights
-from mochi_aot.compiler.checkpoint.consistency import check_sizes
 from mochi_aot.compiler.checkpoint.content_record import ContentRecord
 from mochi_aot.compiler.checkpoint.contents import Contents
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
@@ -17,6 +16,7 @@ from mochi_aot.compiler.checkpoint.identity import identity
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig, read_json
 from mochi_aot.compiler.checkpoint.layouts import DIFFUSERS, GENMO, layout_sources
 from mochi_aot.compiler.checkpoint.naming import Shape, parameter_shapes
+from mochi_aot.compiler.checkpoint.size_checks import check_sizes
 from mochi_aot.compiler.checkpoint.table import Entry, Source, entries
 from mochi_aot.compiler.checkpoint.tensor_file import DTYPE_NAMES, DTYPES, TensorFile
 from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT

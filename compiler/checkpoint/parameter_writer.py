@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo_config
+from mochi_aot.compiler.checkpoint.atomic_folder import atomic_folder
 from mochi_aot.compiler.checkpoint.checkpoint import TEXT_STEMS
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.frequencies import PARAMETER as FREQUENCIES
@@ -18,7 +19,6 @@ from mochi_aot.compiler.checkpoint.table import Source
 from mochi_aot.compiler.checkpoint.tensor_writer import Tensor, write_sharded, write_tensors
 from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT
 from mochi_aot.compiler.checkpoint.text_encoder import text_fields
-from mochi_aot.compiler.checkpoint.whole_folder import whole_folder
 from mochi_aot.compiler.checkpoint.word_tokenizer import write_tokenizer
 from mochi_aot.compiler.reference.config import MochiConfig
 
@@ -62,10 +62,10 @@ def write_parameters(
     `tokenizer_json`: the tokenizer, that of common words unless given.
 
     `pos_frequencies` is float32 whatever `dtype`. In Genmo's layout T5 and the tokenizer lie beside the three files, in
-    Hugging Face layout. Raises CheckpointError if `path` exists (see whole_folder) or the layout cannot hold `config`.
+    Hugging Face layout. Raises CheckpointError if `path` exists (see atomic_folder) or the layout cannot hold `config`.
     """
     _check_expressible(layout, config)
-    with whole_folder(path, replace) as folder:
+    with atomic_folder(path, replace) as folder:
         components = plan(config, layout, read, dtype, progress)
         text = components.pop(TEXT)
         if layout == GENMO:

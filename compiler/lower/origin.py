@@ -3,18 +3,18 @@
 import threading
 from collections.abc import Callable
 
-from mochi_aot.artifacts.earlier import Earlier, Made
+from mochi_aot.artifacts.reusable import ReusableWeight, ReusableWeights
 
 
 class Origin:
     """Of one weight: found out once, by the thread that asks first, since it may have to read the checkpoint."""
 
-    def __init__(self, earlier: Earlier, name: str, source: Callable[[], str]) -> None:
+    def __init__(self, reusable: ReusableWeights, name: str, source: Callable[[], str]) -> None:
         """`name` is the weight's; `source` says what it is made of and how, see weights.weight_source."""
-        self._earlier, self._name, self._describe = earlier, name, source
+        self._reusable, self._name, self._describe = reusable, name, source
         self._lock = threading.RLock()
         self._source: str | None = None
-        self._made: Made | None = None
+        self._made: ReusableWeight | None = None
         self._looked = False
 
     def source(self) -> str:
@@ -24,11 +24,11 @@ class Origin:
                 self._source = self._describe()
             return self._source
 
-    def made_before(self) -> Made | None:
+    def made_before(self) -> ReusableWeight | None:
         """The weight as an earlier compile has made it of the same numbers. The checkpoint is read for that only where
         there is a weight of this name."""
         with self._lock:
             if not self._looked:
                 self._looked = True
-                self._made = self._earlier.find(self.source()) if self._earlier.has(self._name) else None
+                self._made = self._reusable.find(self.source()) if self._reusable.has(self._name) else None
             return self._made

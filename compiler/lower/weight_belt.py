@@ -73,7 +73,7 @@ class WeightBelt:
         if weight.name in self._asked:
             return
         self._asked.add(weight.name)
-        origin = Origin(self._writer.earlier, weight.name, weight.source)
+        origin = Origin(self._writer.reusable, weight.name, weight.source)
         parts = weight.parts()
         for index, part in enumerate(parts):
             take = partial(self._take, weight, origin, index == 0, index == len(parts) - 1, done)
@@ -85,7 +85,7 @@ class WeightBelt:
         earlier = origin.made_before()
         if earlier is not None:
             if first:
-                self._writer.add_earlier(earlier, weight.constant)
+                self._writer.add_reusable(earlier, weight.constant)
                 done()
             return
         assert made is not None

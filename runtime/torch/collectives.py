@@ -10,8 +10,8 @@ from mochi_aot.runtime.torch.attention import Tokens
 from mochi_aot.runtime.torch.finite import count_nonfinite
 from mochi_aot.runtime.torch.group_norm import group_norm_stats
 from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
-from mochi_aot.runtime.torch.pieces import join, piece, valid_extent
 from mochi_aot.runtime.torch.ring_attention import ring_joint_attention
+from mochi_aot.runtime.torch.sharding import join, piece, valid_extent
 from mochi_aot.runtime.torch.types import Attrs, Collective, CollectiveBuilder, Group, Value
 
 

@@ -4,7 +4,7 @@ import torch
 
 from mochi_aot.artifacts.schema import Placement, TensorSpec
 from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
-from mochi_aot.runtime.torch.pieces import join, piece
+from mochi_aot.runtime.torch.sharding import join, piece
 from mochi_aot.runtime.torch.types import Value
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mochi_aot.artifacts import weight_file
 from mochi_aot.artifacts.layout import align
-from mochi_aot.artifacts.weight_file import BUFFER_BYTES, UNALIGNED, WeightFile
+from mochi_aot.artifacts.weight_file import BUFFER_BYTES, DIRECT_WRITE_BYTES, WeightFile
 
 
 def on_a_page(size: int, value: int) -> memoryview:
@@ -38,7 +38,18 @@ def test_shards_lie_on_pages_with_zeros_between(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == b"a" * 5 + bytes(4091) + b"b" * 4096 + b"c"
 
 
-SIZES = st.sampled_from([1, 4096, 5000, UNALIGNED - 1, UNALIGNED, UNALIGNED + 5, BUFFER_BYTES, BUFFER_BYTES + 4097])
+SIZES = st.sampled_from(
+    [
+        1,
+        4096,
+        5000,
+        DIRECT_WRITE_BYTES - 1,
+        DIRECT_WRITE_BYTES,
+        DIRECT_WRITE_BYTES + 5,
+        BUFFER_BYTES,
+        BUFFER_BYTES + 4097,
+    ]
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -67,7 +78,7 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, offset: pwrite(file, data[:4096], offset))
     file = WeightFile(tmp_path / "f")
-    data = on_a_page(UNALIGNED + 3, 5)
+    data = on_a_page(DIRECT_WRITE_BYTES + 3, 5)
     file.append(data)
     file.finish()
     assert (tmp_path / "f").read_bytes() == data.tobytes()

@@ -1,4 +1,4 @@
-"""The Python API on a handmade bundle whose results numpy can tell, and against the command line bit for bit."""
+"""The Python API on a toy_bundle bundle whose results numpy can tell, and against the command line bit for bit."""
 
 import inspect
 import json
@@ -21,7 +21,7 @@ from mochi_aot.runtime.api import CallOptions
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.tools.commands.run import main as mochi_run
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 # See test_pipeline.py.
 TOLERANCE = 1e-5
@@ -30,7 +30,7 @@ SHAPE, SMALL = (1, 12, 3, 2, 4), (1, 12, 2, 2, 2)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     return tmp_path / "b"
 
 
@@ -43,12 +43,12 @@ def pipe(path: Path) -> Iterator[VideoPipeline]:
 def expected(
     seed: int, ids: list[int], steps: int = 4, guidance: float = 6.0, negative: tuple[int, ...] = (), shape: Any = SHAPE
 ) -> np.ndarray:
-    """Latents of a prompt's token ids, by the formula in handmade.py."""
+    """Latents of a prompt's token ids, by the formula in toy_bundle.py."""
     embeds = []
     for tokens in (ids, negative):
-        padded = np.array([[*tokens, *[0] * (handmade.LENGTH - len(tokens))]])
-        embeds.append(handmade.expected_embeds(padded, padded > 0))
-    return handmade.expected_latents(seeded_latents(seed, shape), linear_quadratic_sigmas(steps), guidance, *embeds)
+        padded = np.array([[*tokens, *[0] * (toy_bundle.LENGTH - len(tokens))]])
+        embeds.append(toy_bundle.expected_embeds(padded, padded > 0))
+    return toy_bundle.expected_latents(seeded_latents(seed, shape), linear_quadratic_sigmas(steps), guidance, *embeds)
 
 
 FOX, OWL, SNOW = [3, 5, 1], [3, 7, 1], [10, 1]  # "a fox", "a owl", "snow"
@@ -62,7 +62,7 @@ def test_one_video(pipe: VideoPipeline) -> None:
     video = pipe("a fox", num_inference_steps=4, seed=7)
     close(video.latents, expected(7, FOX))
     assert video.frames.dtype == np.uint8
-    np.testing.assert_array_equal(video.frames, handmade.expected_frames(video.latents))
+    np.testing.assert_array_equal(video.frames, toy_bundle.expected_frames(video.latents))
     assert (pipe.device, pipe.mock, pipe.geometries) == ("cpu", False, ("16x32x13", "16x16x7"))
     assert pipe.last_latents[0] is video.latents and len(pipe.last_latents) == 1
 
@@ -318,7 +318,7 @@ def test_arrays_of_wrong_shape_or_type_one_by_one(pipe: VideoPipeline) -> None:
 
 
 def test_missing_programs_are_named(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "b", without=["encode", "decode"])
+    toy_bundle.write_bundle(tmp_path / "b", without=["encode", "decode"])
     with mochi_aot.load(tmp_path / "b") as pipe:
         pipe("a fox", num_inference_steps=1, output_type="latent")
         with pytest.raises(mochi_aot.BundleError, match="no program 'decode'; it has"):
@@ -329,8 +329,8 @@ def test_missing_programs_are_named(tmp_path: Path) -> None:
 
 
 def test_denoised_latents_outlive_a_fault_in_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(handmade.WEIGHTS, "w_vae", np.array([np.nan], np.float32))
-    handmade.write_bundle(tmp_path / "b")
+    monkeypatch.setitem(toy_bundle.WEIGHTS, "w_vae", np.array([np.nan], np.float32))
+    toy_bundle.write_bundle(tmp_path / "b")
     with mochi_aot.load(tmp_path / "b") as pipe:
         with pytest.raises(NumbersError, match="program 'decode'"):
             pipe(["a fox", "a owl"], num_inference_steps=4, seed=7)
@@ -393,8 +393,8 @@ def test_closing_ends_reading_and_frees_the_weights(path: Path) -> None:
 
 
 def test_two_bundles_at_once(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "one")
-    handmade.write_bundle(tmp_path / "two", mesh=(1, 2))
+    toy_bundle.write_bundle(tmp_path / "one")
+    toy_bundle.write_bundle(tmp_path / "two", mesh=(1, 2))
     with mochi_aot.load(tmp_path / "one") as one, mochi_aot.load(tmp_path / "two") as two:
         for seed in (1, 2):  # in turns
             for pipe in (one, two):

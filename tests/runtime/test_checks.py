@@ -13,19 +13,19 @@ from mochi_aot.runtime.checks import check_job, check_outputs, check_tokenizer
 from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError
 from mochi_aot.runtime.job import Job
 from mochi_aot.runtime.tensor_files import Embedding, save_latents_file, save_prompt_file
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 GOOD = Job(prompt="a fox", output="out.mp4")
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    handmade.write_bundle(tmp_path / "bundle")
+    toy_bundle.write_bundle(tmp_path / "bundle")
     return Bundle.open(tmp_path / "bundle")
 
 
-def write_prompt(path: Path, length: int = handmade.LENGTH, negative: bool = True) -> str:
-    embedding = Embedding(np.zeros((1, length, handmade.WIDTH), np.float32), np.ones((1, length), np.bool_))
+def write_prompt(path: Path, length: int = toy_bundle.LENGTH, negative: bool = True) -> str:
+    embedding = Embedding(np.zeros((1, length, toy_bundle.WIDTH), np.float32), np.ones((1, length), np.bool_))
     save_prompt_file(path, embedding, embedding)
     if not negative:
         save_file({name: value for name, value in load_file(path).items() if name.startswith("prompt")}, path)
@@ -52,19 +52,19 @@ def test_shapes_of_input_files(bundle: Bundle, tmp_path: Path) -> None:
     assert check_job(replace(GOOD, latents=str(latents)), bundle).latents_entry is not None
     with pytest.raises(InputFileError, match=r"latents has shape \[1, 12, 3, 2, 4\], the bundle wants \[1, 12, 2, 2"):
         check_job(replace(GOOD, latents=str(latents), geometry="16x16x7"), bundle)
-    prompt = write_prompt(tmp_path / "prompt.safetensors", handmade.LENGTH + 1)
+    prompt = write_prompt(tmp_path / "prompt.safetensors", toy_bundle.LENGTH + 1)
     with pytest.raises(InputFileError, match=r"prompt_embeds has shape \[1, 9, 4\], the bundle wants \[1, 8, 4\]"):
         check_job(replace(GOOD, prompt=None, prompt_embeds=prompt), bundle)
 
 
 def test_masks_that_a_target_cannot_apply(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "prompt.safetensors"
-    holes = np.arange(handmade.LENGTH)[None] % 2 == 0
-    embeds = np.zeros((1, handmade.LENGTH, handmade.WIDTH), np.float32)
+    holes = np.arange(toy_bundle.LENGTH)[None] % 2 == 0
+    embeds = np.zeros((1, toy_bundle.LENGTH, toy_bundle.WIDTH), np.float32)
     save_prompt_file(path, Embedding(embeds, holes), Embedding(embeds, holes))
     job = replace(GOOD, prompt=None, prompt_embeds=str(path))
     check_job(job, bundle)
-    handmade.write_bundle(tmp_path / "ttnn", target="ttnn")
+    toy_bundle.write_bundle(tmp_path / "ttnn", target="ttnn")
     with pytest.raises(InputFileError, match=r"prompt.safetensors: prompt_attention_mask has a one after zeros"):
         check_job(job, Bundle.open(tmp_path / "ttnn"))
 
@@ -80,7 +80,7 @@ def test_negative_prompts_of_files_and_of_options(bundle: Bundle, tmp_path: Path
 
 
 def test_bundles_without_some_programs(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "bundle", without=["encode_text", "decode"])
+    toy_bundle.write_bundle(tmp_path / "bundle", without=["encode_text", "decode"])
     bundle = Bundle.open(tmp_path / "bundle")
     prompt = write_prompt(tmp_path / "prompt.safetensors")
     latents_only = Job(prompt_embeds=prompt, no_decode=True, save_latents="out.safetensors")
@@ -92,7 +92,7 @@ def test_bundles_without_some_programs(tmp_path: Path) -> None:
 
 
 def test_tokenizers_are_tried_if_a_prompt_needs_one(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "bundle", tokenizer=b"broken")
+    toy_bundle.write_bundle(tmp_path / "bundle", tokenizer=b"broken")
     bundle = Bundle.open(tmp_path / "bundle")
     check_tokenizer([Job(prompt="", negative_prompt=""), Job(prompt_embeds="p")], bundle)
     with pytest.raises(BundleError, match=r"tokenizer.json cannot be read"):

@@ -7,13 +7,13 @@ import pytest
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, fitting_geometries, geometry_name, require_fitting, with_sizes
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     """Of 16x32x13 and 16x16x7."""
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     return Bundle.open(tmp_path / "b")
 
 

@@ -10,7 +10,7 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.job import Job, arguments, check_options, outputs, resolve
 from mochi_aot.runtime.sweep import parse_line
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 GOOD = Job(prompt="a fox", output="out.mp4")
 
@@ -80,7 +80,7 @@ def test_what_cannot(changes: dict, message: str) -> None:
 
 
 def test_resolved_values_stand_in_the_arguments(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "bundle")
+    toy_bundle.write_bundle(tmp_path / "bundle")
     bundle = Bundle.open(tmp_path / "bundle")
     resolved = resolve(GOOD, bundle)
     assert resolved.seed is not None and resolve(GOOD, bundle).seed != resolved.seed
@@ -104,7 +104,7 @@ def test_resolved_values_stand_in_the_arguments(tmp_path: Path) -> None:
     ],
 )
 def test_lists_say_how_many_steps(tmp_path: Path, changes: dict, steps: int) -> None:
-    handmade.write_bundle(tmp_path / "bundle")
+    toy_bundle.write_bundle(tmp_path / "bundle")
     resolved = resolve(replace(GOOD, **changes), Bundle.open(tmp_path / "bundle"))
     assert resolved.steps == steps
     line = json.dumps(arguments(resolved))

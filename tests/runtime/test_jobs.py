@@ -39,7 +39,7 @@ from mochi_aot.runtime.pipeline import Pipeline
 from mochi_aot.runtime.record import make_record
 from mochi_aot.runtime.sweep import parse_line
 from mochi_aot.tools.commands.run import main as mochi_run
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 
 class Notebook:
@@ -82,7 +82,7 @@ def book() -> Notebook:
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that holds the bundle `b`, and is the current one."""
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -251,7 +251,7 @@ def test_latents_of_other_options_are_not_taken(book: Notebook, changes: dict[st
 def test_latents_of_another_bundle_are_not_taken(book: Notebook) -> None:
     stop_late(book, job("out.mp4"))
     Path("b").rename("c")
-    handmade.write_bundle(Path("b"), mesh=(1, 2))
+    toy_bundle.write_bundle(Path("b"), mesh=(1, 2))
     with pytest.raises(OutputError, match="has denoised latents"):
         run(book, job("out.mp4"), skip_existing=True)
 

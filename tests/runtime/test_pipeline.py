@@ -1,4 +1,4 @@
-"""The pipeline's own logic, on a handmade bundle whose results numpy can tell."""
+"""The pipeline's own logic, on a toy_bundle bundle whose results numpy can tell."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -21,9 +21,9 @@ from mochi_aot.runtime.pipeline import Pipeline, step_chunks
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.runtime.tensor_files import Embedding
 from mochi_aot.runtime.torch import TorchBackend
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
-# The handmade loop does some ten float32 roundings a step on numbers below 10; 1e-6 relative each would be ten times
+# The toy_bundle loop does some ten float32 roundings a step on numbers below 10; 1e-6 relative each would be ten times
 # too many.
 TOLERANCE = 1e-5
 
@@ -77,21 +77,21 @@ class SpyExecutable:
 
 
 def spied(tmp_path: Path) -> tuple[Pipeline, Spy]:
-    handmade.write_bundle(tmp_path / "bundle")
+    toy_bundle.write_bundle(tmp_path / "bundle")
     spy = Spy()
     return Pipeline(Bundle.open(tmp_path / "bundle"), spy), spy
 
 
 def embedding(seed: int, tokens: int) -> Embedding:
     """Random values at masked positions too: none of them may have an effect."""
-    embeds = np.random.default_rng(seed).standard_normal((1, handmade.LENGTH, handmade.WIDTH)).astype(np.float32)
-    return Embedding(embeds, np.arange(handmade.LENGTH)[None] < tokens)
+    embeds = np.random.default_rng(seed).standard_normal((1, toy_bundle.LENGTH, toy_bundle.WIDTH)).astype(np.float32)
+    return Embedding(embeds, np.arange(toy_bundle.LENGTH)[None] < tokens)
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (1, 2), (2, 4)])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 7])  # below, at and above the capacity of 3, and of two tables
 def test_latents_are_what_numpy_says(tmp_path: Path, steps: int, mesh: tuple[int, int]) -> None:
-    handmade.write_bundle(tmp_path / "bundle", mesh)
+    toy_bundle.write_bundle(tmp_path / "bundle", mesh)
     pipeline = Pipeline.open(tmp_path / "bundle")
     geometry = pipeline.geometry()
     positive, negative = embedding(1, 5), embedding(2, 0)
@@ -101,17 +101,17 @@ def test_latents_are_what_numpy_says(tmp_path: Path, steps: int, mesh: tuple[int
     conditioning = pipeline.condition(positive, negative, sigmas, 4.5, geometry)
     latents = pipeline.denoise(noise, conditioning, lambda *event: done.append(event))
     masked = [item.embeds * item.mask[..., None] for item in (positive, negative)]
-    expected = handmade.expected_latents(noise, sigmas, 4.5, *masked)
+    expected = toy_bundle.expected_latents(noise, sigmas, 4.5, *masked)
     np.testing.assert_allclose(latents, expected, rtol=TOLERANCE, atol=TOLERANCE)
     assert latents.dtype == np.float32
     assert done == [(step + 1, steps) for step in range(steps)]
 
 
 def test_a_target_that_counts_tokens_refuses_masks_with_holes(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "bundle", target="ttnn")
+    toy_bundle.write_bundle(tmp_path / "bundle", target="ttnn")
     pipeline = Pipeline(Bundle.open(tmp_path / "bundle"), Spy())
     whole, sigmas = embedding(1, 5), linear_quadratic_sigmas(2)
-    holes = Embedding(whole.embeds, np.arange(handmade.LENGTH)[None] != 2)
+    holes = Embedding(whole.embeds, np.arange(toy_bundle.LENGTH)[None] != 2)
     pipeline.condition(whole, embedding(2, 0), sigmas, 1.0, pipeline.geometry())
     with pytest.raises(InputFileError, match=r"^negative_prompt_attention_mask has a one after zeros, at token 3"):
         pipeline.condition(whole, holes, sigmas, 1.0, pipeline.geometry())
@@ -122,7 +122,7 @@ def test_prompt_embeddings(tmp_path: Path) -> None:
     seen = pipeline.encode_prompt("a red fox")
     ids = np.array([[3, 4, 5, 1, 0, 0, 0, 0]])
     np.testing.assert_array_equal(seen.mask, ids > 0)
-    np.testing.assert_array_equal(seen.embeds, handmade.expected_embeds(ids, ids > 0))
+    np.testing.assert_array_equal(seen.embeds, toy_bundle.expected_embeds(ids, ids > 0))
     assert not pipeline.encode_prompt("").mask.any()
     assert pipeline.encode_prompt("a red fox") is seen
     assert len([line for line in spy.log if line.startswith("run")]) == 2
@@ -136,14 +136,14 @@ def test_remembered_prompts_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     assert len([line for line in spy.log if line.startswith("run")]) == 4
 
 
-@pytest.mark.parametrize("size", range(len(handmade.SIZES)))
+@pytest.mark.parametrize("size", range(len(toy_bundle.SIZES)))
 def test_decode_and_encode(tmp_path: Path, size: int) -> None:
     pipeline, _ = spied(tmp_path)
     geometry = pipeline.bundle.manifest.geometries[size]
     latents = seeded_latents(1, pipeline.latent_shape(geometry))
     frames = pipeline.decode(latents, geometry)
-    assert frames.shape == (*handmade.SIZES[size][2:], *handmade.SIZES[size][:2], 3)
-    np.testing.assert_array_equal(frames, handmade.expected_frames(latents))
+    assert frames.shape == (*toy_bundle.SIZES[size][2:], *toy_bundle.SIZES[size][:2], 3)
+    np.testing.assert_array_equal(frames, toy_bundle.expected_frames(latents))
     encoded = pipeline.encode(frames, geometry)
     assert encoded.shape == latents.shape and encoded.dtype == np.float32
     blocks = frames[::6, ::8, ::8].transpose(3, 0, 1, 2) / 255
@@ -224,7 +224,7 @@ def test_misshapen_arrays(tmp_path: Path) -> None:
 
 
 def test_missing_programs_are_named(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "bundle", without=["encode"])
+    toy_bundle.write_bundle(tmp_path / "bundle", without=["encode"])
     pipeline = Pipeline.open(tmp_path / "bundle")
     geometry = pipeline.geometry()
     pipeline.decode(seeded_latents(0, pipeline.latent_shape(geometry)), geometry)  # the others work
@@ -240,7 +240,7 @@ def test_unknown_geometry_lists_the_known(tmp_path: Path) -> None:
 
 
 def test_other_targets(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "bundle", target="abacus")
+    toy_bundle.write_bundle(tmp_path / "bundle", target="abacus")
     with pytest.raises(BackendError, match="compiled for target 'abacus'; this version runs torch and ttnn"):
         Pipeline.open(tmp_path / "bundle")
 
@@ -261,9 +261,9 @@ def test_the_first_program_that_makes_no_numbers_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight: str, program: str, number: float, check: str
 ) -> None:
     """Where values are on devices, those between programs are fetched only once the latents are known to be bad."""
-    spoilt = np.full_like(handmade.WEIGHTS[weight], number)
-    monkeypatch.setitem(handmade.WEIGHTS, weight, spoilt)
-    handmade.write_bundle(tmp_path / "bundle")
+    spoilt = np.full_like(toy_bundle.WEIGHTS[weight], number)
+    monkeypatch.setitem(toy_bundle.WEIGHTS, weight, spoilt)
+    toy_bundle.write_bundle(tmp_path / "bundle")
     spy = Spy()
     spy.on_host = check == "on the host"
     pipeline = Pipeline(Bundle.open(tmp_path / "bundle"), spy, check_values=check == "every instruction")
@@ -284,6 +284,6 @@ def test_a_video_that_is_not_finite_is_not_encoded(tmp_path: Path, monkeypatch: 
     spy.on_host = False
     fetch = spy.fetch
     monkeypatch.setattr(spy, "fetch", lambda value, spec: fetch(value, spec) + np.float32(np.inf))
-    height, width, frames = handmade.SIZES[0]
+    height, width, frames = toy_bundle.SIZES[0]
     with pytest.raises(NumbersError, match=r"^program 'encode' is the first that made .* \(inf\); --check-values"):
         pipeline.encode(np.zeros((frames, height, width, 3), np.uint8), pipeline.geometry())

@@ -1,4 +1,4 @@
-"""Callbacks after each step: what they see, change and stop, on a handmade bundle whose results numpy can tell."""
+"""Callbacks after each step: what they see, change and stop, on a toy_bundle bundle whose results numpy can tell."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,31 +12,31 @@ import mochi_aot
 from mochi_aot import BusyError, OptionError, VideoPipeline
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 TOLERANCE = 1e-5  # see test_pipeline.py
-SHAPE, STEPS = (1, 12, 3, 2, 4), 7  # more than two tables of handmade.CAPACITY steps
+SHAPE, STEPS = (1, 12, 3, 2, 4), 7  # more than two tables of toy_bundle.CAPACITY steps
 
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[VideoPipeline]:
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     with mochi_aot.load(tmp_path / "b") as loaded:
         yield loaded
 
 
 def expected(guidance: list[float], stop: int = STEPS, scale_after: dict[int, float] | None = None) -> np.ndarray:
-    """The formula in handmade.py, with a guidance scale for each step, for "a fox" and nothing; seed 7.
+    """The formula in toy_bundle.py, with a guidance scale for each step, for "a fox" and nothing; seed 7.
 
     After the steps in `scale_after` latents are multiplied.
     """
     ids = np.array([[3, 5, 1, 0, 0, 0, 0, 0]])
-    text = handmade.expected_embeds(ids, ids > 0).astype(np.float64).sum() * handmade.WEIGHTS["w_prompt"][0]
+    text = toy_bundle.expected_embeds(ids, ids > 0).astype(np.float64).sum() * toy_bundle.WEIGHTS["w_prompt"][0]
     latents = seeded_latents(7, SHAPE).astype(np.float64)
     sigmas = linear_quadratic_sigmas(STEPS).astype(np.float64)
     for step, (sigma, after) in enumerate(pairwise(sigmas)):
         if step < stop:
-            velocity = guidance[step] * text + handmade.WEIGHTS["w_dit"][0] * latents
+            velocity = guidance[step] * text + toy_bundle.WEIGHTS["w_dit"][0] * latents
             latents = (latents + (after - sigma) * velocity) * (scale_after or {}).get(step, 1.0)
     return latents
 
@@ -133,7 +133,7 @@ def test_a_callback_stops(pipe: VideoPipeline, at: int, name: str) -> None:
 
     video = make(pipe, callback)
     close(video.latents, expected([6.0] * STEPS, stop=at + 1))
-    np.testing.assert_array_equal(video.frames, handmade.expected_frames(video.latents))
+    np.testing.assert_array_equal(video.frames, toy_bundle.expected_frames(video.latents))
     assert video.record["callback"]["steps_done"] == at + 1
 
 

@@ -19,7 +19,7 @@ from transformers import T5Tokenizer
 
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.runtime.tokenizer import PromptTokenizer
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 LENGTH = 256
 TEXT = [
@@ -98,7 +98,7 @@ def test_truncation_keeps_the_end_token() -> None:
     [(254, None), (255, "snow"), (256, "fox snow"), (400, "fox " * 145 + "snow")],  # 255 words and </s> have room
 )
 def test_what_is_cut_off(foxes: int, cut: str | None) -> None:
-    tokenizer = PromptTokenizer(handmade.tokenizer_json(), LENGTH)  # a token a word
+    tokenizer = PromptTokenizer(toy_bundle.tokenizer_json(), LENGTH)  # a token a word
     assert tokenizer.cut(" ".join(["fox"] * foxes) + " snow ") == cut
 
 

@@ -19,7 +19,7 @@ from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.passes.strips import in_strips
 from mochi_aot.compiler.reference.geometry import Geometry
-from mochi_aot.compiler.reference.units import UNITS
+from mochi_aot.compiler.reference.traced_modules import TRACED_MODULES
 from mochi_aot.compiler.trace.export import trace
 from tests.compiler.numbers import Arrays
 from tests.compiler.tiny import CONFIG, GEOMETRY, inputs, parameter, programs
@@ -185,7 +185,7 @@ def test_weights_of_linears_that_read_the_same_value_are_joined() -> None:
 def test_heads_that_do_not_divide_are_refused() -> None:
     """Six heads of width 4: 24 columns divide by four devices, heads do not."""
     config = replace(CONFIG, dit=replace(CONFIG.dit, heads=6))
-    (unit,) = (unit for unit in UNITS if unit.name == "denoise")
+    (unit,) = (unit for unit in TRACED_MODULES if unit.name == "denoise")
     program = trace("denoise", lambda: unit.build(config, GEOMETRY, torch.float32), unit.rates, *unit.outputs)
     partition(program, (4, 1), plan_of("denoise", "sp0tp1"))
     partition(program, (1, 2), plan_of("denoise", "sp0tp1"))

@@ -11,7 +11,7 @@ from mochi_aot.compiler.ir.program import Checkpoint, Constant, Program
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.passes.rates import rates_of
 from mochi_aot.compiler.programs import STEP_CAPACITY
-from mochi_aot.compiler.reference.units import STEP_INPUTS, UNITS
+from mochi_aot.compiler.reference.traced_modules import STEP_INPUTS, TRACED_MODULES
 from mochi_aot.compiler.trace.export import trace
 from tests.compiler.numbers import Arrays, assert_same
 from tests.compiler.tiny import CONFIG, GEOMETRY, SHAPES, inputs, parameter, programs
@@ -26,7 +26,7 @@ CONDITIONING = ("dit.time_embed.", "dit.caption_pool.", "dit.caption_proj.", "di
 @cache
 def whole() -> Program:
     """The traced step, before any pass."""
-    (unit,) = (unit for unit in UNITS if unit.name == "denoise")
+    (unit,) = (unit for unit in TRACED_MODULES if unit.name == "denoise")
     program = trace("denoise", lambda: unit.build(CONFIG, GEOMETRY, torch.float32), unit.rates, *unit.outputs)
     verify(program)
     return program

@@ -11,14 +11,14 @@ from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.reference.geometry import Geometry
-from mochi_aot.compiler.reference.units import UNITS, Unit
+from mochi_aot.compiler.reference.traced_modules import TRACED_MODULES, TracedModule
 from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 from mochi_aot.compiler.trace.export import trace
 from tests.compiler.tiny import CONFIG, GEOMETRY, SHAPES, inputs, parameter, weight
 from tests.compiler.trace.traced import numpy
 
 GEOMETRIES = [GEOMETRY, Geometry(height=16, width=80, frames=7)]
-BY_NAME = {unit.name: unit for unit in UNITS}
+BY_NAME = {unit.name: unit for unit in TRACED_MODULES}
 
 
 @cache
@@ -29,7 +29,7 @@ def program_of(name: str, geometry: Geometry, dtype: torch.dtype) -> Program:
     return program
 
 
-def module_of(unit: Unit, geometry: Geometry, dtype: torch.dtype) -> nn.Module:
+def module_of(unit: TracedModule, geometry: Geometry, dtype: torch.dtype) -> nn.Module:
     module = unit.build(CONFIG, geometry, dtype)
     # Rotary frequencies stay float32.
     state = {name: weight(name).to(tensor.dtype) for name, tensor in module.state_dict().items()}
@@ -53,7 +53,7 @@ def outputs(name: str, geometry: Geometry, dtype: torch.dtype, seed: int) -> tup
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("name", [unit.name for unit in UNITS])
+@pytest.mark.parametrize("name", [unit.name for unit in TRACED_MODULES])
 def test_float32(name: str, geometry: Geometry) -> None:
     """Both compute in float32 in the order of the same ops, but sum products in another order.
 
@@ -71,23 +71,23 @@ def test_float32(name: str, geometry: Geometry) -> None:
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", [unit.name for unit in UNITS])
+@pytest.mark.parametrize("name", [unit.name for unit in TRACED_MODULES])
 def test_bfloat16(name: str) -> None:
     """Rounded after the same ops; where one rounding tips, the difference spreads through what follows."""
     actual, expected = outputs(name, GEOMETRY, torch.bfloat16, seed=1)
     assert np.corrcoef(actual.ravel().astype(float), expected.ravel().astype(float))[0, 1] > 0.999
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_every_weight_is_a_parameter_of_its_canonical_name_and_shape(unit: Unit) -> None:
+@pytest.mark.parametrize("unit", TRACED_MODULES, ids=lambda unit: unit.name)
+def test_every_weight_is_a_parameter_of_its_canonical_name_and_shape(unit: TracedModule) -> None:
     program = program_of(unit.name, GEOMETRY, torch.float32)
     checkpoint = {p.value.name: p.value.type.shape for p in program.params if not p.value.name.startswith("const.")}
     prefix = {"encode_text": "text.", "denoise": "dit.", "decode": "decoder.", "encode": "encoder."}[unit.name]
     assert checkpoint == {name: shape for name, shape in SHAPES.items() if name.startswith(prefix)}
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_every_op_says_where_it_comes_from(unit: Unit) -> None:
+@pytest.mark.parametrize("unit", TRACED_MODULES, ids=lambda unit: unit.name)
+def test_every_op_says_where_it_comes_from(unit: TracedModule) -> None:
     for op in program_of(unit.name, GEOMETRY, torch.float32).ops:
         file, _, line = op.loc.partition(".py:")
         assert file.split("/")[0] in ("reference", "t5", "transformers"), op.loc

@@ -16,7 +16,7 @@ from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.runtime.torch import TorchBackend
 from mochi_aot.runtime.weight_reader import WeightReader
 from tests.artifacts.samples import write_bundle
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 from tests.runtime.torch.programs import instruction, program, spec
 
 ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode")
@@ -46,7 +46,7 @@ def sample(pipeline: Pipeline) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setattr(weight_reader, "_BLOCK_BYTES", 4096)  # each shard by itself
-    handmade.write_bundle(tmp_path / "b", mesh=(1, 2))
+    toy_bundle.write_bundle(tmp_path / "b", mesh=(1, 2))
     return Bundle.open(tmp_path / "b")
 
 
@@ -60,10 +60,10 @@ def test_the_text_encoder_runs_before_the_transformer_is_read(bundle: Bundle) ->
     assert len(disk.read) == 1
     assert {"first program", "first weight"} == pipeline.ledger.marks.keys()
     ids = np.array([[3, 4, 5, 1, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(embeds.embeds, handmade.expected_embeds(ids, ids > 0))
+    np.testing.assert_array_equal(embeds.embeds, toy_bundle.expected_embeds(ids, ids > 0))
     disk.permits.release(100)
     sample(pipeline)
-    assert len(disk.read) == len(set(disk.read)) == len(handmade.WEIGHTS)
+    assert len(disk.read) == len(set(disk.read)) == len(toy_bundle.WEIGHTS)
 
 
 def test_the_same_bits_as_when_all_is_read_first(bundle: Bundle) -> None:
@@ -75,7 +75,7 @@ def test_the_same_bits_as_when_all_is_read_first(bundle: Bundle) -> None:
     reader = WeightReader(bundle)
     pipeline = Pipeline(bundle, TorchBackend(1, 2), reader)
     pipeline.read_ahead(ROLES, pipeline.geometry())
-    for name in handmade.WEIGHTS:
+    for name in toy_bundle.WEIGHTS:
         reader.wait(name)
     again, frames_again = sample(pipeline)
     assert latents.tobytes() == again.tobytes() and frames.tobytes() == frames_again.tobytes()

@@ -9,7 +9,7 @@ from mochi_aot.artifacts import Bundle
 from mochi_aot.tools.benchmarks.host_memory import touch_memory
 from mochi_aot.tools.benchmarks.raw_reads import RawRead, read_raw
 from mochi_aot.tools.commands import read_limit
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 BLOCK = 8 << 20
 
@@ -44,7 +44,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    handmade.write_bundle(tmp_path / "bundle")
+    toy_bundle.write_bundle(tmp_path / "bundle")
     bundle = Bundle.open(tmp_path / "bundle")
     asked: list[int | None] = []
 
@@ -65,7 +65,7 @@ def test_a_disk_without_direct_reads(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError("Invalid argument")
 
     monkeypatch.setattr(read_limit, "read_raw", refuse)
-    handmade.write_bundle(tmp_path / "bundle")
+    toy_bundle.write_bundle(tmp_path / "bundle")
     assert read_limit.read_limit(Bundle.open(tmp_path / "bundle"), 1 << 40) is None
 
 

@@ -1,4 +1,4 @@
-"""mochi-bench start and ttnn-start: what counts, and the arithmetic; the variants on a handmade bundle."""
+"""mochi-bench start and ttnn-start: what counts, and the arithmetic; the variants on a toy_bundle bundle."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from mochi_aot.tools.benchmarks.overhead import SPEC, additions
 from mochi_aot.tools.benchmarks.prepare import prepare
 from mochi_aot.tools.benchmarks.sizes import SIZES, STEP_SIZES, TTNN_START_SIZES
 from mochi_aot.tools.commands.bench import main
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     """A checkpoint's place with a file of random numbers, and a bundle's."""
     (tmp_path / "tiny.checkpoint").mkdir()
     (tmp_path / "tiny.checkpoint/w.safetensors").write_bytes(np.random.default_rng(0).bytes(10_000))
-    handmade.write_bundle(tmp_path / "tiny.bundle")
+    toy_bundle.write_bundle(tmp_path / "tiny.bundle")
     if not can_evict(tmp_path / "tiny.checkpoint/w.safetensors"):
         pytest.skip("the temporary folder is in memory")
     return tmp_path
@@ -121,7 +121,7 @@ def test_latents_that_differ_are_not_compared(folder: Path, monkeypatch: pytest.
 def test_variants_on_a_bundle(folder: Path, variant: str) -> None:
     weights = sum(path.stat().st_size for path in (folder / "tiny.bundle/weights").iterdir())
     numbers = start_benchmark._run(variant, folder / "tiny.bundle")
-    expected = weights if variant.startswith("limit") else sum(array.nbytes for array in handmade.WEIGHTS.values())
+    expected = weights if variant.startswith("limit") else sum(array.nbytes for array in toy_bundle.WEIGHTS.values())
     assert numbers["bytes"] == expected and numbers["seconds"] > 0
 
 

@@ -24,7 +24,7 @@ from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.runtime.errors import RefusalError
 from mochi_aot.runtime.video import write_video
 from mochi_aot.tools.commands.cli import EXIT_CODES
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 from tests.ttnn_golden.lowered_model import CONFIG
 
 ROOT = Path(__file__).parents[3]
@@ -137,7 +137,7 @@ CASES = [
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what GOOD names."""
     folder = tmp_path_factory.mktemp("inputs")
-    handmade.write_bundle(folder / "bundle")
+    toy_bundle.write_bundle(folder / "bundle")
     write_checkpoint(folder / "checkpoint", CONFIG, "diffusers", 0, torch.float32)
     write_video(folder / "video.mp4", np.zeros((7, 16, 16, 3), np.uint8))
     return folder

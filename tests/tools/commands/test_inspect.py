@@ -1,4 +1,4 @@
-"""mochi-inspect on the smallest bundle of the format, on a handmade one, and on damaged ones."""
+"""mochi-inspect on the smallest bundle of the format, on a toy_bundle one, and on damaged ones."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from mochi_aot.artifacts.schema import Placement, TensorSpec
 from mochi_aot.tools.commands.inspect import main
 from mochi_aot.tools.commands.listing import spec_text
 from tests.artifacts import samples
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_what_a_ttnn_bundle_says_of_its_mesh_and_kernels(tmp_path: Path) -> None
 
 
 def test_programs_stand_in_the_order_in_which_they_run(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     lines = output(tmp_path / "b").splitlines()
     roles = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode"]
     for size in ("16x32x13", "16x16x7"):
@@ -135,7 +135,7 @@ def test_a_program(sample: Path) -> None:
 
 
 def test_a_program_of_a_geometry(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     assert "input %latents : float32[1,12,3,2,4]" in output(tmp_path / "b", "--program", "denoise")
     second = output(tmp_path / "b", "--program", "denoise", "--geometry", "16x16x7")
     assert "input %latents : float32[1,12,2,2,2]" in second
@@ -149,7 +149,7 @@ def test_specs_show_placements() -> None:
 
 def test_verify_finds_nothing_wrong(tmp_path: Path) -> None:
     """6 programs of one geometry, 3 that another has of its own, a file of weights, the tokenizer."""
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     result = inspect(tmp_path / "b", "--verify")
     assert result.exit_code == 0
     assert result.stderr.startswith(f"{HASHING}verified: 11 files, ")

@@ -1,4 +1,4 @@
-"""mochi-run from the command line, on a handmade bundle."""
+"""mochi-run from the command line, on a toy_bundle bundle."""
 
 import fcntl
 import json
@@ -24,7 +24,7 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.tools.commands.run import main
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 Run = Callable[..., Result]
 
@@ -32,7 +32,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command in a fresh folder that holds the bundle `b`."""
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(main, ["b", *map(str, arguments)])
 
@@ -70,9 +70,9 @@ def test_a_video_and_its_record(run: Run) -> None:
     assert info["size"] == (32, 16) and info["fps"] == 30.0
     assert imageio_ffmpeg.count_frames_and_secs("out.mp4")[0] == 13
     ids = np.array([[3, 4, 5, 1, 0, 0, 0, 0]])
-    positive = handmade.expected_embeds(ids, ids > 0)
+    positive = toy_bundle.expected_embeds(ids, ids > 0)
     noise = seeded_latents(7, (1, 12, 3, 2, 4))
-    expected = handmade.expected_latents(noise, linear_quadratic_sigmas(5), 6.0, positive, 0 * positive)
+    expected = toy_bundle.expected_latents(noise, linear_quadratic_sigmas(5), 6.0, positive, 0 * positive)
     np.testing.assert_allclose(latents_of("l.st"), expected, rtol=1e-5, atol=1e-5)  # see test_pipeline
 
     record = json.loads(Path("out.json").read_text())
@@ -109,7 +109,7 @@ def test_a_profile(run: Run) -> None:
     names = {event["name"] for event in profile["traceEvents"]}
     assert {"imports", "open the device", "denoise", "step", "read", "first program"} <= names
     assert len(profile["ledger"]["steps"]["all"]) == 2
-    used = sum(handmade.WEIGHTS[name].nbytes for name in ("text", "w_prompt", "w_time", "w_dit"))
+    used = sum(toy_bundle.WEIGHTS[name].nbytes for name in ("text", "w_prompt", "w_time", "w_dit"))
     assert used <= profile["ledger"]["weights"]["bytes"] < used + 4 * 4096  # with the room between them
     Path("l.st").unlink()
     assert "exists; give another name" in run(*common, "profile.json").stderr
@@ -239,9 +239,9 @@ def test_other_names_and_lists_mean_the_same(run: Run, options: list[object]) ->
     """Two steps of Mochi's schedule have the sigmas 1, 0.975 and 0."""
     ok(run("--prompt", "a fox", "--seed", 1, *options, "--no-decode", "--save-latents", "l.st"))
     ids = np.array([[3, 5, 1, 0, 0, 0, 0, 0]])
-    positive = handmade.expected_embeds(ids, ids > 0)
+    positive = toy_bundle.expected_embeds(ids, ids > 0)
     noise, sigmas = seeded_latents(1, (1, 12, 2, 2, 2)), np.array([1, 0.975, 0])
-    expected = handmade.expected_latents(noise, sigmas, 4.0, positive, 0 * positive)
+    expected = toy_bundle.expected_latents(noise, sigmas, 4.0, positive, 0 * positive)
     np.testing.assert_allclose(latents_of("l.st"), expected, rtol=1e-5, atol=1e-5)  # see test_pipeline
     first = latents_of("l.st")
     Path("again.jsonl").write_text(json.dumps(json.loads(Path("l.json").read_text())["arguments"]))

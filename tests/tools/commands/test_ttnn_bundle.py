@@ -22,7 +22,7 @@ from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 from tests.tools.commands.mutations import FREE_ON_CHIPS, accepted, refusal, unknown
 
 GEOMETRY = "64x128x13"
@@ -183,8 +183,8 @@ refused(ttnn, "chips")
 @pytest.mark.slow
 def test_bundles_in_one_process(bundle: Path, tmp_path: Path) -> None:
     """One for ttnn and one for torch at once; two for ttnn one after the other, if they are of the same mesh."""
-    handmade.write_bundle(tmp_path / "torch")
-    handmade.write_bundle(tmp_path / "tall", mesh=(4, 2), target="ttnn")
+    toy_bundle.write_bundle(tmp_path / "torch")
+    toy_bundle.write_bundle(tmp_path / "tall", mesh=(4, 2), target="ttnn")
     tall = tmp_path / "tall"
     words = [sys.executable, "-c", IN_PYTHON, str(bundle), str(tmp_path / "torch"), str(tall)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ from mochi_aot.runtime.ttnn.program_report import ProgramReport, Refusal
 from mochi_aot.tools.commands.dry_run_report import text
 from mochi_aot.tools.commands.verify import main
 from tests.artifacts import samples
-from tests.runtime import handmade
+from tests.runtime import toy_bundle
 
 ROOT = Path(__file__).parents[3]
 # Writes a bundle for ttnn on 1x2 with one weight and one program; `op` is its second instruction, of so many operands
@@ -132,7 +132,7 @@ def test_an_op_that_ttnn_accepts_and_gets_wrong(tmp_path: Path) -> None:
 
 
 def test_a_torch_bundle_is_compared_with_its_hashes_and_programs_only(tmp_path: Path) -> None:
-    handmade.write_bundle(tmp_path / "b")
+    toy_bundle.write_bundle(tmp_path / "b")
     result = CliRunner().invoke(main, [str(tmp_path / "b")])
     assert result.exit_code == 0, result.output
     assert "\nverified: 11 files" in result.stderr and result.stdout == ""

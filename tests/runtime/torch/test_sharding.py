@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mochi_aot.runtime.torch.pieces import join, piece, valid_extent
+from mochi_aot.runtime.torch.sharding import join, piece, valid_extent
 
 
 @given(size=st.integers(1, 20), chunk=st.integers(1, 9), coordinate=st.integers(0, 8))

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
+from mochi_aot.compiler.checkpoint.atomic_folder import atomic_folder
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
-from mochi_aot.compiler.checkpoint.whole_folder import whole_folder
 
 
 def _write(path: Path, content: str, replace: bool = False) -> None:
-    with whole_folder(path, replace) as folder:
+    with atomic_folder(path, replace) as folder:
         (folder / "model_index.json").write_text(content)
         assert not path.exists() or (path / "model_index.json").read_text() != content
 
@@ -24,7 +24,7 @@ def test_nothing_is_left_of_a_failure(fault: type[BaseException], there: bool, t
     if there:
         _write(tmp_path / "x", "old")
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
-    with pytest.raises(fault), whole_folder(tmp_path / "x", there) as folder:
+    with pytest.raises(fault), atomic_folder(tmp_path / "x", there) as folder:
         (folder / "half").write_text("written")
         raise fault
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before

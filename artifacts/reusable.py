@@ -13,7 +13,7 @@ BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Piece:
+class StoredBytes:
     """A shard, or a whole tensor file, and where it lies."""
 
     place: Path
@@ -23,10 +23,10 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A weight that was made: its distinct pieces, and for each device which one it holds (none: a tensor file).
+class ReusableWeight:
+    """A weight that was made: its distinct parts, and for each device which one it holds (none: a tensor file).
 
-    `source` says what it was made of and how. Unless it is `synced` its pieces may not have reached the disk, and count
+    `source` says what it was made of and how. Unless it is `synced` its parts may not have reached the disk, and count
     only if their hashes hold.
     """
 
@@ -34,16 +34,16 @@ class Made:
     name: str
     dtype: str
     local_shape: list[int]
-    pieces: list[Piece]
+    parts: list[StoredBytes]
     devices: list[int]
     synced: bool
 
 
-class Earlier:
+class ReusableWeights:
     """Finds weights by what they were made of."""
 
-    def __init__(self, made: Iterable[Made] = ()) -> None:
-        self._made: dict[str, list[Made]] = {}
+    def __init__(self, made: Iterable[ReusableWeight] = ()) -> None:
+        self._made: dict[str, list[ReusableWeight]] = {}
         self._names: set[str] = set()
         for weight in made:
             self._made.setdefault(weight.source, []).append(weight)
@@ -53,15 +53,15 @@ class Earlier:
         """Whether there is any weight of this name, whatever it was made of."""
         return name in self._names
 
-    def find(self, source: str) -> Made | None:
+    def find(self, source: str) -> ReusableWeight | None:
         """A weight with this source whose bytes are there; those of a broken-off compile are hashed again."""
         for made in self._made.get(source, ()):
-            if made.synced or all(map(_is_whole, made.pieces)):
+            if made.synced or all(map(_is_whole, made.parts)):
                 return made
         return None
 
 
-def made_in_bundle(bundle: Bundle) -> Iterator[Made]:
+def reusable_in_bundle(bundle: Bundle) -> Iterator[ReusableWeight]:
     """The weights of a bundle that say what they were made of."""
     files, shards = bundle.manifest.files, bundle.manifest.shards
     for weight in bundle.manifest.weights:
@@ -69,28 +69,28 @@ def made_in_bundle(bundle: Bundle) -> Iterator[Made]:
             continue
         if weight.file is not None:
             file = files[weight.file]
-            pieces = [Piece(bundle.path.absolute() / file.path, 0, file.nbytes, file.sha256)]
+            parts = [StoredBytes(bundle.path.absolute() / file.path, 0, file.nbytes, file.sha256)]
             devices = []
         else:
             distinct = list(dict.fromkeys(weight.shards))
             places = [(shards[index], files[shards[index].file]) for index in distinct]
-            pieces = [Piece(bundle.path.absolute() / f.path, s.offset, s.nbytes, s.sha256) for s, f in places]
+            parts = [StoredBytes(bundle.path.absolute() / f.path, s.offset, s.nbytes, s.sha256) for s, f in places]
             devices = [distinct.index(shard) for shard in weight.shards]
-        yield Made(weight.source, weight.name, weight.dtype, weight.local_shape, pieces, devices, synced=True)
+        yield ReusableWeight(weight.source, weight.name, weight.dtype, weight.local_shape, parts, devices, synced=True)
 
 
-def _is_whole(piece: Piece) -> bool:
+def _is_whole(part: StoredBytes) -> bool:
     digest, done = hashlib.sha256(), 0
     buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES))
     try:
-        with piece.place.open("rb", buffering=0) as file:
-            while done < piece.nbytes:
-                block = buffer[: min(BLOCK_BYTES, piece.nbytes - done)]
-                count = os.preadv(file.fileno(), [block], piece.offset + done)
+        with part.place.open("rb", buffering=0) as file:
+            while done < part.nbytes:
+                block = buffer[: min(BLOCK_BYTES, part.nbytes - done)]
+                count = os.preadv(file.fileno(), [block], part.offset + done)
                 if count == 0:
                     return False
                 digest.update(block[:count])
                 done += count
     except OSError:
         return False
-    return digest.hexdigest() == piece.sha256
+    return digest.hexdigest() == part.sha256

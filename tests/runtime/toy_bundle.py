@@ -77,7 +77,7 @@ class Body:
         return self.count - 1
 
     def op(self, op: str, *operands: int, **attrs: Attr) -> int:
-        where = f"handmade.py:{len(self.instructions)}"
+        where = f"toy_bundle.py:{len(self.instructions)}"
         self.instructions.append(Instruction(op, list(operands), [self.value()], attrs, [], where))
         return self.count - 1
 

@@ -13,7 +13,7 @@ STEP_INPUTS = ("sigma", "next_sigma", "guidance_scale")
 
 
 @dataclass(frozen=True)
-class Unit:
+class TracedModule:
     """One module to trace. Inputs not named in `rates` change with the latent."""
 
     name: str
@@ -22,14 +22,14 @@ class Unit:
     outputs: tuple[str, ...]
 
 
-UNITS = (
-    Unit(
+TRACED_MODULES = (
+    TracedModule(
         "encode_text",
         lambda config, geometry, dtype: EncodeText(config, dtype),
         {"input_ids": "prompt", "attention_mask": "prompt"},
         ("prompt_embeds",),
     ),
-    Unit(
+    TracedModule(
         "denoise",
         DenoiseStep,
         dict.fromkeys(STEP_INPUTS, "step")
@@ -40,6 +40,6 @@ UNITS = (
         },
         ("latents",),
     ),
-    Unit("decode", CheckedDecode, {}, ("frames", "nonfinite")),
-    Unit("encode", EncodeVideo, {}, ("latents",)),
+    TracedModule("decode", CheckedDecode, {}, ("frames", "nonfinite")),
+    TracedModule("encode", EncodeVideo, {}, ("latents",)),
 )
