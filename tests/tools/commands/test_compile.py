@@ -72,7 +72,16 @@ def refused(diffusers: Path, tmp_path: Path, *arguments: object) -> Result:
 def test_the_report(compiled: tuple[Bundle, Result]) -> None:
     bundle, result = compiled
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["geometry", "program", "plan", "ops", "collectives", "compute", "weights", "sent"]
+    assert lines[0].split() == [
+        "geometry",
+        "program",
+        "plan",
+        "instructions",
+        "collectives",
+        "compute",
+        "weights",
+        "sent",
+    ]
     cells = [line.split() for line in lines[1:13]]
     assert [row[:2] for row in cells] == [[size, role] for size in (SIZE, LARGER) for role in ROLES]
     for row, geometry in zip(cells[3::6], bundle.manifest.geometries, strict=True):

@@ -243,7 +243,7 @@ def test_times_are_trusted_when_a_compile_goes_on(
 def test_trusting_times_is_about_weights_that_were_made(checkpoint: Path, tmp_path: Path) -> None:
     result = run(checkpoint, tmp_path / "out", "--trust-times")
     assert result.exit_code == 2
-    assert "--trust-times is about weights that were made before: give it with --reuse or --resume" in result.stderr
+    assert "trust-times is about weights that were made before: give it with reuse or resume" in result.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -106,7 +106,7 @@ def test_killed_and_resumed_it_is_the_same_bundle(bundle: Path, tmp_path: Path) 
 def test_a_full_disk_is_one_line(bundle: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL, *compile_words(bundle.parent, tmp_path / "out", GEOMETRY)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 7
     assert done.stderr.count("error: ") == 1 and done.stderr.rstrip().endswith(": File too large")
     assert list(tmp_path.iterdir()) == []
 
@@ -122,7 +122,7 @@ def test_a_weight_that_is_no_number_ends_the_compile(bundle: Path, tmp_path: Pat
     path.unlink()
     save_file(tensors, path)
     done = run("compile", *compile_words(tmp_path, tmp_path / "out", GEOMETRY))
-    assert done.returncode == 1
+    assert done.returncode == 3
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert line.startswith(f"error: {path}: {key}[2, 1] is nan, which is not a finite number: ")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
@@ -222,7 +222,7 @@ def test_chips_of_another_architecture_are_refused(bundle: Path, tmp_path: Path)
         run("run", str(other), *ON_MOCK, "--save-latents", str(tmp_path / "latents.safetensors")),
         run("verify", str(other)),
     ):
-        assert done.returncode == 1
+        assert done.returncode == 5
         assert done.stderr.splitlines()[-1] == error
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
@@ -306,7 +306,7 @@ def test_a_program_that_ttnn_refuses_is_not_compiled(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "checkpoint", TINY, "diffusers")
     options = ["--mesh", "1x2", "--target", "ttnn", "--geometry", "64x64x7", "-o", str(tmp_path / "bundle")]
     done = run("compile", "--checkpoint", str(tmp_path / "checkpoint"), *options)
-    assert done.returncode == 1 and done.stdout == ""
+    assert done.returncode == 6 and done.stdout == ""
     error = done.stderr.splitlines()[-1]
     assert error.startswith("error: geometry 64x64x7: refused: encode_text, instruction 5, transformer.split_query")
     assert "Invalid head size: 8" in error
