@@ -18,7 +18,8 @@ from mochi_aot.tools.training.sampling import Sampler
 from mochi_aot.tools.training.scenes import draw_clip
 from mochi_aot.tools.training.settings import Settings
 
-ON_SCHEDULE = 0.25  # of the noise levels are those of the sampler's schedule, the others spread evenly
+ON_SCHEDULE = 0.25  # of the noise levels are those of the sampler's schedule, the others are shifted to more noise
+SHIFT = 2.0  # half of those are above SHIFT / (SHIFT + 1); where and what shapes are is decided there
 SAMPLE_PROMPTS, SAMPLE_STEPS, SAMPLE_GUIDANCE = 12, 24, 4.0
 
 
@@ -79,4 +80,5 @@ def draw_sigmas(schedule: Tensor, count: int, generator: torch.Generator) -> Ten
     place = uniform * (len(schedule) - 1)
     index = place.long().clamp(max=len(schedule) - 2)
     along = torch.lerp(schedule[index], schedule[index + 1], place - index)
-    return torch.where(choice < ON_SCHEDULE, along, uniform)
+    shifted = SHIFT * uniform / (1.0 + (SHIFT - 1.0) * uniform)
+    return torch.where(choice < ON_SCHEDULE, along, shifted)

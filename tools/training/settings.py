@@ -51,13 +51,13 @@ class Settings:
     bfloat16: bool = False  # matrix products and convolutions, by autocast
     component_clips: int = 256  # whose patches' principal components the VAE begins with
     vae: StageSettings = field(
-        default_factory=lambda: StageSettings(steps=800, batch=8, learning_rate=3e-4, warmup=100, ema=0.99)
+        default_factory=lambda: StageSettings(steps=3000, batch=8, learning_rate=8e-4, warmup=200, ema=0.995)
     )
     vae_frames: tuple[int, ...] = (7, 13, 7, 19)  # of a clip that the first stage sees, in one step after the other
     statistics_clips: int = 256  # over which the latents are measured
     dit: StageSettings = field(
         default_factory=lambda: StageSettings(
-            steps=6000, batch=64, learning_rate=2e-3, warmup=50, weight_decay=0.01, ema=0.998, muon=True
+            steps=20000, batch=64, learning_rate=2e-3, warmup=50, weight_decay=0.01, ema=0.99, muon=True
         )
     )
     caption_dropout: float = 0.1

@@ -18,7 +18,7 @@ def test_a_number_means_one_clip() -> None:
 def test_a_clip_is_what_it_was() -> None:
     # Written down when the generator was made: a change of it would change every recorded run.
     clip = draw_clip(0, 0)
-    assert clip.words == "Across a plain light background, a cyan disc expands quickly."
+    assert clip.words == "a cyan disk grows quickly over a light background"
     assert [values[0] for values in clip.track] == [56.0, 32.0, 7.0, 0.0]
     assert clip.colour == pytest.approx((0.08134111, 0.79680161, 0.90141389), abs=1e-8)
 
