@@ -49,7 +49,9 @@ def joint_attention(
 ) -> tuple[Tensor, Tensor]:
     query, key, value = (torch.cat(pair, dim=1).transpose(1, 2) for pair in ((q, q_text), (k, k_text), (v, v_text)))
     attended = torch.cat([mask.new_ones(q.shape[:2]), mask], dim=1)[:, None, None, :]
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=attended, scale=scale).transpose(1, 2)
+    # For a hundred tokens two products are several times as fast as the backward of torch's attention for CPUs.
+    scores = (query @ key.transpose(-1, -2)).float().masked_fill(~attended, -torch.inf)
+    out = ((scores * scale).softmax(-1).to(value.dtype) @ value).transpose(1, 2)
     return out[:, : q.shape[1]], out[:, q.shape[1] :]
 
 

@@ -19,8 +19,8 @@ from mochi_aot.tools.training.sampling import Sampler
 from mochi_aot.tools.training.scenes import draw_clip
 from mochi_aot.tools.training.settings import Settings
 
-ON_SCHEDULE = 0.5  # of the noise levels are those of the sampler's schedule, the others spread evenly
-LATENT_FRAMES = (4, 5, 4, 5, 4)  # of one step after the other: videos of 19 and of 25 frames
+ON_SCHEDULE = 0.25  # of the noise levels are those of the sampler's schedule, the others are shifted to more noise
+SHIFT = 2.0  # half of those are above SHIFT / (SHIFT + 1); where and what shapes are is decided there
 SAMPLE_PROMPTS, SAMPLE_STEPS, SAMPLE_GUIDANCE = 12, 24, 4.0
 
 
@@ -38,7 +38,6 @@ def train_dit(models: Models, settings: Settings, folder: Path, pace: Pace, fast
         pool.renew(step)
         generator = step_generator(settings.seed, "dit", step, device)
         clean, ids, mask = pool.draw(settings.dit.batch, generator)
-        clean = clean[:, :, : LATENT_FRAMES[step % len(LATENT_FRAMES)]].contiguous()
         noise = torch.randn(clean.shape, generator=generator, device=device)
         sigma = draw_sigmas(schedule, settings.dit.batch, generator)
         kept = torch.rand(len(mask), generator=generator, device=device) >= settings.caption_dropout
@@ -82,4 +81,5 @@ def draw_sigmas(schedule: Tensor, count: int, generator: torch.Generator) -> Ten
     place = uniform * (len(schedule) - 1)
     index = place.long().clamp(max=len(schedule) - 2)
     along = torch.lerp(schedule[index], schedule[index + 1], place - index)
-    return torch.where(choice < ON_SCHEDULE, along, uniform)
+    shifted = SHIFT * uniform / (1.0 + (SHIFT - 1.0) * uniform)
+    return torch.where(choice < ON_SCHEDULE, along, shifted)

@@ -1,21 +1,23 @@
 """The training loop that both stages share: optimise, average, log, save, resume."""
 
 import json
+import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mochi_aot.tools.training.settings import StageSettings, TrainingError
 
-LAST_RATE = 0.02  # of the learning rate, at the end
+INNER = r"\bblocks?\.\d+\.(?!.*relative_attention_bias)"  # names of what the two transformers' layers hold
 
 Losses = dict[str, Tensor]  # by name; the first is the one to go down
 Fast = Callable[[Callable[..., Any]], Callable[..., Any]]  # how the function that computes them is compiled, if it is
@@ -43,15 +45,9 @@ class Stage:
         """Begin, or go on from `folder`/`name`.pt if that is there."""
         self.name, self.folder, self.settings = name, folder, settings
         self.modules = modules
-        self.parameters = list(modules.parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=settings.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=settings.weight_decay,
-            fused=self.parameters[0].is_cuda,
-        )
-        self.scheduler = _scheduler(self.optimizer, settings)
+        self.parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+        self.optimizers = _optimizers(modules, settings)
+        self.schedulers = [LambdaLR(optimizer, settings.rate) for optimizer in self.optimizers]
         self.average = AveragedModel(modules, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
         self.average.n_averaged = self.average.n_averaged.cpu()  # it is read in every step
         self.step = 0
@@ -89,11 +85,13 @@ class Stage:
         self.save()
 
     def _update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.scheduler.step()
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
         self.average.update_parameters(self.modules)
 
     def _log(self, losses: Losses, before: float, at: int) -> None:
@@ -114,8 +112,8 @@ class Stage:
             "step": self.step,
             "modules": self.modules.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "steps": self.settings.steps,
         }
         temporary = self.path.with_suffix(".part")
         torch.save(state, temporary)
@@ -126,18 +124,38 @@ class Stage:
         self.modules.load_state_dict(state["modules"])
         self.average.load_state_dict(state["average"])
         self.average.n_averaged = self.average.n_averaged.cpu()
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
         self.step = state["step"]
+        self._check_steps(state["steps"])
+        for optimizer, scheduler, saved in zip(self.optimizers, self.schedulers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+            scheduler.last_epoch = self.step
+            for group, base in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
+                group["lr"] = base * self.settings.rate(self.step)
+
+    def _check_steps(self, before: int) -> None:
+        """Raise TrainingError if another number of steps than `before` would have given other weights by now."""
+        level = min(replace(self.settings, steps=before).level, self.settings.level)
+        if before != self.settings.steps and self.step > level:
+            raise TrainingError(
+                f"{self.path} is at step {self.step}, where the learning rate falls, of {before} or of "
+                f"{self.settings.steps} steps; go on with {before}, or begin in another folder"
+            )
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, settings: StageSettings) -> SequentialLR:
-    warmup = min(settings.warmup, max(settings.steps // 2, 1))
-    rising = LinearLR(optimizer, start_factor=0.01, total_iters=warmup)
-    falling = CosineAnnealingLR(
-        optimizer, T_max=max(settings.steps - warmup, 1), eta_min=LAST_RATE * settings.learning_rate
-    )
-    return SequentialLR(optimizer, [rising, falling], milestones=[warmup])
+def _optimizers(modules: nn.Module, settings: StageSettings) -> list[Optimizer]:
+    """Muon for the matrices of blocks if the settings say so, AdamW for all others."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    trained = {name: parameter for name, parameter in modules.named_parameters() if parameter.requires_grad}
+    inner = {name for name, p in trained.items() if settings.muon and re.search(INNER, name) and p.ndim == 2}
+    others = [parameter for name, parameter in trained.items() if name not in inner]
+    on_gpu = others[0].is_cuda
+    optimizers: list[Optimizer] = [
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=decay, fused=on_gpu)
+    ]
+    if inner:
+        matrices = [parameter for name, parameter in trained.items() if name in inner]
+        optimizers.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
 
 
 def step_generator(seed: int, stage: str, step: int, device: torch.device) -> torch.Generator:

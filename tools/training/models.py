@@ -1,7 +1,6 @@
-"""The networks that are trained: their sizes and how they begin."""
+"""The networks that are trained: their sizes, and how the transformer begins."""
 
 import math
-import re
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,14 +14,15 @@ from mochi_aot.compiler.reference.text import build_text_encoder
 from mochi_aot.compiler.reference.vae_decoder import Decoder
 from mochi_aot.compiler.reference.vae_encoder import Encoder
 
-# Widths are multiples of 96, on which Genmo and Diffusers agree about SwiGLU; heads of 64 go on chips. The statistics
-# of the latents are the published ones, as Genmo's layout has no place for others: the VAE is scaled to have them.
+# Widths are multiples of 96, on which Genmo and Diffusers agree about SwiGLU; heads of 64 go on chips, an even number
+# of them on two rows of chips. The statistics of the latents are the published ones, as Genmo's layout has no place for
+# others: the encoder begins with them. Its last channels are three for each group of a norm (linear_vae.py).
 SMALL = MochiConfig(
     dit=DiTConfig(layers=2, heads=6, head_dim=64, text_width=96, caption_width=128, hidden=1024, text_hidden=256),
     vae=VAEConfig(
-        decoder_channels=(32, 64, 64, 96),
+        decoder_channels=(32, 32, 96, 96),
         decoder_res=(1, 1, 1, 1, 1),
-        encoder_channels=(32, 64, 64, 96),
+        encoder_channels=(32, 32, 64, 96),
         encoder_res=(1, 1, 1, 1, 1),
     ),
     text=TextConfig(vocab_size=256, d_model=128, d_kv=32, num_heads=4, num_layers=2, d_ff=256),
@@ -33,7 +33,7 @@ TINIEST = MochiConfig(
     vae=VAEConfig(
         decoder_channels=(32, 32, 32, 32),
         decoder_res=(1, 1, 1, 1, 1),
-        encoder_channels=(32, 32, 32, 32),
+        encoder_channels=(32, 32, 32, 96),
         encoder_res=(1, 1, 1, 1, 1),
     ),
     text=TextConfig(vocab_size=256, d_model=32, d_kv=16, num_heads=2, num_layers=1, d_ff=32),
@@ -82,31 +82,10 @@ def build_models(config: MochiConfig, seed: int, device: torch.device) -> Models
             build_text_encoder(config.text),
             AsymmDiT(config.dit),
         )
-        _begin_vae(models.vae())
         _begin_dit(models.dit)
     for module in (models.vae(), models.generator()):
         module.to(device)
     return models
-
-
-@torch.no_grad()
-def _begin_vae(vae: nn.ModuleDict) -> None:
-    """A nearly linear encoder and decoder that let tone and colour through from the start.
-
-    Residual branches begin at zero: behind a norm they would add, to a plain picture, unit noise. What lies on the way
-    from pixels to pixels keeps the size of its input. The Fourier features are left out at first: they turn 64 times
-    and more per unit. The encoder's last norm removes each group's mean and scale over the frame, and with them the
-    tone of a plain picture, unless a group's channels differ by constants that are large beside what pictures add.
-    """
-    for name, parameter in vae.named_parameters():
-        if ".conv2." in name or ".out." in name:
-            nn.init.zeros_(parameter)
-        elif re.search(r"(proj_in|conv_in|down\.\d\.conv|up\.\d\.proj|proj_out)\.weight$", name):
-            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    encoder = vae["encoder"]
-    assert isinstance(encoder, Encoder)
-    nn.init.zeros_(encoder.proj_in.weight[:, 3:])
-    nn.init.normal_(encoder.get_parameter(f"down.{len(encoder.down) - 1}.conv.bias"), std=2.0)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mochi_aot.compiler.reference.vae import channel_constant
 from mochi_aot.tools.training.captions import LENGTH, encode_captions
+from mochi_aot.tools.training.linear_vae import encode_linear
 from mochi_aot.tools.training.models import Models
 from mochi_aot.tools.training.render import render
 from mochi_aot.tools.training.scenes import clip_arrays, draw_clip
@@ -42,8 +43,7 @@ class LatentPool:
         count = self.settings.chunk
         clips = [draw_clip(self.settings.seed, chunk * count + index) for index in range(count)]
         video = render(clip_arrays(clips), self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
-            latents = normalised(self.models, self.models.encoder(video).float())
+        latents = normalised(self.models, encode_linear(self.models.encoder, video))
         if self.latents is None:
             size = self.settings.pool_chunks * count
             self.latents = latents.new_empty(size, *latents.shape[1:])

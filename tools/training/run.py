@@ -14,8 +14,8 @@ from mochi_aot.tools.training.differentiable import differentiable_ops
 from mochi_aot.tools.training.dit_stage import train_dit
 from mochi_aot.tools.training.loop import Fast, Pace, Stage
 from mochi_aot.tools.training.models import CONFIGS, Models, build_models
-from mochi_aot.tools.training.settings import Settings, TrainingError
-from mochi_aot.tools.training.vae_stage import latent_statistics, scale_latents, train_vae
+from mochi_aot.tools.training.settings import Settings, StageSettings, TrainingError
+from mochi_aot.tools.training.vae_stage import latent_statistics, train_vae
 
 SETTINGS, STATISTICS = "settings.json", "latents.json"
 
@@ -31,7 +31,7 @@ class Hardware:
 def train(folder: Path, settings: Settings, hardware: Hardware, pace: Pace) -> Models:
     """Train in `folder`, or go on with what is there. The models hold what was reached when the deadline comes.
 
-    Raises TrainingError if the folder holds a run of other settings.
+    Raises TrainingError if the folder holds a run of other settings; only the numbers of steps may change.
     """
     _record(folder, settings)
     torch.set_float32_matmul_precision("high")  # TF32, where the chip has it
@@ -43,7 +43,7 @@ def train(folder: Path, settings: Settings, hardware: Hardware, pace: Pace) -> M
         stage = train_vae(models, settings, folder, pace, fast)
         _keep(models, stage)
         if stage.done:
-            _scale(models, settings, folder / STATISTICS)
+            _measure(models, settings, folder / STATISTICS)
             _keep(models, train_dit(models, settings, folder, pace, fast))
     return models
 
@@ -52,17 +52,15 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _scale(models: Models, settings: Settings, path: Path) -> None:
-    """Scale the latents by their statistics: those in `path`, or measured and recorded there."""
-    device = next(models.encoder.parameters()).device
+def _measure(models: Models, settings: Settings, path: Path) -> None:
+    """Record the latents' statistics beside those that the checkpoint says they have."""
     if path.exists():
-        found = json.loads(path.read_bytes())
-        mean, std = (torch.tensor(found[name], device=device) for name in ("mean", "std"))
-    else:
-        mean, std = latent_statistics(models, settings, device)
-    left = scale_latents(models, mean, std)
-    statistics = {"mean": mean.tolist(), "std": std.tolist(), "normalised_mean": left.tolist()}
-    path.write_text(json.dumps(statistics, indent=2) + "\n")
+        return
+    mean, std = latent_statistics(models, settings, next(models.encoder.parameters()).device)
+    vae = models.config.vae
+    measured = {"mean": mean.tolist(), "std": std.tolist()}
+    said = {"latents_mean": vae.latents_mean, "latents_std": vae.latents_std}
+    path.write_text(json.dumps({"clips": settings.statistics_clips, **measured, **said}, indent=2) + "\n")
 
 
 def _keep(models: Models, stage: Stage) -> None:
@@ -79,15 +77,22 @@ def load_run(folder: Path, device: str = "cpu") -> Models:
 def _record(folder: Path, settings: Settings) -> None:
     path = folder / SETTINGS
     folder.mkdir(parents=True, exist_ok=True)
-    if path.exists() and Settings.read(path) != settings:
-        held = asdict(Settings.read(path))
-        other = [name for name, value in asdict(settings).items() if held[name] != value]
-        raise TrainingError(f"{folder} holds a run with other settings ({', '.join(other)}); choose another folder")
+    if path.exists():
+        held, wanted = asdict(Settings.read(path)), asdict(settings)
+        for fields in (held, wanted):
+            for stage in ("vae", "dit"):
+                fields[stage].pop("steps")  # may change: `Stage` says when
+        other = [name for name, value in wanted.items() if held[name] != value]
+        if other:
+            raise TrainingError(f"{folder} holds a run with other settings ({', '.join(other)}); choose another folder")
     settings.write(path)
 
 
 def changed(settings: Settings, vae: dict[str, int | None], dit: dict[str, int | None]) -> Settings:
     """The settings with other fields of the two stages, where they are not None."""
-    given = ({name: value for name, value in fields.items() if value is not None} for fields in (vae, dit))
-    vae_fields, dit_fields = given
-    return replace(settings, vae=replace(settings.vae, **vae_fields), dit=replace(settings.dit, **dit_fields))
+    return replace(settings, vae=_with(settings.vae, vae), dit=_with(settings.dit, dit))
+
+
+def _with(stage: StageSettings, fields: dict[str, int | None]) -> StageSettings:
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    return replace(stage, **given)

@@ -1,4 +1,8 @@
-"""Scenes at random, with all the numbers that a renderer needs. One seed and number give the same clip for ever."""
+"""Scenes at random, with all the numbers that a renderer needs. One seed and number give the same clip for ever.
+
+A caption leaves little open: one of three places, and tints. What is left open a model has to choose by itself, all its
+tokens alike, and that is what a small one learns last.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,10 +11,12 @@ from random import Random
 
 import numpy as np
 
-from mochi_aot.tools.training.grammar import COLOURS, GROUNDS, SHAPES, TONES, Scene, caption, draw_scene
+from mochi_aot.tools.training.grammar import COLOURS, GROUNDS, SHAPES, TONES, Scene, caption, draw_scene, pick
 
 HEIGHT, WIDTH = 64, 96
-FRAMES = 25  # the first 19 of them are a clip too
+FRAMES = 19
+ASIDE = 8.0  # pixels at most from the middle: as much as a latent pixel
+PERIOD = 16.0  # of stripes, in pixels: the side of a transformer's token, so that few patches hold all stripes
 MARGIN = 2.0  # pixels between a shape and the border, at least
 EXTENT = {"circle": 1.0, "square": 1.2533, "triangle": 1.5, "ring": 1.1}  # farthest point over radius
 
@@ -38,70 +44,66 @@ def draw_clip(seed: int, number: int, held_out: bool = False) -> Clip:
 
 def make_clip(scene: Scene, rng: Random) -> Clip:
     """A clip that shows `scene`."""
-    colour = tuple(_around(rng, value, 0.03) for value in COLOURS[scene.colour])
-    tone = _around(rng, TONES[scene.tone], 0.03)
-    ground = tuple(_around(rng, tone, 0.02) for _ in range(3))
+    colour = tuple(_around(rng, value, 0.02) for value in COLOURS[scene.colour])
+    tone = _around(rng, TONES[scene.tone], 0.02)
+    ground = tuple(_around(rng, tone, 0.01) for _ in range(3))
     track = _TRACKS[scene.motion](scene, rng)
-    return Clip(scene, caption(scene, rng), track, colour, ground, _wave(scene, rng))
+    return Clip(scene, caption(scene, rng), track, colour, ground, _wave(scene))
 
 
-def _wave(scene: Scene, rng: Random) -> tuple[float, ...]:
-    turn = math.pi / 4 * int(rng.random() * 4)
-    amplitude = {"plain": 0.0, "graded": _between(rng, 0.07, 0.10), "striped": _between(rng, 0.06, 0.09)}[scene.ground]
-    sign = 1.0 if rng.random() < 0.5 else -1.0
-    return math.cos(turn), math.sin(turn), sign * amplitude, _between(rng, 12.0, 20.0), _between(rng, 0.0, 1.0)
+def _wave(scene: Scene) -> tuple[float, ...]:
+    """Lighter to the right, or upright stripes."""
+    amplitude = {"plain": 0.0, "graded": 0.09, "striped": 0.08}[scene.ground]
+    return 1.0, 0.0, amplitude, PERIOD, 0.0
 
 
 def _sideways(sign: float) -> Callable[[Scene, Random], Track]:
     def track(scene: Scene, rng: Random) -> Track:
-        radius = _radius(scene, rng)
-        speed = _paced(scene, rng, 0.9, 2.3)
+        radius = _radius(scene)
+        speed = _paced(scene, 1.2, 2.6)
         travel = speed * (FRAMES - 1)
-        x = _start(scene, rng, radius, WIDTH, travel) + speed * TIME
-        y = _start(scene, rng, radius, HEIGHT, 0.0)
-        return (x if sign > 0 else WIDTH - x), _still(y), _still(radius), _still(_tilt(rng))
+        x = (WIDTH - travel) / 2 + speed * TIME
+        y = _place(scene, rng, radius, HEIGHT)
+        return (x if sign > 0 else WIDTH - x), _still(y), _still(radius), _still(0.0)
 
     return track
 
 
 def _upright(sign: float) -> Callable[[Scene, Random], Track]:
     def track(scene: Scene, rng: Random) -> Track:
-        radius = min(_radius(scene, rng), 11.0)
+        radius = min(_radius(scene), 10.5)
         room = HEIGHT - 2 * (MARGIN + EXTENT[scene.shape] * radius)
-        speed = min(_paced(scene, rng, 0.65, 1.6), room / (FRAMES - 1))
-        y = _start(scene, rng, radius, HEIGHT, speed * (FRAMES - 1)) + speed * TIME
-        x = _start(scene, rng, radius, WIDTH, 0.0)
-        return _still(x), (y if sign > 0 else HEIGHT - y), _still(radius), _still(_tilt(rng))
+        speed = min(_paced(scene, 0.8, 1.8), room / (FRAMES - 1))
+        y = (HEIGHT - speed * (FRAMES - 1)) / 2 + speed * TIME
+        x = _place(scene, rng, radius, WIDTH)
+        return _still(x), (y if sign > 0 else HEIGHT - y), _still(radius), _still(0.0)
 
     return track
 
 
 def _growing(reverse: bool) -> Callable[[Scene, Random], Track]:
     def track(scene: Scene, rng: Random) -> Track:
-        small = _between(rng, 5.5, 7.5)
-        large = small * _paced(scene, rng, 1.8, 2.6)
+        small = 7.0
+        large = small * _paced(scene, 1.8, 2.3)
         radius = np.linspace(large, small, FRAMES) if reverse else np.linspace(small, large, FRAMES)
-        x, y = (_start(scene, rng, large, size, 0.0) for size in (WIDTH, HEIGHT))
-        return _still(x), _still(y), radius, _still(_tilt(rng))
+        return _still(_place(scene, rng, large, WIDTH)), _still(HEIGHT / 2), radius, _still(0.0)
 
     return track
 
 
 def _turning(scene: Scene, rng: Random) -> Track:
-    radius = _radius(scene, rng)
-    speed = _paced(scene, rng, 3.0, 9.0) * math.pi / 180
-    sign = 1.0 if rng.random() < 0.5 else -1.0
-    x, y = (_start(scene, rng, radius, size, 0.0) for size in (WIDTH, HEIGHT))
-    return _still(x), _still(y), _still(radius), _between(rng, 0.0, 2 * math.pi) + sign * speed * TIME
+    radius = _radius(scene)
+    speed = _paced(scene, 4.0, 8.0) * math.pi / 180
+    return _still(_place(scene, rng, radius, WIDTH)), _still(HEIGHT / 2), _still(radius), speed * TIME
 
 
 def _bouncing(scene: Scene, rng: Random) -> Track:
-    radius = min(_radius(scene, rng), 10.0)
+    radius = min(_radius(scene), 10.0)
     reach = MARGIN + EXTENT[scene.shape] * radius
-    height = min(_between(rng, 18.0, 26.0), HEIGHT - 2 * reach)
-    frames = _paced(scene, rng, 15.0, 8.0)  # from one touch of the floor to the next
-    y = HEIGHT - reach - height * np.abs(np.sin(np.pi * (TIME / frames + _between(rng, 0.0, 1.0))))
-    return _still(_start(scene, rng, radius, WIDTH, 0.0)), y, _still(radius), _still(_tilt(rng))
+    height = min(24.0, HEIGHT - 2 * reach)
+    frames = _paced(scene, 18.0, 11.0)  # from one touch of the floor to the next
+    y = HEIGHT - reach - height * np.abs(np.sin(np.pi * TIME / frames))
+    return _still(_place(scene, rng, radius, WIDTH)), y, _still(radius), _still(0.0)
 
 
 _TRACKS: dict[str, Callable[[Scene, Random], Track]] = {
@@ -116,26 +118,19 @@ _TRACKS: dict[str, Callable[[Scene, Random], Track]] = {
 }
 
 
-def _radius(scene: Scene, rng: Random) -> float:
-    """Pixels: 6.5 to 13."""
-    low, high = {"small": (6.5, 8.0), "large": (10.5, 13.0), None: (7.0, 12.5)}[scene.size]
-    return _between(rng, low, high)
+def _radius(scene: Scene) -> float:
+    """Pixels."""
+    return {"small": 8.0, None: 10.5, "large": 13.0}[scene.size]
 
 
-def _paced(scene: Scene, rng: Random, slowest: float, fastest: float) -> float:
-    low, high = {"slowly": (0.0, 0.25), "quickly": (0.7, 1.0), None: (0.1, 0.9)}[scene.speed]
-    return slowest + (fastest - slowest) * _between(rng, low, high)
+def _paced(scene: Scene, slowest: float, fastest: float) -> float:
+    return slowest + (fastest - slowest) * {"slowly": 0.0, None: 0.5, "quickly": 1.0}[scene.speed]
 
 
-def _start(scene: Scene, rng: Random, radius: float, size: int, travel: float) -> float:
-    """Where a shape may begin so that it is still inside after `travel` pixels."""
-    reach = MARGIN + EXTENT[scene.shape] * radius
-    return _between(rng, reach, max(size - reach - travel, reach))
-
-
-def _tilt(rng: Random) -> float:
-    """A few degrees, in radians: drawn shapes stand nearly upright."""
-    return _between(rng, -0.12, 0.12)
+def _place(scene: Scene, rng: Random, radius: float, size: int) -> float:
+    """Where a shape stands on an axis that it does not move along: in the middle, or aside if there is room."""
+    room = size / 2 - MARGIN - EXTENT[scene.shape] * radius
+    return size / 2 + min(ASIDE, room) * pick(rng, (-1.0, 0.0, 1.0))
 
 
 def _still(value: float) -> np.ndarray:

@@ -58,11 +58,11 @@ def test_the_sampler_ends_at_the_video() -> None:
     assert (got - clean).abs().max() < 1e-4  # float32, over eight steps
 
 
-def test_noise_levels_are_half_the_schedules() -> None:
+def test_a_quarter_of_the_noise_levels_are_the_schedules() -> None:
     schedule = torch.from_numpy(linear_quadratic_sigmas(64))
     drawn = draw_sigmas(schedule, 40_000, torch.Generator().manual_seed(0)).numpy()
     assert drawn.min() >= 0.0 and drawn.max() <= 1.0
-    # Half of the schedule's levels lie above 1 - 0.025, and a fortieth of the even ones: 0.5 * 0.5 + 0.5 * 0.025.
-    assert abs(np.mean(drawn > 0.975) - 0.2625) < 0.01
+    # Half of the schedule's levels lie above 0.975; of the shifted ones, 2 u / (1 + u), those with u above 0.9512.
+    assert abs(np.mean(drawn > 0.975) - (0.25 * 0.5 + 0.75 * 0.0488)) < 0.01
     along = np.interp(np.linspace(0, 64, 9999), np.arange(65), schedule)
-    assert abs(np.mean(drawn < 0.5) - (np.mean(along < 0.5) + 0.5) / 2) < 0.01
+    assert abs(np.mean(drawn < 0.5) - (np.mean(along < 0.5) + 3 / 3) / 4) < 0.01  # u below a third

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,21 +16,21 @@ from mochi_aot.compiler.checkpoint import open_checkpoint
 from mochi_aot.tools.training.command import main
 from mochi_aot.tools.training.export import open_models, write_models
 from mochi_aot.tools.training.loop import Pace, Stage
-from mochi_aot.tools.training.models import TINIEST, Models, build_models
+from mochi_aot.tools.training.models import TINIEST, Models
 from mochi_aot.tools.training.run import Hardware, load_run, train
 from mochi_aot.tools.training.settings import Settings, StageSettings, TrainingError
-from mochi_aot.tools.training.vae_stage import scale_latents
 
-STEPS = {"vae": 24, "dit": 18}
+STEPS = {"vae": 24, "dit": 32}
 SETTINGS = Settings(
     model="tiniest",
-    vae=StageSettings(STEPS["vae"], batch=2, learning_rate=3e-3, warmup=2, ema=0.5),
-    vae_frames=(1,),
+    component_clips=16,
+    vae=StageSettings(STEPS["vae"], batch=4, learning_rate=1e-3, warmup=2, ema=0.5),
+    vae_frames=(7,),
     statistics_clips=1,
-    dit=StageSettings(STEPS["dit"], batch=16, learning_rate=3e-3, warmup=2, ema=0.5),
-    pool_chunks=2,
-    chunk=2,
-    refresh_every=3,
+    dit=StageSettings(STEPS["dit"], batch=16, learning_rate=3e-3, warmup=2, ema=0.5, muon=True),
+    pool_chunks=4,
+    chunk=4,
+    refresh_every=4,
 )
 PACE = Pace(log=1, save=100, sample=100)
 
@@ -43,6 +44,18 @@ def same(one: Models, other: Models) -> bool:
 def losses(folder: Path, stage: str) -> list[float]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if line["stage"] == stage]
+
+
+def stops_at(name: str, step: int) -> Callable[[Stage, torch.Tensor], None]:
+    """In place of Stage._update: one that is interrupted before step `step` of the stage."""
+    update = Stage._update
+
+    def update_or_stop(stage: Stage, loss: torch.Tensor) -> None:
+        if stage.name == name and stage.step == step:
+            raise KeyboardInterrupt
+        update(stage, loss)
+
+    return update_or_stop
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +88,9 @@ def test_the_same_settings_give_the_same_bits(folder: Path, models: Models, tmp_
 def test_a_stopped_run_goes_on_to_the_same_bits(
     folder: Path, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: str
 ) -> None:
-    update = Stage._update
-
-    def fails_half_way(stage: Stage, loss: torch.Tensor) -> None:
-        if stage.name == stopped and stage.step == STEPS[stopped] // 2:
-            raise KeyboardInterrupt
-        update(stage, loss)
-
-    monkeypatch.setattr(Stage, "_update", fails_half_way)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Stage, "_update", stops_at(stopped, STEPS[stopped] // 2))
         train(tmp_path, SETTINGS, Hardware(), replace(PACE, save=STEPS[stopped] // 2))
-    monkeypatch.setattr(Stage, "_update", update)
     assert same(train(tmp_path, SETTINGS, Hardware(), PACE), models)
     assert losses(tmp_path, "dit") == losses(folder, "dit")
 
@@ -99,6 +104,43 @@ def test_a_deadline_saves_and_stops(tmp_path: Path, models: Models) -> None:
 def test_other_settings_are_refused(folder: Path) -> None:
     with pytest.raises(TrainingError, match=r"holds a run with other settings \(seed\); choose another folder"):
         train(folder, replace(SETTINGS, seed=5), Hardware(), PACE)
+
+
+def test_steps_may_change_until_the_rate_falls(folder: Path, models: Models, tmp_path: Path) -> None:
+    many = replace(SETTINGS, dit=replace(SETTINGS.dit, steps=1000))
+    level = SETTINGS.dit.level
+    assert level == STEPS["dit"] * 3 // 4
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Stage, "_update", stops_at("dit", level - 1))
+        train(tmp_path, many, Hardware(), replace(PACE, save=1))
+    assert same(train(tmp_path, SETTINGS, Hardware(), PACE), models)
+    with pytest.raises(TrainingError, match=f"is at step {STEPS['dit']}, where the learning rate falls, of"):
+        train(tmp_path, many, Hardware(), PACE)
+
+
+def test_the_learning_rate() -> None:
+    stage = StageSettings(steps=100, batch=1, warmup=9)
+    assert stage.rate(0) == 0.1 and stage.rate(9) == stage.rate(74) == 1.0
+    assert stage.rate(75) == 1.0 and stage.rate(90) == pytest.approx(0.4) and stage.rate(100) == 0.0
+
+
+def test_muon_takes_the_matrices_of_blocks(models: Models) -> None:
+    stage = Stage("dit", Path("nowhere"), models.generator(), SETTINGS.dit)
+    adam, muon = ({id(p) for group in o.param_groups for p in group["params"]} for o in stage.optimizers)
+    names = {id(parameter): name for name, parameter in models.generator().named_parameters()}
+    assert not adam & muon and adam | muon == set(names)
+    assert {names[key] for key in muon} >= {
+        "dit.blocks.1.mlp_x.down.weight",
+        "text.encoder.block.0.layer.0.SelfAttention.q.weight",
+    }
+    for other in (
+        "dit.patch_embed.weight",
+        "dit.final.proj.weight",
+        "text.shared.weight",
+        "dit.blocks.0.mlp_y.up.bias",
+    ):
+        assert not any(names[key] == other for key in muon)
+    assert not any("relative_attention_bias" in names[key] for key in muon)
 
 
 def test_settings_that_are_none(tmp_path: Path) -> None:
@@ -128,21 +170,6 @@ def test_both_layouts_hold_the_same_model(models: Models, tmp_path: Path) -> Non
     for file in ("dit", "encoder", "decoder", "text_encoder/model"):
         name = f"{file}.safetensors"
         assert (tmp_path / "derived" / name).read_bytes() == (tmp_path / "genmo" / name).read_bytes()
-
-
-@torch.no_grad()
-def test_scaling_the_latents_changes_no_picture() -> None:
-    models = build_models(TINIEST, 3, torch.device("cpu"))
-    video = torch.randn(1, 7, 16, 16, 3, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    latents = models.encoder(video)
-    before = models.decoder(latents)
-    std, mean = torch.std_mean(latents.flatten(0, -2), dim=0)
-    left = scale_latents(models, mean, std)
-    scaled = models.encoder(video)
-    target_mean, target_std = (torch.tensor(v) for v in (TINIEST.vae.latents_mean, TINIEST.vae.latents_std))
-    assert torch.allclose(scaled.flatten(0, -2).std(dim=0), target_std, rtol=1e-4)
-    assert torch.allclose((scaled.flatten(0, -2).mean(dim=0) - target_mean) / target_std, left, atol=1e-4)
-    assert (models.decoder(scaled) - before).abs().max() < 1e-4  # float32
 
 
 def test_the_command_line(folder: Path, tmp_path: Path) -> None:

@@ -11,10 +11,9 @@ from mochi_aot.tools.training.vae_stage import to_bytes
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-@pytest.mark.parametrize("frames", [19, 25])
-def test_drawn_clips_are_seen_as_what_they_are(held_out: bool, frames: int) -> None:
+def test_drawn_clips_are_seen_as_what_they_are(held_out: bool) -> None:
     clips = [draw_clip(77, number, held_out) for number in range(96)]
-    videos = to_bytes(render(clip_arrays(clips), torch.device("cpu")))[:, :frames]
+    videos = to_bytes(render(clip_arrays(clips), torch.device("cpu")))
     for clip, video in zip(clips, videos, strict=True):
         scene = clip.scene
         assert observe(video) == Observation(scene.colour, scene.shape, scene.motion), clip.words
@@ -22,7 +21,7 @@ def test_drawn_clips_are_seen_as_what_they_are(held_out: bool, frames: int) -> N
 
 def test_noise_and_softness_do_not_mislead() -> None:
     clips = [draw_clip(78, number) for number in range(64)]
-    videos = render(clip_arrays(clips), torch.device("cpu"))[:, :19]
+    videos = render(clip_arrays(clips), torch.device("cpu"))
     soft = torch.nn.functional.avg_pool3d(videos.movedim(-1, 1), (1, 3, 3), 1, (0, 1, 1), count_include_pad=False)
     noisy = soft.movedim(1, -1) + 0.08 * torch.randn(videos.shape, generator=torch.Generator().manual_seed(0))
     seen = [observe(video) for video in to_bytes(noisy)]
