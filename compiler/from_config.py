@@ -36,6 +36,12 @@ class ProgramsOfConfig:
     partitioned: dict[str, IRProgram]
     tensors: dict[str, list[Tensor]]
 
+    def all_or_error(self) -> "ProgramsOfConfig":
+        """Return these programs. Raises LoweringError if there is a reason against any of them."""
+        for role, reason in self.failures.items():
+            raise LoweringError(f"{role}: {reason}")
+        return self
+
 
 class SeededSource:
     """A Source without a checkpoint, for the few small parameters that constants are computed from."""

@@ -10,29 +10,27 @@ from mochi_aot.compiler.checkpoint.naming import (
     encoder_shapes,
     modulations,
 )
-from mochi_aot.compiler.checkpoint.table import Source, Table
+from mochi_aot.compiler.checkpoint.table import DiTNames, Source, Table, dit_table
 from mochi_aot.compiler.reference.config import DiTConfig, VAEConfig
 
 TRANSFORMER, VAE = "transformer", "vae"
 WEIGHTS = "diffusion_pytorch_model"  # stem of the weight files of both
 PIPELINE = "MochiPipeline"  # what model_index.json says
+DIT = DiTNames(
+    component=TRANSFORMER,
+    patch_embed="patch_embed.proj",
+    time_embed=("time_embed.timestep_embedder.linear_1", "time_embed.timestep_embedder.linear_2"),
+    caption_pool="time_embed.pooler",
+    caption_proj="time_embed.caption_proj",
+    modulation="norm_out.linear",
+    modulation_parts=("dit.final.scale", "dit.final.shift"),
+    final_proj="proj_out",
+)
 
 
 def dit_sources(config: DiTConfig) -> list[Source]:
     """The tensors of transformer/."""
-    table = Table(TRANSFORMER, dit_shapes(config))
-    table.add("pos_frequencies", "dit.pos_frequencies")
-    table.module("patch_embed.proj", "dit.patch_embed", tail=(config.in_channels, config.patch, config.patch))
-    table.module("time_embed.timestep_embedder.linear_1", "dit.time_embed.fc1")
-    table.module("time_embed.timestep_embedder.linear_2", "dit.time_embed.fc2")
-    for name in ("to_kv", "to_q", "to_out"):
-        table.module(f"time_embed.pooler.{name}", f"dit.caption_pool.{name}")
-    table.module("time_embed.caption_proj", "dit.caption_proj")
-    for block in range(config.layers):
-        _add_block(table, config, block)
-    table.module("norm_out.linear", "dit.final.scale", "dit.final.shift")
-    table.module("proj_out", "dit.final.proj")
-    return table.sources
+    return dit_table(DIT, config, dit_shapes(config), _add_block)
 
 
 def vae_sources(config: VAEConfig) -> list[Source]:

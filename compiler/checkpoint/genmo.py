@@ -9,27 +9,25 @@ from mochi_aot.compiler.checkpoint.naming import (
     encoder_shapes,
     modulations,
 )
-from mochi_aot.compiler.checkpoint.table import Source, Table
+from mochi_aot.compiler.checkpoint.table import DiTNames, Source, Table, dit_table
 from mochi_aot.compiler.reference.config import DiTConfig, VAEConfig
 
 COMPONENTS = ("dit", "decoder", "encoder")  # each is the file <component>.safetensors
+DIT = DiTNames(
+    component="dit",
+    patch_embed="x_embedder.proj",
+    time_embed=("t_embedder.mlp.0", "t_embedder.mlp.2"),
+    caption_pool="t5_y_embedder",
+    caption_proj="t5_yproj",
+    modulation="final_layer.mod",
+    modulation_parts=("dit.final.shift", "dit.final.scale"),
+    final_proj="final_layer.linear",
+)
 
 
 def dit_sources(config: DiTConfig) -> list[Source]:
     """The tensors of dit.safetensors."""
-    table = Table("dit", dit_shapes(config))
-    table.add("pos_frequencies", "dit.pos_frequencies")
-    table.module("x_embedder.proj", "dit.patch_embed", tail=(config.in_channels, config.patch, config.patch))
-    table.module("t_embedder.mlp.0", "dit.time_embed.fc1")
-    table.module("t_embedder.mlp.2", "dit.time_embed.fc2")
-    for name in ("to_kv", "to_q", "to_out"):
-        table.module(f"t5_y_embedder.{name}", f"dit.caption_pool.{name}")
-    table.module("t5_yproj", "dit.caption_proj")
-    for block in range(config.layers):
-        _add_block(table, config, block)
-    table.module("final_layer.mod", "dit.final.shift", "dit.final.scale")
-    table.module("final_layer.linear", "dit.final.proj")
-    return table.sources
+    return dit_table(DIT, config, dit_shapes(config), _add_block)
 
 
 def decoder_sources(config: VAEConfig) -> list[Source]:

@@ -4,11 +4,12 @@ A tensor in a file is one or more parameters stacked on dim 0, perhaps in anothe
 it, the writer stacks them again; both follow the same table.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from mochi_aot.compiler.checkpoint.naming import Shape, Shapes
+from mochi_aot.compiler.reference.config import DiTConfig
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,42 @@ class Table:
         self.add(f"{key}.weight", *(f"{name}.weight" for name in names), tail=tail)
         if f"{names[0]}.bias" in self._shapes:
             self.add(f"{key}.bias", *(f"{name}.bias" for name in names))
+
+
+@dataclass(frozen=True)
+class DiTNames:
+    """What a layout calls the modules of the transformer that stand beside its blocks.
+
+    `modulation` holds the canonical modules `modulation_parts`, stacked in this order.
+    """
+
+    component: str
+    patch_embed: str
+    time_embed: tuple[str, str]
+    caption_pool: str
+    caption_proj: str
+    modulation: str
+    modulation_parts: tuple[str, str]
+    final_proj: str
+
+
+def dit_table(
+    names: DiTNames, config: DiTConfig, shapes: Shapes, add_block: Callable[[Table, DiTConfig, int], None]
+) -> list[Source]:
+    """Return the transformer's tensors; `add_block` adds those of a block by its number."""
+    table = Table(names.component, shapes)
+    table.add("pos_frequencies", "dit.pos_frequencies")
+    table.module(names.patch_embed, "dit.patch_embed", tail=(config.in_channels, config.patch, config.patch))
+    for name, layer in zip(names.time_embed, ("fc1", "fc2"), strict=True):
+        table.module(name, f"dit.time_embed.{layer}")
+    for layer in ("to_kv", "to_q", "to_out"):
+        table.module(f"{names.caption_pool}.{layer}", f"dit.caption_pool.{layer}")
+    table.module(names.caption_proj, "dit.caption_proj")
+    for block in range(config.layers):
+        add_block(table, config, block)
+    table.module(names.modulation, *names.modulation_parts)
+    table.module(names.final_proj, "dit.final.proj")
+    return table.sources
 
 
 def entries(sources: Iterable[Source], shapes: Mapping[str, Shape]) -> dict[str, Entry]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,9 @@ PROGRAM = Program(
     ],
     stats=ProgramStats(12, 48, 96, {"all_gather": 1}),
 )
+# What a manifest has to say where there is nothing to say.
+BARE: dict[str, Any] = {"mesh": [1, 2], "step_capacity": 1, "text_length": 1, "created_by": "test"}
+BARE |= {"model": {}, "checkpoint": {}, "versions": {}, "geometries": [Geometry(16, 16, 7, {})]}
 KERNELS = Kernels(0, 1, True, "0.1", "g++ 1", "/root", ["key1"])
 TOKENIZER = b'{"version": "1.0"}'
 LEFT = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -66,26 +70,23 @@ def fill(writer: BundleWriter, created_by: str = "test") -> str:
     )
 
 
+def finish_for_torch(writer: BundleWriter) -> str:
+    """Finish a bundle without programs, for the target torch on a 1x2 mesh; returns the id."""
+    return writer.finish(**BARE, target="torch", dtype="float32")
+
+
+def finish_for_chips(writer: BundleWriter, **more: Any) -> str:
+    """Finish a bundle without programs, for a 1x2 mesh of chips; returns the id."""
+    settings = MeshSettings("wormhole_b0", "1d", 32768, 0)
+    return writer.finish(**BARE, target="ttnn", dtype="bfloat16", mesh_settings=settings, **more)
+
+
 def write_tensor_bundle(path: Path) -> Path:
     """A bundle with nothing but a weight that has a tensor file, of four bytes."""
     with BundleWriter(path) as writer:
         file = writer.add_tensor_file(lambda place: place.write_bytes(b"data"))
         writer.add_weight(Weight("w", "bfloat8_b", [32, 32], [], file))
-        writer.finish(
-            target="ttnn",
-            mesh=[1, 2],
-            dtype="bfloat16",
-            step_capacity=1,
-            text_length=1,
-            model={},
-            checkpoint={},
-            versions={},
-            geometries=[Geometry(16, 16, 7, {})],
-            created_by="test",
-            mesh_settings=MeshSettings("wormhole_b0", "1d", 32768, 0),
-            weights_dtype="bfloat8_b",
-            ttnn="0.1",
-        )
+        finish_for_chips(writer, weights_dtype="bfloat8_b", ttnn="0.1")
     return path
 
 
@@ -107,21 +108,7 @@ def write_kernel_bundle(path: Path, cache: Path, kernels: Kernels) -> Path:
     """A bundle for a 1x2 mesh with nothing but the kernels of a cache, and what is to be said about them."""
     with BundleWriter(path) as writer:
         file = writer.add_kernels(lambda place: pack_kernels(cache, place))
-        writer.finish(
-            target="ttnn",
-            mesh=[1, 2],
-            dtype="bfloat16",
-            step_capacity=1,
-            text_length=1,
-            model={},
-            checkpoint={},
-            versions={},
-            geometries=[Geometry(16, 16, 7, {})],
-            created_by="test",
-            mesh_settings=MeshSettings("wormhole_b0", "1d", 32768, 0),
-            kernels=replace(kernels, file=file),
-            ttnn=kernels.ttnn,
-        )
+        finish_for_chips(writer, kernels=replace(kernels, file=file), ttnn=kernels.ttnn)
     return path
 
 

@@ -13,10 +13,11 @@ import pytest
 
 from mochi_aot.artifacts import Bundle, BundleWriter
 from mochi_aot.artifacts.errors import BundleError
-from mochi_aot.artifacts.schema import Geometry, Weight
+from mochi_aot.artifacts.schema import Weight
 from mochi_aot.runtime import weight_reader
 from mochi_aot.runtime.ledger import READ, WAIT, Ledger
 from mochi_aot.runtime.weight_reader import WeightReader
+from tests.artifacts import samples
 from tests.artifacts.samples import write_tensor_bundle
 
 PAGE = 4096
@@ -47,18 +48,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
         for name in NAMES:
             pieces = [writer.add_shard(random.bytes(PAGE)) for _ in range(2 if name in "ab" else 1)]
             writer.add_weight(Weight(name, "uint8", [PAGE], pieces * (2 // len(pieces))))
-        writer.finish(
-            target="torch",
-            mesh=[1, 2],
-            dtype="float32",
-            step_capacity=1,
-            text_length=1,
-            model={},
-            checkpoint={},
-            versions={},
-            geometries=[Geometry(16, 16, 7, {})],
-            created_by="test",
-        )
+        samples.finish_for_torch(writer)
     return Bundle.open(tmp_path / "bundle")
 
 

@@ -16,7 +16,7 @@ from mochi_aot.compiler.compile import compile_program, optimised
 from mochi_aot.compiler.from_config import programs_of_config
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.ttnn.chip_constants import machine_of
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
 from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.ttnn.seconds import Call, Kind, calls_of, instruction_seconds, kind_of, seconds_by_kind
 from mochi_aot.compiler.partition.mesh import Mesh
@@ -57,9 +57,7 @@ def our_seconds(
     config: MochiConfig, geometry: Geometry, mesh: Mesh, weights_dtype: str, links_dtype: str
 ) -> list[ProgramSeconds]:
     """Return the seconds of each ttnn program. Raise PlanError or LoweringError where one cannot be made."""
-    made = programs_of_config(config, geometry, mesh, weights_dtype, links_dtype)
-    for role, reason in made.failures.items():
-        raise LoweringError(f"{role}: {reason}")
+    made = programs_of_config(config, geometry, mesh, weights_dtype, links_dtype).all_or_error()
     return [
         ProgramSeconds(
             scheme=OURS,

@@ -18,7 +18,6 @@ from mochi_aot.artifacts.layout import PUBLISHED_STEPS
 from mochi_aot.compiler.compile import optimised
 from mochi_aot.compiler.from_config import SeededSource, programs_of_config
 from mochi_aot.compiler.ir.program import Program
-from mochi_aot.compiler.lower.ttnn.lowerer import LoweringError
 from mochi_aot.compiler.partition.cost import cost_of
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.liveness import peak_bytes
@@ -67,9 +66,7 @@ def our_traffic(
     config: MochiConfig, geometry: Geometry, mesh: Mesh, weights_dtype: str, links_dtype: str
 ) -> list[ProgramTraffic]:
     """Of each ttnn program. Raises PlanError or LoweringError where one cannot be made."""
-    made = programs_of_config(config, geometry, mesh, weights_dtype, links_dtype)
-    for role, reason in made.failures.items():
-        raise LoweringError(f"{role}: {reason}")
+    made = programs_of_config(config, geometry, mesh, weights_dtype, links_dtype).all_or_error()
     return [
         ProgramTraffic(
             scheme=OURS,

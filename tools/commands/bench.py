@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
+from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
 from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
-from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json
 
 DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7
@@ -93,20 +93,8 @@ def step(
 @click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns.")
 @click.option("--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint.")
 @click.option("--geometry", metavar="HxWxF", default=DEFAULT_GEOMETRY, show_default=True, help="Of the video.")
-@click.option(
-    "--weights-dtype",
-    type=click.Choice(CHIP_DTYPES),
-    default="bfloat16",
-    show_default=True,
-    help="Of the matrices.",
-)
-@click.option(
-    "--links-dtype",
-    type=click.Choice(CHIP_DTYPES),
-    default="bfloat16",
-    show_default=True,
-    help="Of what our chips send each other in a denoising step.",
-)
+@chip_dtype_option("--weights-dtype", "Of the matrices.")
+@chip_dtype_option("--links-dtype", "Of what our chips send each other in a denoising step.")
 @json_option
 @_with_phases
 def traffic(
@@ -142,8 +130,8 @@ def traffic(
 @click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns.")
 @click.option("--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint.")
 @click.option("--geometry", metavar="HxWxF", default=DEFAULT_GEOMETRY, show_default=True, help="Of the video.")
-@click.option("--weights-dtype", type=click.Choice(CHIP_DTYPES), default="bfloat16", show_default=True)
-@click.option("--links-dtype", type=click.Choice(CHIP_DTYPES), default="bfloat16", show_default=True)
+@chip_dtype_option("--weights-dtype", "Of the matrices.")
+@chip_dtype_option("--links-dtype", "Of what our chips send each other in a denoising step.")
 @json_option
 def model(mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype: str, json_file: Path | None) -> None:
     """Model the seconds of a guided step and of a video on chips, beside TT-DiT's scheme by the same model.
@@ -170,7 +158,7 @@ def model(mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype
 @click.option("--size", type=click.Choice(COMPILE_SIZES), default="middle", show_default=True, help="Of the model.")
 @click.option("--mesh", default="2x4", show_default=True, metavar="RxC", help="The device mesh.")
 @click.option("--target", type=click.Choice(["torch", "ttnn"]), default="torch", show_default=True)
-@click.option("--weights-dtype", type=click.Choice(CHIP_DTYPES), default="bfloat16", show_default=True)
+@chip_dtype_option("--weights-dtype", "Of the matrices.")
 @click.option("--repetitions", type=click.IntRange(min=1), default=MIN_REPETITIONS, show_default=True)
 @folder_option
 @json_option

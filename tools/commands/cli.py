@@ -15,6 +15,7 @@ import click
 
 from mochi_aot import __version__
 from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
+from mochi_aot.artifacts.layout import CHIP_DTYPES
 
 EXIT_CODES = (
     "Exit codes: 0 success, 1 internal fault, 2 usage, 3 bad input, 4 the output exists, 5 device or target not usable "
@@ -174,6 +175,11 @@ def _message_options(command: click.Command) -> None:
     add("--verbose", _VERBOSE, "Say more, and show the tracebacks of errors.", is_flag=True)
     choice = {"type": click.Choice(("text", "json")), "default": "text", "show_default": True}
     add("--log-format", _FORMAT, "Of messages on stderr: text, or one JSON object a line.", **choice)
+
+
+def chip_dtype_option(name: str, help: str) -> Callable[[Any], Any]:
+    """Return an option for what chips have in bfloat16, or in bfloat8_b, which is about half the bytes."""
+    return click.option(name, type=click.Choice(CHIP_DTYPES), default=CHIP_DTYPES[0], show_default=True, help=help)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

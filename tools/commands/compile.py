@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
+from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
 from mochi_aot.artifacts.timeline import process_seconds
-from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, chip_dtype_option, json_option, print_json
 
 
 @click.command(cls=MochiCommand)
@@ -55,19 +55,9 @@ from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json
     show_default=True,
     help="Of weights and activations; float32 is for torch only.",
 )
-@click.option(
-    "--weights-dtype",
-    type=click.Choice(CHIP_DTYPES),
-    default="bfloat16",
-    show_default=True,
-    help="Of the matrices; bfloat8_b takes about half the memory, and is for ttnn only.",
-)
-@click.option(
-    "--links-dtype",
-    type=click.Choice(CHIP_DTYPES),
-    default="bfloat16",
-    show_default=True,
-    help="Of what chips send each other in a denoising step, for ttnn; bfloat8_b is about half the bytes.",
+@chip_dtype_option("--weights-dtype", "Of the matrices; bfloat8_b takes about half the memory, and is for ttnn only.")
+@chip_dtype_option(
+    "--links-dtype", "Of what chips send each other in a denoising step, for ttnn; bfloat8_b is about half the bytes."
 )
 @click.option(
     "-o",
