@@ -194,11 +194,37 @@ def test_bundles_in_one_process(bundle: Path, tmp_path: Path) -> None:
         f"a process has one ttnn mesh open at a time, and {bundle} has it here; close that bundle before {bundle} is "
         "loaded, or load it in another process",
         "True [6.0, 2.0, 3.0]",
-        "bundle: no program 'encode'; it has encode_text, prepare_prompt, prepare_steps, denoise, decode",
+        "bundle: no program 'encode'; it has decode, denoise, encode_text, prepare_prompt, prepare_steps",
         "(13, 64, 128, 3)",
         f"ttnn was set up for a mock of 2x4 chips in this process; load {tall} in another process",
         f"ttnn was set up for a mock of 2x4 chips in this process; load {bundle} in another process",
     ]
+
+
+COMPILED_AND_RUN = """
+import sys
+import mochi_aot
+checkpoint, output, geometry = sys.argv[1:]
+mochi_aot.compile(checkpoint, mesh="2x4", output=output, weights_dtype="bfloat8_b", geometries=geometry)
+try:
+    mochi_aot.load(output)
+except mochi_aot.BackendError as error:
+    print(error)
+with mochi_aot.load(output, "mock") as pipe:
+    video = pipe("a fox", num_inference_steps=2, seed=1)
+    print(video.frames.shape, video.record["mock"])
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_compiles_runs_the_bundle_on_a_mock_mesh_alone(bundle: Path, tmp_path: Path) -> None:
+    """Compiling sets ttnn up for a mock mesh, which must never pass for chips."""
+    words = [sys.executable, "-c", COMPILED_AND_RUN, str(bundle.parent / "checkpoint"), str(tmp_path / "b"), GEOMETRY]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    refusal, made = done.stdout.splitlines()
+    assert refusal.startswith("this process was set up for a mock mesh, as compiling for ttnn does")
+    assert made == "(13, 64, 128, 3) True"
 
 
 def rewritten(bundle: Path, folder: Path, **changes: Any) -> Path:
@@ -318,7 +344,8 @@ def test_without_chips_it_says_so(bundle: Path, tmp_path: Path) -> None:
     options = ["--steps", "2", "--seed", "1", "--no-decode", "--save-latents", str(tmp_path / "latents.safetensors")]
     done = run("run", str(bundle), "--prompt", "a fox", *options)
     assert done.returncode == 5
-    ignored, error = done.stderr.splitlines()
+    *phases, ignored, error = done.stderr.splitlines()
+    assert phases == ["open the bundle", "open the device"]
     assert ignored.startswith("warning: the bundle's kernels are not used: they were made by the stand-in compiler")
     assert error.startswith("error: cannot open a mesh of 2x4 chips")
     assert not list(tmp_path.iterdir())
