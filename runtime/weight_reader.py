@@ -74,9 +74,9 @@ class WeightReader:
             if not new:
                 return
             if at_once:
-                # A range that another weight has claimed would be read when that weight's turn comes, which may be
-                # after the window has filled: then nobody would ever read what is awaited. So claims of weights that
-                # are not there end, and the range is read for this weight too; twice is cheap from the file cache.
+                # These weights overtake others. A range that such another weight has claimed would be read only after
+                # these were said to be there: so claims of weights that are not there yet end, and these weights read
+                # the ranges too. The second read finds them in the file cache.
                 self._claimed = {place: owner for place, owner in self._claimed.items() if owner in self._there}
             pieces = [piece for name in new for piece in self._pieces(self._bundle.weights[name])]
             self._planned.update(new)
@@ -107,7 +107,7 @@ class WeightReader:
             for place in released:
                 del self._claimed[place]
             self._changed.notify_all()
-        # Outside of the lock: madvise may take long, and the thread only ever reads what is planned.
+        # Outside of the lock, since madvise may take long. A read of these pages at the same time does no harm.
         for name in gone:
             for file, start, stop in _ranges(self._bundle, self._bundle.weights[name]):
                 forget(self._view(file, start, stop))
@@ -166,9 +166,9 @@ class WeightReader:
                 self._changed.notify_all()
 
     def _next(self) -> list[_Piece]:
-        """Return what to read at once, pieces that follow each other in a file, once the window has room for it.
+        """Return what to read at once, pieces that follow each other in a file, once the window has room.
 
-        None, where nothing is left to read.
+        An empty list, where nothing is left to read.
         """
         with self._changed:
             while self._queue and not self._closed and self._ahead >= self._window and not self._is_awaited():

@@ -4,14 +4,18 @@ A file begins with comments that say what it shows. Options follow, as `#! name=
 expected program under a line `---- <name>`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.parser import parse
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir.text import to_text
+from mochi_aot.compiler.ir.verify import verify
+from tests.compiler.numbers import assert_same, inputs, parameter
 
 SEPARATOR = "---- "
 
@@ -42,6 +46,16 @@ def read(path: Path) -> Golden:
         source=parse(source),
         expected={name: text.rstrip("\n") + "\n" for name, text in expected.items()},
     )
+
+
+def check_pass(golden: Golden, name: str, change: Callable[[Program], Program]) -> None:
+    """`change` makes of the source what is expected under `name`: a valid program with the same results, to the bit."""
+    verify(golden.source)
+    after = change(golden.source)
+    verify(after)
+    golden.check({name: after})
+    arrays = inputs(golden.source)
+    assert_same(run(after, arrays, parameter), run(golden.source, arrays, parameter), tolerance=0)
 
 
 def cases(folder: Path) -> pytest.MarkDecorator:

@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from mochi_aot.artifacts.schema import Attr
 from mochi_aot.runtime.torch.mesh import Mesh
+from tests.ring_attrs import RING, ring_attrs
 from tests.ttnn_golden.chips import MESH, ONE, normal, spread
 from tests.ttnn_golden.types import Value
 
 # Op, names of its attributes, and the operands that are passed by keyword.
 Signature = tuple[str, frozenset[str], tuple[str, ...]]
 
-RING = "transformer.ring_joint_scaled_dot_product_attention"
 PAD = "experimental.neighbor_pad_async"
 MINIMAL = "experimental.minimal_matmul"
 SPLIT = "transformer.split_query_key_value_and_split_heads"
@@ -193,18 +193,7 @@ def ring() -> Case:
         RING,
         [*(spread(x, MESH, 1, 2) for x in visual + text), [torch.tensor([40])] * MESH.size],
         [spread(part, MESH, 1, 2) for part in mixed.split(128, 2)],
-        {
-            "kw": ["logical_l"],
-            "axis": 1,
-            "size": 100,
-            "text_size": 128,
-            "buffer": [1, 1, 128, 32],
-            "text_buffer": [1, 1, 128, 32],
-            "dtype": "bfloat16",
-            "program_config": [32, 32],
-            "scale": 0.3,
-            "compute": "hifi2_bf16acc",
-        },
+        ring_attrs([1, 1, 128, 32], [1, 1, 128, 32], 100, text_size=128, program_config=[32, 32], scale=0.3),
         MESH,
     )
 

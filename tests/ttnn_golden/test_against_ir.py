@@ -11,13 +11,13 @@ import pytest
 from mochi_aot.artifacts.schema import Program
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from tests.reference_run import Reference, relative_error
+from tests.ring_attrs import RING
 from tests.ttnn_golden.against_ir import EXACT
 from tests.ttnn_golden.lowered_model import GEOMETRY, prompt, starting_noise
 
 MESH = (2, 4)
 STEPS, GUIDANCE = 3, 4.5
 SIGMAS = linear_quadratic_sigmas(STEPS)
-RING = "transformer.ring_joint_scaled_dot_product_attention"
 PAD = "experimental.neighbor_pad_async"
 Fault = Callable[[Program], tuple[Program, int]]
 

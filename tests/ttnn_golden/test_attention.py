@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from mochi_aot.runtime.torch.mesh import Mesh
-from tests.ttnn_golden.cases import RING, swap_pairs, turned
+from tests.ring_attrs import RING, ring_attrs
+from tests.ttnn_golden.cases import swap_pairs, turned
 from tests.ttnn_golden.chips import MESH, executed, joined, normal, on_one, spread
 from tests.ttnn_golden.definitions.ring import attended_text
 from tests.ttnn_golden.local import golden_function
@@ -42,17 +43,8 @@ def ring(
     """Visual and text results, joined. `lengths` are each chip's."""
     operands = [spread(x, MESH, rows=1, columns=2) for x in VISUAL + (text or TEXT)]
     each = lengths if isinstance(lengths, list) else [lengths] * MESH.size
-    attrs = {
-        "kw": ["logical_l"],
-        "axis": 1,
-        "size": SIZE,
-        "scale": 0.3,
-        "buffer": [1, 1, 128, 32],
-        "text_buffer": [1, 1, 4 * SHARE, 32],
-        "dtype": "float32",
-        "program_config": [32, chunk],
-        "compute": "hifi2_bf16acc",
-    }
+    buffers = [1, 1, 128, 32], [1, 1, 4 * SHARE, 32]
+    attrs = ring_attrs(*buffers, SIZE, dtype="float32", program_config=[32, chunk], scale=0.3)
     results = executed(RING, *operands, [torch.tensor([length]) for length in each], mesh=mesh, **attrs)
     return [joined(result.pieces, MESH, rows=1, columns=2) for result in results]
 
@@ -128,17 +120,7 @@ def test_shares_are_whole_tiles_and_a_text_is_no_longer_than_they_are():
     ],
 )
 def test_a_call_that_would_go_wrong_on_chips_is_an_error(attrs, message):
-    right = {
-        "kw": ["logical_l"],
-        "axis": 1,
-        "size": 64,
-        "scale": 0.3,
-        "buffer": [1, 1, 64, 32],
-        "text_buffer": [1, 1, 64, 32],
-        "dtype": "float32",
-        "program_config": [32, 32],
-        "compute": "hifi2_bf16acc",
-    }
+    right = ring_attrs([1, 1, 64, 32], [1, 1, 64, 32], 64, dtype="float32", program_config=[32, 32], scale=0.3)
     operands = [*([normal(0, 1, 1, 32, 32)] * 2 for _ in range(6)), [torch.tensor([1])] * 2]
     assert len(executed(RING, *operands, mesh=Mesh(1, 2), **right)) == 2
     with pytest.raises(GoldenError, match=message):

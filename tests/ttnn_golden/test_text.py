@@ -18,8 +18,8 @@ from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.runtime.tensor_files import Embedding
 from mochi_aot.runtime.ttnn import executor
 from tests.reference_run import Reference, relative_error
+from tests.ring_attrs import RING
 from tests.ttnn_golden.against_ir import EXACT
-from tests.ttnn_golden.cases import RING
 from tests.ttnn_golden.lowered_model import LoweredModel, prompt, starting_noise
 
 VIDEO, TEXT = Geometry(128, 192, 13), 256  # 288 tokens, 144 and 36 a chip

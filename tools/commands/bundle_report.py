@@ -1,10 +1,9 @@
 """A bundle's summary as people read it, and as JSON."""
 
 import json
-from dataclasses import asdict
 
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Plain
+from mochi_aot.artifacts.schema import Manifest, Plain
 from mochi_aot.runtime.geometry import find_geometry
 from mochi_aot.runtime.programs import verify_programs
 from mochi_aot.tools.commands.console import LOGGER
@@ -28,21 +27,22 @@ def describe(bundle: Bundle, role: str | None, geometry: str | None, weights: bo
         return listing(bundle.program(role, find_geometry(bundle, geometry)), bundle.weights)
     summary = summarise(bundle)
     if as_json:
-        return json.dumps(asdict(summary), indent=2)
+        return json.dumps(summary.plain(), indent=2)
     return weight_table(summary.weights) if weights else report(summary)
 
 
 def report(summary: BundleSummary) -> str:
-    """The summary without the list of weights, for people."""
-    rows, columns = summary.mesh
+    """Return the summary without the list of weights, for people."""
+    manifest = summary.manifest
+    rows, columns = manifest.mesh
     lines = {
         "bundle": summary.id,
-        "target": f"{summary.target}, mesh {rows}x{columns}, {summary.dtype}",
-        **_ttnn_lines(summary),
-        "limits": f"{summary.text_length} text tokens, {summary.step_capacity} steps a table",
-        "made by": f"{summary.created_by}, format {summary.format_version}, with {_pairs(summary.versions)}",
-        "made from": _pairs(summary.checkpoint),
-        **{f"model {name}": _sizes(value) for name, value in summary.model.items()},
+        "target": f"{manifest.target}, mesh {rows}x{columns}, {manifest.dtype}",
+        **_ttnn_lines(manifest),
+        "limits": f"{manifest.text_length} text tokens, {manifest.step_capacity} steps a table",
+        "made by": f"{manifest.created_by}, format {manifest.format_version}, with {_pairs(manifest.versions)}",
+        "made from": _pairs(manifest.checkpoint),
+        **{f"model {name}": _sizes(value) for name, value in manifest.model.items()},
         "weights": _weights_line(summary.totals),
     }
     width = max(map(len, lines))
@@ -50,13 +50,13 @@ def report(summary: BundleSummary) -> str:
     return "\n\n".join([header, *map(_programs, summary.geometries)])
 
 
-def _ttnn_lines(summary: BundleSummary) -> dict[str, str]:
-    """What only bundles for ttnn have."""
-    settings, kernels, lines = summary.mesh_settings, summary.kernels, {}
+def _ttnn_lines(manifest: Manifest) -> dict[str, str]:
+    """Return what only bundles for ttnn have."""
+    settings, kernels, lines = manifest.mesh_settings, manifest.kernels, {}
     if settings is not None:
         reserved = f"{settings.l1_small_bytes} B of L1 small a core, {human_bytes(settings.trace_bytes)} for traces"
-        dtypes = f"weights in {summary.weights_dtype}, links in {summary.links_dtype}"
-        lines["for"] = f"{settings.arch} chips, ttnn {summary.ttnn}, {dtypes}"
+        dtypes = f"weights in {manifest.weights_dtype}, links in {manifest.links_dtype}"
+        lines["for"] = f"{settings.arch} chips, ttnn {manifest.ttnn}, {dtypes}"
         lines["mesh"] = f"fabric {settings.fabric}, {reserved}"
     if kernels is not None:
         maker = "the stand-in compiler (for mocked meshes only)" if kernels.stand_in else kernels.compiler

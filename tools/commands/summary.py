@@ -1,16 +1,20 @@
 """What is in a bundle, as plain data: the manifest and the programs, added up. Needs nothing but the artifacts."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mochi_aot.artifacts.layout import ROLES, WEIGHT_FOLDER
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Geometry, Kernels, MeshSettings, Plain, Weight
+from mochi_aot.artifacts.schema import Geometry, Manifest, ProgramStats, Weight
 from mochi_aot.artifacts.tiles import device_bytes
+
+SUMMED_UP = ("geometries", "weights", "shards", "files")  # the manifest's lists
 
 
 @dataclass(frozen=True)
-class ProgramSummary:
-    """One program of one geometry. FLOPs, bytes and counts of collectives are of one run on one device.
+class ProgramSummary(ProgramStats):
+    """One program of one geometry, and the cost of one run on one device.
 
     `dram_peak`: the most bytes of its memory that are taken then, with all that is resident; None if it is not known.
     """
@@ -18,10 +22,6 @@ class ProgramSummary:
     role: str
     plan: str
     instructions: int
-    flops: int
-    weight_bytes: int
-    collective_bytes: int
-    collectives: dict[str, int]
     dram_peak: int | None
 
 
@@ -63,46 +63,25 @@ class BundleSummary:
     """Everything that is known without reading the weights."""
 
     id: str
-    format_version: int
-    target: str
-    mesh: list[int]
-    mesh_settings: MeshSettings | None
-    ttnn: str
-    dtype: str
-    weights_dtype: str
-    links_dtype: str
-    step_capacity: int
-    text_length: int
-    created_by: str
-    versions: dict[str, str]
-    checkpoint: dict[str, str]
-    model: dict[str, Plain]
-    kernels: Kernels | None
+    manifest: Manifest
     geometries: list[GeometrySummary]
     totals: WeightTotals
     weights: list[WeightSummary]
 
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON says: the manifest, with the summaries in the place of its lists."""
+        fields = {name: value for name, value in asdict(self.manifest).items() if name not in SUMMED_UP}
+        summaries: dict[str, Sequence[Any]] = {"geometries": self.geometries, "weights": self.weights}
+        lists = {name: [asdict(item) for item in items] for name, items in summaries.items()}
+        return {"id": self.id, **fields, "totals": asdict(self.totals), **lists}
+
 
 def summarise(bundle: Bundle) -> BundleSummary:
-    """Reads every program. Raises BundleError for one that is not what was written."""
+    """Read every program and add up. Raise BundleError for a program that is not what was written."""
     manifest = bundle.manifest
     return BundleSummary(
         id=bundle.id,
-        format_version=manifest.format_version,
-        target=manifest.target,
-        mesh=manifest.mesh,
-        mesh_settings=manifest.mesh_settings,
-        ttnn=manifest.ttnn,
-        dtype=manifest.dtype,
-        weights_dtype=manifest.weights_dtype,
-        links_dtype=manifest.links_dtype,
-        step_capacity=manifest.step_capacity,
-        text_length=manifest.text_length,
-        created_by=manifest.created_by,
-        versions=manifest.versions,
-        checkpoint=manifest.checkpoint,
-        model=manifest.model,
-        kernels=manifest.kernels,
+        manifest=manifest,
         geometries=[_geometry(bundle, geometry) for geometry in manifest.geometries],
         totals=_totals(bundle),
         weights=[_weight(weight) for weight in manifest.weights],
@@ -120,10 +99,7 @@ def _program(bundle: Bundle, geometry: Geometry, role: str) -> ProgramSummary:
         role=role,
         plan=program.plan,
         instructions=len(program.instructions),
-        flops=program.stats.flops,
-        weight_bytes=program.stats.weight_bytes,
-        collective_bytes=program.stats.collective_bytes,
-        collectives=program.stats.collectives,
+        **asdict(program.stats),
         dram_peak=geometry.dram_peaks.get(role),
     )
 

@@ -13,20 +13,15 @@ from mochi_aot.compiler.ir.text import to_text
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.passes.simplify import simplify
-from tests.compiler.golden import Golden, cases
-from tests.compiler.numbers import assert_same, inputs, parameter
+from tests.compiler.golden import Golden, cases, check_pass
+from tests.compiler.numbers import assert_same
 
 FOLDER = Path(__file__).parent / "golden" / "simplify"
 
 
 @cases(FOLDER)
 def test_golden(golden: Golden) -> None:
-    verify(golden.source)
-    after = simplify(golden.source)
-    verify(after)
-    golden.check({"simplify": after})
-    arrays = inputs(golden.source)
-    assert_same(run(after, arrays, parameter), run(golden.source, arrays, parameter), tolerance=0)
+    check_pass(golden, "simplify", simplify)
 
 
 @cases(FOLDER)

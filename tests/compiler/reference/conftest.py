@@ -9,19 +9,15 @@ from torch import Tensor, nn
 
 from mochi_aot.compiler.checkpoint.diffusers import dit_sources, vae_sources
 from mochi_aot.compiler.checkpoint.naming import decoder_shapes, dit_shapes, encoder_shapes
+from mochi_aot.compiler.checkpoint.presets import mirrored_vae
 from mochi_aot.compiler.checkpoint.table import Source, entries
-from mochi_aot.compiler.reference.config import DiTConfig, MochiConfig, TextConfig, VAEConfig
+from mochi_aot.compiler.reference.config import DiTConfig, MochiConfig, TextConfig
 from mochi_aot.compiler.reference.geometry import Geometry
 from tests.genmo_decoder import corrected
 
 CONFIG = MochiConfig(
     dit=DiTConfig(layers=3, heads=8, head_dim=24, text_width=96, caption_width=64, hidden=512, text_hidden=256),
-    vae=VAEConfig(
-        decoder_channels=(32, 64, 64, 96),
-        decoder_res=(1, 1, 1, 2, 1),
-        encoder_channels=(32, 64, 64, 96),
-        encoder_res=(1, 1, 1, 2, 1),
-    ),
+    vae=mirrored_vae(channels=(32, 64, 64, 96), res=(1, 1, 1, 2, 1)),
     text=TextConfig(vocab_size=100, d_model=64, d_kv=16, num_heads=4, num_layers=2, d_ff=96),
 )
 

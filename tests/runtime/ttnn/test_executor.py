@@ -5,6 +5,7 @@ import pytest
 
 from mochi_aot.artifacts.schema import Attr, Instruction, Placement, Program
 from mochi_aot.runtime.errors import BackendError
+from tests.ring_attrs import RING, ring_attrs
 from tests.runtime.ttnn.on_mesh import backend, instruction, program, spec, used
 
 # 48 tiles a chip, 4 a bank of 12.
@@ -144,27 +145,15 @@ def test_instructions_of_a_program_take_turns_with_shared_buffers() -> None:
     local = spec([1, 4, 512, 128], columns=Placement(2, 64))
     text = spec([1, 4, 256, 128])
     length = spec([1], "uint32", "row_major")
-    op = "transformer.ring_joint_scaled_dot_product_attention"
-    attrs: dict[str, Attr] = {
-        "axis": 1,
-        "size": 500,
-        "text_size": 256,
-        "buffer": [1, 4, 512, 128],
-        "text_buffer": [1, 4, 2048, 128],
-        "dtype": "bfloat16",
-        "program_config": [64, 64],
-        "scale": 0.1,
-        "compute": "hifi2_bf16acc",
-        "kw": ["logical_l"],
-    }
+    attrs = ring_attrs([1, 4, 512, 128], [1, 4, 2048, 128], 500, text_size=256)
     sample = program(
         {"x": local, "t": text, "l": length},
         [],
         {"y": (7, local), "u": (8, text)},
         [
-            instruction(op, [0, 0, 0, 1, 1, 1, 2], [3, 4], [], **attrs),
-            instruction(op, [3, 3, 3, 4, 4, 4, 2], [5, 6], [3, 4], **attrs),
-            instruction(op, [5, 5, 5, 6, 6, 6, 2], [7, 8], [5, 6], **attrs),
+            instruction(RING, [0, 0, 0, 1, 1, 1, 2], [3, 4], [], **attrs),
+            instruction(RING, [3, 3, 3, 4, 4, 4, 2], [5, 6], [3, 4], **attrs),
+            instruction(RING, [5, 5, 5, 6, 6, 6, 2], [7, 8], [5, 6], **attrs),
         ],
     )
     executable = mesh.load_program(sample)

@@ -10,6 +10,7 @@ from mochi_aot.runtime.ttnn.context import Context
 from mochi_aot.runtime.ttnn.ops import OPS
 from mochi_aot.runtime.ttnn.ops.call import calls
 from mochi_aot.runtime.ttnn.placement import describe
+from tests.ring_attrs import RING, ring_attrs
 from tests.runtime.ttnn.on_mesh import backend, spec
 
 X, ROW = spec([1, 64, 128]), spec([1, 1, 128])
@@ -104,20 +105,9 @@ CASES: list[Case] = [
         "bfloat16[1, 4, 64, 128] tile",
     ),
     (
-        "transformer.ring_joint_scaled_dot_product_attention",
+        RING,
         [HEADS, HEADS, HEADS, TEXT, TEXT, TEXT, LENGTH],
-        {
-            "kw": ["logical_l"],
-            "axis": 1,
-            "size": 500,
-            "text_size": 256,
-            "buffer": [1, 4, 512, 128],
-            "text_buffer": [1, 4, 2048, 128],
-            "dtype": "bfloat16",
-            "program_config": [64, 64],
-            "scale": 0.1,
-            "compute": "hifi2_bf16acc",
-        },
+        ring_attrs([1, 4, 512, 128], [1, 4, 2048, 128], 500, text_size=256),
         "bfloat16[1, 4, 64, 128] tile, bfloat16[1, 4, 256, 128] tile",
     ),
 ]

@@ -11,9 +11,9 @@ from mochi_aot.artifacts.schema import Attr, Placement, TensorSpec
 from mochi_aot.runtime.ttnn.context import Context
 from mochi_aot.runtime.ttnn.ops import OPS
 from mochi_aot.runtime.ttnn.semaphores import semaphores
+from tests.ring_attrs import RING, ring_attrs
 from tests.runtime.ttnn.on_mesh import backend, instruction, program, spec
 
-RING = "transformer.ring_joint_scaled_dot_product_attention"
 PAD = "experimental.neighbor_pad_async"
 # Three heads, as in no other test: the process that has the mesh has a cache of programs for all tests.
 VISUAL = spec([1, 3, 512, 128], columns=Placement(2, 64))
@@ -22,20 +22,8 @@ LENGTH = spec([1], "uint32", "row_major")
 FRAMES = spec([1, 3, 16, 32, 32], layout="row_major", rows=Placement(2, 4), columns=Placement(3, 4))
 
 
-def ring_attrs(**changed: Attr) -> dict[str, Attr]:
-    return {
-        "axis": 1,
-        "size": 500,
-        "text_size": 256,
-        "buffer": [1, 3, 512, 128],
-        "text_buffer": [1, 3, 256 * 8, 128],
-        "dtype": "bfloat16",
-        "program_config": [64, 64],
-        "scale": 0.1,
-        "compute": "hifi2_bf16acc",
-        "kw": ["logical_l"],
-        **changed,
-    }
+def attrs(text: int = 256 * 8) -> dict[str, Attr]:
+    return ring_attrs([1, 3, 512, 128], [1, 3, text, 128], 500, text_size=256)
 
 
 def pad_attrs(dims: list[int], axes: list[int]) -> dict[str, Attr]:
@@ -83,7 +71,7 @@ def test_rings_that_follow_each_other_differ_in_semaphores_buffers_and_cached_pr
 
         def calls() -> None:
             for _ in range(4):
-                OPS[RING](ring_attrs(), context)(x, x, x, t, t, t, uploaded(LENGTH))
+                OPS[RING](attrs(), context)(x, x, x, t, t, t, uploaded(LENGTH))
 
         seen = passed(monkeypatch, ttnn.transformer, RING.rpartition(".")[2], calls)
         assert context.mesh.num_program_cache_entries() == before + 2
@@ -124,7 +112,7 @@ def test_a_ring_of_an_older_bundle_is_refused_by_its_known_defect() -> None:
         {"x": VISUAL, "t": share, "l": LENGTH},
         [],
         {"y": (3, VISUAL)},
-        [instruction(RING, [0, 0, 0, 1, 1, 1, 2], [3, 4], [4], **ring_attrs(text_buffer=[1, 3, 256, 128]))],
+        [instruction(RING, [0, 0, 0, 1, 1, 1, 2], [3, 4], [4], **attrs(text=256))],
     )
     inputs = {"x": uploaded(VISUAL), "t": uploaded(share), "l": uploaded(LENGTH)}
     with pytest.raises(Exception, match=r"would be wrong on chips: .* known defect ring-text-share\); compile"):
