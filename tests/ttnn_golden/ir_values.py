@@ -16,7 +16,7 @@ from mochi_aot.compiler.ir import program as ir
 from mochi_aot.compiler.ir.interpreter import evaluate
 from mochi_aot.compiler.ir.numpy_values import Devices
 from mochi_aot.compiler.ir.types import TensorType
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer
+from mochi_aot.compiler.lower.ttnn.lowerer import Form, Lowerer
 from mochi_aot.compiler.lower.weights import Source, cut_axes, local_index, local_tensor
 from tests.ttnn_golden.types import Chips
 
@@ -67,7 +67,7 @@ def wanted_values(
         for result in op.results:
             tensor = lowerer.tensors.get(renamed[result])
             if tensor is not None:  # otherwise a later op's rule does this op's work
-                one = Wanted(op, result.type, devices[result], tensor.heads_first)
+                one = Wanted(op, result.type, devices[result], tensor.form is Form.HEADS_FIRST)
                 wanted.setdefault(tensor.value, []).append(one)
     makers = {result: op for op in program.ops for result in op.results}
     for output, made in zip(program.outputs, outputs, strict=True):

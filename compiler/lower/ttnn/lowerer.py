@@ -4,6 +4,7 @@ A lowered value is a tensor on each chip: its shape is what a chip holds. Ops ar
 """
 
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 
 import numpy as np
 import torch
@@ -26,26 +27,32 @@ class LoweringError(MochiError):
     exit_code = ExitCode.REFUSED
 
 
+class Form(Enum):
+    """How the dimensions of an IR value are held on the chips."""
+
+    NATURAL = auto()  # as the IR has them
+    HEADS_FIRST = auto()  # [B, N, H, D] as [B, H, N, D], as attention wants it
+    PACKED = auto()  # any rank as [all but the last, last], since a tile pads the last dimension but one to 32
+    FLAT = auto()  # a video [1, T, H, W, C] as [1, T, H * W, C], for the same reason
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """A value on the chips.
-
-    `heads_first`: an IR value [B, N, H, D] that is held as [B, H, N, D], as attention wants it. `packed`: an IR value
-    of any rank that is held as [all but the last, last], since a tile pads the last dimension but one to 32. `flat`: a
-    video [1, T, H, W, C] that is held as [1, T, H * W, C] for the same reason.
-    """
+    """A value on the chips, and the form in which it holds an IR value."""
 
     value: int
     shape: Shape
     dtype: str
     layout: str = TILE
-    heads_first: bool = False
-    packed: bool = False
-    flat: bool = False
+    form: Form = Form.NATURAL
 
     def like(self, other: "Tensor") -> "Tensor":
-        """This tensor, held in the form that `other` has."""
-        return replace(self, heads_first=other.heads_first, packed=other.packed, flat=other.flat)
+        """Return this tensor, held in the form that `other` has."""
+        return self.held_as(other.form)
+
+    def held_as(self, form: Form) -> "Tensor":
+        """Return this tensor as one that holds an IR value in `form`."""
+        return replace(self, form=form)
 
 
 @dataclass(frozen=True)
@@ -109,12 +116,12 @@ class Lowerer:
         """An IR value's tensor, in natural order of dimensions, in `layout` (None: as it is). Parameters come as they
         are, tiled, in bfloat16 (or float32 where the IR says float32)."""
         tensor = self.held(value, layout or TILE)
-        if tensor.heads_first:
+        if tensor.form is Form.HEADS_FIRST:
             b, h, n, d = tensor.shape
             tensor = self.emit("permute", [tensor], (b, n, h, d), dims=[0, 2, 1, 3])
-        if tensor.flat:
+        if tensor.form is Form.FLAT:
             tensor = self.to_layout(tensor, ROW_MAJOR)
-        if tensor.packed or tensor.flat:
+        if tensor.form in (Form.PACKED, Form.FLAT):
             shape = value.type.local_shape
             tensor = self.emit("reshape", [tensor], shape, shape=list(shape))
         return tensor if layout is None else self.to_layout(tensor, layout)

@@ -1,14 +1,12 @@
 """RoPE and attention. Queries, keys and values are held heads first, [B, H, N, D]."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.chip_constants import machine_of
-from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Form, Lowerer, Tensor
 from mochi_aot.compiler.lower.ttnn.ring_chunks import ring_chunks
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
@@ -19,10 +17,10 @@ CHUNK = 256  # tokens of queries, and of keys, that a core works on at a time, o
 def heads_first(lo: Lowerer, value: Value) -> Tensor:
     """The tensor of an IR value [B, N, H, D] as [B, H, N, D]."""
     held = lo.tensors[value]
-    if held.heads_first:
+    if held.form is Form.HEADS_FIRST:
         return held
     b, n, h, d = held.shape
-    return replace(lo.emit("permute", [lo.get(value)], (b, h, n, d), dims=[0, 2, 1, 3]), heads_first=True)
+    return lo.emit("permute", [lo.get(value)], (b, h, n, d), dims=[0, 2, 1, 3]).held_as(Form.HEADS_FIRST)
 
 
 @rule("rope")
@@ -32,7 +30,7 @@ def rope(lo: Lowerer, op: Op) -> None:
     tables = [lo.weight(table, "rope", dtype="bfloat16", shape=(1, heads, tokens, width)) for table in op.operands[1:]]
     operands = [x, *tables, lo.constant("rotation", rotation_matrix(), "bfloat16")]
     turned = lo.emit("experimental.rotary_embedding_llama", operands, x.shape, is_decode_mode=False, compute="hifi4")
-    lo.tensors[op.result] = replace(turned, heads_first=True)
+    lo.tensors[op.result] = turned.held_as(Form.HEADS_FIRST)
 
 
 def rotation_matrix() -> np.ndarray:
@@ -111,7 +109,7 @@ def ring_joint_attention(lo: Lowerer, op: Op) -> None:
     rows = [_ring(lo, op, parts, lengths[row], row) for row in range(parts[0].shape[0])]
     for result, like, made in zip(op.results, (parts[0], parts[3]), zip(*rows, strict=True), strict=True):
         joined = lo.emit("concat", list(made), like.shape, dim=0) if len(made) > 1 else made[0]
-        lo.tensors[result] = replace(joined, heads_first=True)
+        lo.tensors[result] = joined.held_as(Form.HEADS_FIRST)
 
 
 def _ring(lo: Lowerer, op: Op, parts: list[Tensor], length: Tensor, row: int) -> tuple[Tensor, Tensor]:

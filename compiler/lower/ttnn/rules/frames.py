@@ -4,10 +4,8 @@ Convolutions and halos want it row by row as it is. Everything else computes on 
 to 32: there it is held flat, as [1, T, H * W, C], whose rows are so many that padding them costs little.
 """
 
-from dataclasses import replace
-
 from mochi_aot.compiler.ir.program import Value
-from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Lowerer, Shape, Tensor
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Form, Lowerer, Shape, Tensor
 
 RANK = 5
 
@@ -20,16 +18,16 @@ def is_video(value: Value) -> bool:
 def flat(lo: Lowerer, value: Value) -> Tensor:
     """A video's tiles [1, T, H * W, C]; asked twice, made once."""
     x = lo.held(value)
-    if not x.flat:
+    if x.form is not Form.FLAT:
         b, t, h, w, c = x.shape
-        x = replace(_viewed(lo, lo.to_layout(x, ROW_MAJOR), (b, t, h * w, c)), flat=True)
+        x = _viewed(lo, lo.to_layout(x, ROW_MAJOR), (b, t, h * w, c)).held_as(Form.FLAT)
     return lo.to_layout(x, TILE)
 
 
 def rows(lo: Lowerer, value: Value) -> Tensor:
     """A video [1, T, H, W, C] row by row; asked twice, made once."""
     x = lo.to_layout(lo.held(value), ROW_MAJOR)
-    return _viewed(lo, x, value.type.local_shape) if x.flat else x
+    return _viewed(lo, x, value.type.local_shape) if x.form is Form.FLAT else x
 
 
 def _viewed(lo: Lowerer, x: Tensor, shape: Shape) -> Tensor:

@@ -1,12 +1,11 @@
 """Linear layers and what follows them so often that ttnn fuses it: SwiGLU, and the split into heads."""
 
 import math
-from dataclasses import replace
 
 from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
-from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Form, Lowerer, Tensor
 from mochi_aot.compiler.lower.ttnn.rules.mesh import summed
 from mochi_aot.compiler.lower.ttnn.rules.shape import reshaped
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
@@ -57,10 +56,15 @@ def _product(lo: Lowerer, op: Op, share: Tensor | None = None) -> Tensor:
 def _rows(lo: Lowerer, value: Value) -> Tensor:
     """A product's operand, packed where it has less than a tile of rows in its last dimension but one."""
     x = lo.held(value)
-    if x.packed or x.heads_first or len(x.shape) < 3 or x.shape[-2] >= TILE_SIZE or math.prod(x.shape[:-2]) == 1:
-        return x if x.packed else lo.get(value)
+    if (
+        x.form in (Form.PACKED, Form.HEADS_FIRST)
+        or len(x.shape) < 3
+        or x.shape[-2] >= TILE_SIZE
+        or math.prod(x.shape[:-2]) == 1
+    ):
+        return x if x.form is Form.PACKED else lo.get(value)
     shape = (math.prod(x.shape[:-1]), x.shape[-1])
-    return replace(reshaped(lo, x, shape), packed=True)
+    return reshaped(lo, x, shape).held_as(Form.PACKED)
 
 
 def _slices(lo: Lowerer, value: Value) -> list[Op]:
@@ -114,7 +118,7 @@ def _heads(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
         transpose_key=False,
     )
     for result, tensor in zip(results, made, strict=True):
-        lo.tensors[result] = Tensor(tensor.value, tensor.shape, tensor.dtype, tensor.layout, heads_first=True)
+        lo.tensors[result] = tensor.held_as(Form.HEADS_FIRST)
     lo.absorbed.update((*slices, *(r for r in reshapes if r is not None)))
     return True
 

@@ -3,7 +3,7 @@
 from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op
-from mochi_aot.compiler.lower.ttnn.lowerer import TILE, Lowerer, Shape, Tensor
+from mochi_aot.compiler.lower.ttnn.lowerer import TILE, Form, Lowerer, Shape, Tensor
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
@@ -14,15 +14,17 @@ def _held(lo: Lowerer, op: Op) -> Tensor:
     """The operand as it is held; a packed one only if the collective is along its last dimension, or along none."""
     value = op.operands[0]
     x = lo.held(value)
-    packed_elsewhere = x.packed and op.attrs.get("dim", len(value.type.shape) - 1) != len(value.type.shape) - 1
+    packed_elsewhere = (
+        x.form is Form.PACKED and op.attrs.get("dim", len(value.type.shape) - 1) != len(value.type.shape) - 1
+    )
     return lo.get(value) if packed_elsewhere else x
 
 
 def _dim(op: Op, x: Tensor) -> int:
     dim = integer(op.attrs["dim"])
-    if x.packed:
+    if x.form is Form.PACKED:
         return 1
-    return PHYSICAL[dim] if x.heads_first else dim
+    return PHYSICAL[dim] if x.form is Form.HEADS_FIRST else dim
 
 
 def _resized(x: Tensor, dim: int, size: int) -> Shape:

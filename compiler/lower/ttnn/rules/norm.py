@@ -1,11 +1,10 @@
 """Norms and reductions over the last dimension."""
 
-from dataclasses import replace
 from typing import Any
 
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.lowerer import Form, Lowerer, Tensor
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 
@@ -13,17 +12,17 @@ from mochi_aot.compiler.lower.ttnn.rules.table import rule
 def rms_norm(lo: Lowerer, op: Op) -> None:
     """A scale that is a parameter goes into the norm; another is a product, joined with the sum that follows a gate."""
     value, *scale = op.operands
-    x = lo.held(value) if lo.held(value).heads_first else lo.get(value)
+    x = lo.held(value) if lo.held(value).form is Form.HEADS_FIRST else lo.get(value)
     attrs: dict[str, Any] = {"epsilon": op.attrs["eps"], "compute": "hifi4"}
     if scale and scale[0] in lo.params:
         weight = lo.weight(scale[0], "row", shape=(1, scale[0].type.local_shape[0]))
         normed = lo.emit("rms_norm", [x, weight], x.shape, kw=["weight"], **attrs)  # type: ignore[arg-type]
-        lo.tensors[op.result] = replace(normed, heads_first=x.heads_first)
+        lo.tensors[op.result] = normed.like(x)
         return
     if scale and _gated_total(lo, op) is None and _scales_one_row(lo, op, x):
         lo.tensors[op.result] = lo.emit("rms_norm", [x, lo.get(scale[0])], x.shape, kw=["weight"], **attrs)  # type: ignore[arg-type]
         return
-    normed = replace(lo.emit("rms_norm", [x], x.shape, **attrs), heads_first=x.heads_first)
+    normed = lo.emit("rms_norm", [x], x.shape, **attrs).like(x)
     if not scale:
         lo.tensors[op.result] = normed
     elif not _gated_sum(lo, op, normed):

@@ -1,23 +1,22 @@
 """Ops that move elements."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
-from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Lowerer, Shape, Tensor
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Form, Lowerer, Shape, Tensor
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 HEADS_FIRST = [0, 2, 1, 3]
+TURNED = {Form.NATURAL: Form.HEADS_FIRST, Form.HEADS_FIRST: Form.NATURAL}  # the form after dims HEADS_FIRST
 
 
 @rule("reshape")
 def reshape(lo: Lowerer, op: Op) -> None:
     held = lo.tensors.get(op.operands[0])
     shape = op.result.type.local_shape
-    if held is not None and held.heads_first and _merges_heads(held, shape):
+    if held is not None and held.form is Form.HEADS_FIRST and _merges_heads(held, shape):
         lo.tensors[op.result] = lo.emit("transformer.concatenate_heads", [held], shape)
         return
     lo.tensors[op.result] = reshaped(lo, lo.get(op.operands[0], None), shape)
@@ -42,9 +41,9 @@ def reshaped(lo: Lowerer, x: Tensor, shape: Shape) -> Tensor:
 def permute(lo: Lowerer, op: Op) -> None:
     dims = ints(op.attrs["dims"])
     held = lo.tensors.get(op.operands[0])
-    if held is not None and dims == HEADS_FIRST:
+    if held is not None and held.form in TURNED and dims == HEADS_FIRST:
         # [B, N, H, D] held heads first is [B, H, N, D] already, and the other way round: nothing moves.
-        lo.tensors[op.result] = replace(held, heads_first=not held.heads_first)
+        lo.tensors[op.result] = held.held_as(TURNED[held.form])
         return
     x = lo.get(op.operands[0], None)
     if len(dims) > 4:
@@ -64,7 +63,7 @@ def expand(lo: Lowerer, op: Op) -> None:
 def slice_(lo: Lowerer, op: Op) -> None:
     dim, start, stop = (integer(op.attrs[key]) for key in ("dim", "start", "stop"))
     held = lo.held(op.operands[0])
-    if held.packed and dim == len(op.operands[0].type.shape) - 1:
+    if held.form is Form.PACKED and dim == len(op.operands[0].type.shape) - 1:
         lo.tensors[op.result] = sliced(lo, held, 1, start, stop)
     else:
         lo.tensors[op.result] = sliced(lo, lo.get(op.operands[0], None), dim, start, stop)
