@@ -32,7 +32,7 @@ STAND_IN = Path(ROOT, "runtime/sfpi/compiler/bin/riscv-tt-elf-g++")
 
 
 @pytest.fixture(autouse=True)
-def private_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def private_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_number: None) -> None:
     """What all users share lies in a folder of the test."""
     monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "cache"))
 

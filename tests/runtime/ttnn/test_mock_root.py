@@ -18,7 +18,7 @@ FIXED = Path("/proc/self/fd/1000")
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_number: None) -> None:
     monkeypatch.setattr(installation, "_SYSTEM_SFPI", tmp_path / "no sfpi")
     monkeypatch.setenv("MOCHI_CACHE", str(tmp_path / "my cache"))
 
