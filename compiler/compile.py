@@ -18,6 +18,7 @@ from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import ttnn_target
 from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.cost import Cost, cost_of
+from mochi_aot.compiler.partition.gathered import gather_at_use
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.spmd import partition
@@ -265,6 +266,8 @@ def compile_program(
     if target is not None:
         program = pipeline.apply("fit", lambda p: target.fitted(p, mesh, plan), program)
     program = optimised(pipeline.apply("partition", lambda p: partition(p, mesh, plan), program), pipeline)
+    if plan.gathered:
+        program = pipeline.apply("gather_at_use", lambda p: gather_at_use(p, plan), program)
     return Compiled(program, plan, cost_of(program))
 
 

@@ -80,14 +80,16 @@ CONSTANTS = {name.lower(): constant for name, constant in list(globals().items()
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine's chips have: cores in `grid` (columns, rows), and Ethernet `links` to each neighbour.
+    """What a machine's chips have: cores in `grid` (columns, rows), Ethernet `links` to each neighbour, and DRAM.
 
-    Both are what ttnn tells on a mock of the machine.
+    All are what ttnn tells on a mock of the machine.
     """
 
     name: str
     grid: tuple[int, int]
     links: int
+    dram_banks: int = 12
+    dram_bytes: int = 0
 
     @property
     def cores(self) -> int:

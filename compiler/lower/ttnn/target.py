@@ -20,7 +20,7 @@ from mochi_aot.compiler.lower.weights import KnownSource
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
-from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+from mochi_aot.compiler.partition.plans import TTNN_FAMILIES, guidance_cut
 from mochi_aot.compiler.passes.rows_apart import rows_apart
 
 
@@ -43,7 +43,7 @@ class TtnnTarget:
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """See Target."""
         if program.name == "denoise":
-            return rows_apart(program)
+            return program if guidance_cut(plan, mesh) else rows_apart(program)
         return decoder_in_strips(program, mesh, plan) if program.name == "decode" else program
 
     def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
