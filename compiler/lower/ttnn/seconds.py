@@ -88,6 +88,11 @@ def seconds_by_kind(calls: Iterable[Call], traced: bool) -> dict[Kind, float]:
     return sums
 
 
+def program_seconds(calls: Iterable[Call], traced: bool) -> float:
+    """Return the seconds of one run. Raise ModelError for an op that is not in the table."""
+    return sum(seconds_by_kind(calls, traced).values())
+
+
 def _price(call: Call) -> Price:
     kind_of(call)
     return PRICES[call.op][1]

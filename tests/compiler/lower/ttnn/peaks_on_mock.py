@@ -33,7 +33,7 @@ def main(rows: str, columns: str, names: str, weights_dtype: str) -> None:
     plans = {role: family[name] for roles, family in TTNN_FAMILIES.items() for role in roles for name in names.split(",") if name in family}
     low = {}
     for role, plan in plans.items():
-        made = compile_program(built[role], GEOMETRY, mesh, plan, target)
+        made = compile_program(built[role], mesh, plan, target)
         low[role] = lower(Lowerer(made.program, mesh, weights_dtype), plan.name, made.cost)
     programs = {role: lowered.program for role, lowered in low.items()}
     weights = {weight.name: local_weight(weight) for lowered in low.values() for weight in lowered.weights}
