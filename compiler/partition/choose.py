@@ -40,16 +40,23 @@ Estimator = Callable[[Program, Plan], Estimate]  # of a program without a mesh; 
 class Candidate:
     """A plan that was considered for the programs of a family, the last of `roles` the one that is shown.
 
-    `run` is of one run of that program, with the most memory that any program of the family takes; `seconds` are of all
-    of a family's programs, as often as a video runs them, and the sum over geometries. None where the plan cannot work.
-    `verdict` says that it was chosen or why it was not.
+    `run` is of one run of that program, of the largest geometry, with the most memory that any program of the family
+    takes and the weights of all of them; None where the plan cannot work. `seconds` are of all of the family's
+    programs, as often as a video runs them, and the sum over geometries; `besides_bytes` is the most that any needs
+    besides its weights. `verdict` says that the plan was chosen, or why not.
     """
 
     roles: tuple[str, ...]
     plan: Plan
     run: Estimate | None
     seconds: float
+    besides_bytes: int = 0
     verdict: str = ""
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the programs get this plan."""
+        return self.verdict in (CHOSEN, NAMED)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,12 @@ class Choice:
 
     plans: dict[str, Plan]
     candidates: list[Candidate]
+
+    def resident_bytes(self) -> int:
+        """Return what a device needs to keep the weights of all programs: by the rule of runtime/residency.py these,
+        and the most that any program needs besides its own. Where it has less, each phase loads its weights anew."""
+        chosen = [(c, c.run) for c in self.candidates if c.is_chosen and c.run is not None]
+        return sum(run.weight_bytes for _, run in chosen) + max((c.besides_bytes for c, _ in chosen), default=0)
 
 
 def parse_plan(text: str) -> tuple[str, ...]:
@@ -95,7 +108,7 @@ def choose_plans(
         found = [_candidate(roles, programs, plan, estimate) for plan in named or plans.values()]
         judged = _judged(found, mesh, math.inf if named else memory_bytes, NAMED if named else CHOSEN)
         choice.candidates.extend(judged)
-        best = next(candidate for candidate in judged if candidate.verdict in (CHOSEN, NAMED))
+        (best,) = (candidate for candidate in judged if candidate.is_chosen)
         choice.plans.update(dict.fromkeys(roles, best.plan))
     return choice
 
@@ -104,10 +117,11 @@ def _candidate(roles: tuple[str, ...], programs: list[Program], plan: Plan, esti
     try:
         runs = [(program.name, estimate(program, plan)) for program in programs]
     except PlanError as error:
-        return Candidate(roles, plan, None, math.inf, str(error))
+        return Candidate(roles, plan, None, math.inf, verdict=str(error))
     shown = max((run for name, run in runs if name == runs[-1][0]), key=lambda run: run.seconds)
     run = replace(shown, peak_bytes=max(run.peak_bytes for _, run in runs), weight_bytes=_weights(runs))
-    return Candidate(roles, plan, run, sum(RUNS.get(name, 1) * run.seconds for name, run in runs))
+    seconds = sum(RUNS.get(name, 1) * run.seconds for name, run in runs)
+    return Candidate(roles, plan, run, seconds, max(run.peak_bytes - run.weight_bytes for _, run in runs))
 
 
 def _weights(runs: list[tuple[str, Estimate]]) -> int:
@@ -126,17 +140,15 @@ def _judged(found: list[Candidate], mesh: Mesh, memory_bytes: float, praise: str
         reasons = "; ".join(candidate.verdict for candidate in judged)
         raise PlanError(f"mesh {mesh[0]}x{mesh[1]}: no plan works; {reasons}")
     best = min(usable, key=lambda candidate: candidate.seconds)
-    return [
-        candidate if candidate.verdict else replace(candidate, verdict=praise if candidate is best else _lost(candidate, best))
-        for candidate in judged
-    ]
+    return [c if c.verdict else replace(c, verdict=praise if c is best else _lost(c, best)) for c in judged]
 
 
 def _held(candidate: Candidate, memory_bytes: float) -> Candidate:
     if candidate.run is None or candidate.run.peak_bytes <= memory_bytes:
         return candidate
-    needed, there = (f"{count / 1e9:.2f} GB" for count in (candidate.run.peak_bytes, memory_bytes))
-    return replace(candidate, verdict=f"plan {candidate.plan.name}: needs {needed} of a device's memory, which has {there}")
+    needed, there = candidate.run.peak_bytes / 1e9, memory_bytes / 1e9
+    verdict = f"plan {candidate.plan.name}: needs {needed:.2f} GB on a device, which has {there:.2f} GB"
+    return replace(candidate, verdict=verdict)
 
 
 def _lost(candidate: Candidate, best: Candidate) -> str:

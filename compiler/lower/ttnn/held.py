@@ -67,6 +67,6 @@ def _buffers(instructions: Sequence[Instruction], machine: Machine) -> int:
         if instruction.op == RING:
             for name in ("buffer", "text_buffer"):
                 shape, dtype = tuple(instruction.attrs[name]), instruction.attrs["dtype"]  # type: ignore[arg-type]
-                tensor = Tensor(-1, shape, str(dtype))
+                tensor = Tensor(-1, shape, str(dtype))  # type: ignore[arg-type]
                 kinds[name, shape, dtype] = 2 * _TURNS * allocated(tensor, machine)
     return sum(kinds.values())
