@@ -59,7 +59,9 @@ def test_names_of_plans(text: str, names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["", "sp2tp0", "sp1tp0,", "Auto", "sp1tp0;h0w1"])
 def test_unknown_names_are_answered_with_the_known_ones(text: str) -> None:
-    with pytest.raises(PlanError, match=r"there is no plan '.*'; the plans are auto, gp0sp1, .*, h0t1, h0w1, .*, w0h1, w0t1$"):
+    with pytest.raises(
+        PlanError, match=r"there is no plan '.*'; the plans are auto, gp0sp1, .*, h0t1, h0w1, .*, w0h1, w0t1$"
+    ):
         parse_plan(text)
 
 
