@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from mochi_aot.artifacts.atomic_file import sync
 from mochi_aot.artifacts.envelope import has_magic
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, os_errors
 from mochi_aot.artifacts.journal import Journal, is_alive
@@ -40,8 +41,8 @@ class StagedFolder:
         with os_errors(f"write {self.path}"):
             for folder, _, names in os.walk(self.folder):
                 for name in names:
-                    _sync(Path(folder, name))
-                _sync(Path(folder))
+                    sync(Path(folder, name))
+                sync(Path(folder))
             if not self.force and os.path.lexists(self.path):
                 raise BundleExistsError(f"{self.path} has appeared meanwhile; choose another path")
             self.journal.remove()
@@ -49,7 +50,7 @@ class StagedFolder:
                 _check_destination(self.path, self.force)
                 self.path.rename(self.replaced)
             self.folder.rename(self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)
         for leftover in self.remains:
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -124,11 +125,3 @@ def _is_bundle(path: Path) -> bool:
             return has_magic(MANIFEST_MAGIC, file.read(64))
     except OSError:
         return False
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

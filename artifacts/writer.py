@@ -1,13 +1,13 @@
 """Writes a bundle, streaming: shards go to disk as they are added, so memory does not grow with the model."""
 
 import itertools
-import os
 from collections.abc import Buffer, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mochi_aot.artifacts.atomic_file import sync
 from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.errors import os_errors
 from mochi_aot.artifacts.integrity import hash_bytes, hash_file, hash_shards
@@ -125,7 +125,7 @@ class BundleWriter:
             if sha256 in self._tensor_index:
                 place.unlink()
                 return self._tensor_index[sha256]
-            _sync_data(place)
+            sync(place)  # now, while others work, rather than all at the end
             final = self._staged.folder / tensor_path(sha256)
             place.rename(final)
             self._tensor_index[sha256] = len(self._files)
@@ -295,12 +295,3 @@ class BundleWriter:
 
 def _adopt(part: StoredBytes, file: WeightFile) -> int:
     return file.adopt(part.place, part.offset, part.nbytes)
-
-
-def _sync_data(path: Path) -> None:
-    """To the disk now, while others work, rather than all at the end."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
