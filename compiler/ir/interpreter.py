@@ -9,6 +9,7 @@ import numpy as np
 
 from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.errors import IRError
+from mochi_aot.compiler.ir.last_uses import dead_after
 from mochi_aot.compiler.ir.numpy_ops import LOCAL, MOVES, ON_MESH
 from mochi_aot.compiler.ir.numpy_values import (
     Devices,
@@ -43,7 +44,7 @@ def run(
     """
     mesh = program.mesh or (1, 1)
     held = _arguments(program, mesh, inputs, params, poison)
-    dead = _deaths(program)
+    dead = dead_after([op.values for op in program.ops], {output.value for output in program.outputs})
     for op, dying in zip(program.ops, dead, strict=True):
         operands = [held[value] for value in op.operands]
         held.update(zip(op.results, _located(op, mesh, operands, poison), strict=True))
@@ -87,17 +88,6 @@ def _located(op: Op, mesh: Mesh, operands: list[Devices], poison: float | None) 
             return evaluate(op, mesh, operands, poison)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise IRError(f"{type(error).__name__}: {error}\n  {op_text(op)}") from error
-
-
-def _deaths(program: Program) -> list[list[Value]]:
-    """For each op, the values that nothing reads after it."""
-    kept = {output.value for output in program.outputs}
-    dead: list[list[Value]] = []
-    for op in reversed(program.ops):
-        dying = dict.fromkeys(value for value in (*op.operands, *op.results) if value not in kept)
-        dead.append(list(dying))
-        kept.update(dying)
-    return dead[::-1]
 
 
 def _assembled(value: Value, held: Mapping[Value, Devices], mesh: Mesh) -> np.ndarray:

@@ -39,6 +39,11 @@ class Op:
         (value,) = self.results
         return value
 
+    @property
+    def values(self) -> list[Value]:
+        """What the op reads and makes."""
+        return [*self.operands, *self.results]
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.tiles import device_bytes
+from mochi_aot.compiler.ir.last_uses import dead_after
 from mochi_aot.compiler.ir.program import Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Emitted, Lowerer, Tensor, Weight
@@ -45,7 +46,7 @@ def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
             for weight, tensor in lowerer.weights.values()
         ],
         outputs=outputs,
-        instructions=_instructions(lowerer.emitted, {output.value for output in outputs}, _constants(lowerer)),
+        instructions=_instructions(lowerer.emitted, {output.value for output in outputs} | _constants(lowerer)),
         stats=_stats(lowerer, cost),
     )
     return Lowered(program, weights, lowerer.made)
@@ -108,13 +109,9 @@ def _constants(lowerer: Lowerer) -> set[int]:
     return {tensor.value for _, tensor in lowerer.weights.values()}
 
 
-def _instructions(emitted: list[Emitted], outputs: set[int], kept: set[int]) -> list[schema.Instruction]:
-    last_use = {v: i for i, e in enumerate(emitted) for v in (*e.operands, *e.results)}
-    dead: dict[int, list[int]] = {}
-    for value, index in last_use.items():
-        if value not in outputs and value not in kept:
-            dead.setdefault(index, []).append(value)
+def _instructions(emitted: list[Emitted], kept: set[int]) -> list[schema.Instruction]:
+    dead = dead_after([[*e.operands, *e.results] for e in emitted], kept)
     return [
-        schema.Instruction(e.op, e.operands, e.results, dict(e.attrs), sorted(dead.get(i, [])), e.loc)  # type: ignore[arg-type]
-        for i, e in enumerate(emitted)
+        schema.Instruction(e.op, e.operands, e.results, dict(e.attrs), sorted(dying), e.loc)  # type: ignore[arg-type]
+        for e, dying in zip(emitted, dead, strict=True)
     ]
