@@ -27,9 +27,6 @@ PUBLISHED_STEPS = 64
 DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, frames
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
 
-RATES = ("geometry", "prompt", "step", "latent")
-ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode")
-
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 

@@ -11,7 +11,6 @@ from mochi_aot.artifacts.layout import (
     ARCHITECTURES,
     FABRICS,
     FORMAT_VERSION,
-    ROLES,
     SHA256_HEX,
     TOKENIZER_PATH,
     kernel_path,
@@ -19,6 +18,7 @@ from mochi_aot.artifacts.layout import (
     tensor_path,
     weight_path,
 )
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import (
     File,
     Geometry,

@@ -9,6 +9,7 @@ from math import prod
 
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES
 from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import Geometry, Manifest, Plain, Program, TensorSpec
 from mochi_aot.artifacts.tiles import device_bytes
 
@@ -60,12 +61,8 @@ def _shapes(manifest: Manifest, geometry: Geometry) -> dict[str, dict[str, Shape
     frames: Shape = [geometry.frames, geometry.height, geometry.width, 3]
     return {
         "encode_text": {"input_ids": ids, "attention_mask": ids, "prompt_embeds": embeds},
-        "prepare_prompt": {
-            f"{sign}{name}": shape
-            for sign in ("", "negative_")
-            for name, shape in (("prompt_embeds", embeds), ("prompt_attention_mask", ids))
-        },
-        "prepare_steps": dict.fromkeys(("sigma", "next_sigma", "guidance_scale"), step),
+        "prepare_prompt": {name: embeds if name.endswith("embeds") else ids for name in ROLES["prepare_prompt"].inputs},
+        "prepare_steps": dict.fromkeys(ROLES["prepare_steps"].inputs, step),
         "denoise": {"latents": latents, "step": [1]},
         "decode": {"latents": latents, "frames": frames},
         "encode": {"frames": frames, "latents": latents},

@@ -12,9 +12,6 @@ from mochi_aot.compiler.ir.types import TensorType
 Attr = int | float | bool | str | None | list[int] | list[list[int]]
 Attrs = dict[str, Attr]
 
-# How often a value changes, slowest first. A value's rate is the fastest of what it is computed from.
-RATES = ("geometry", "prompt", "step", "latent")
-
 
 @dataclass(eq=False)
 class Value:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from mochi_aot.artifacts.roles import RATES
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.ops import COLLECTIVES, infer
 from mochi_aot.compiler.ir.parser import NAME
-from mochi_aot.compiler.ir.program import RATES, Attrs, Input, Op, Output, Param, Program, Value
+from mochi_aot.compiler.ir.program import Attrs, Input, Op, Output, Param, Program, Value
 from mochi_aot.compiler.ir.text import input_text, op_text, output_text, param_text
 from mochi_aot.compiler.ir.verify_collectives import MASKED_DIMS, check_collective, check_valid_ranges
 from mochi_aot.compiler.ir.verify_types import check_argument, check_recipe, check_type

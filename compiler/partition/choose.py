@@ -6,6 +6,7 @@ plus a cost a collective. Its constants are nominal figures of a Wormhole chip; 
 
 from collections.abc import Mapping
 
+from mochi_aot.artifacts.layout import PUBLISHED_STEPS
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.partition.cost import Cost, cost_of
 from mochi_aot.compiler.partition.errors import PlanError, PlanTextError
@@ -17,7 +18,7 @@ from mochi_aot.compiler.partition.spmd import partition
 FLOPS_PER_SECOND = 74e12  # bfloat16 on one Wormhole chip, as its data sheet states it
 LINK_BYTES_PER_SECOND = 4 * 12.5e9  # four 100 Gb/s Ethernet links to each neighbour
 SECONDS_PER_COLLECTIVE = 20e-6
-RUNS = {"denoise": 64}  # of each program in one video; one run where not said
+RUNS = {"denoise": PUBLISHED_STEPS}  # of each program in one video; one run where not said
 
 Programs = Mapping[str, Program]
 

@@ -5,8 +5,9 @@ outputs the faster ones take as inputs. What depends on parameters and constants
 compiler runs that program itself, and its outputs become parameters of the others.
 """
 
+from mochi_aot.artifacts.roles import RATES
 from mochi_aot.compiler.ir.builder import Builder
-from mochi_aot.compiler.ir.program import RATES, Computed, Op, Program, Value
+from mochi_aot.compiler.ir.program import Computed, Op, Program, Value
 from mochi_aot.compiler.passes.dce import eliminate_dead_code
 
 # Results that cost nothing to make again and can be larger than their operand: made where they are used.
