@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import ttnn
 
+from mochi_aot.artifacts.dtypes import held_dtype
 from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime.backend import KernelUse
@@ -110,8 +111,7 @@ class DryRun:
         return name not in ROLES[role].inputs and name in self._values
 
     def _zeros(self, spec: TensorSpec) -> ttnn.Tensor:
-        kind = np.float32 if spec.dtype in ("float32", "bfloat16", "bfloat8_b") else np.int32
-        return self._backend.upload(np.zeros(spec.shape, kind), spec)
+        return self._backend.upload(np.zeros(spec.shape, held_dtype(spec.dtype)), spec)
 
 
 class _Watch:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mochi_aot.artifacts import schema
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.artifacts.tiles import device_bytes
 from mochi_aot.compiler.ir.last_uses import dead_after
 from mochi_aot.compiler.ir.program import Value
@@ -66,12 +67,12 @@ def _stats(lowerer: Lowerer, cost: Cost) -> schema.ProgramStats:
 
 
 def boundary_form(type: TensorType) -> tuple[str, str]:
-    """Dtype and layout of a value that passes between programs or to the host.
+    """Return the dtype and the layout of a value that passes between programs or to the host.
 
-    Masks and ids are what ttnn counts and looks up with. Tables of a row for each step are kept as embedding tables.
+    Ids and frames are in rows, which is how ttnn looks up and how hosts read. Tables of a row for each step are another
+    matter: see tables.py.
     """
-    dtype = {"bool": "bfloat16", "int32": "uint32"}.get(type.dtype, type.dtype)
-    return dtype, ROW_MAJOR if type.dtype in ("int32", "uint8") else TILE
+    return DTYPES[type.dtype].chip, ROW_MAJOR if type.dtype in ("int32", "uint8") else TILE
 
 
 def _input(lowerer: Lowerer, value: Value, rate: str) -> schema.ProgramInput:
