@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # How often a value changes, slowest first. A value's rate is the fastest of what it is computed from.
-RATES = ("geometry", "prompt", "step", "latent")
+GEOMETRY, PROMPT, STEP, LATENT = RATES = ("geometry", "prompt", "step", "latent")
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ _STEP = ("sigma", "next_sigma", "guidance_scale")
 
 ROLES: Mapping[str, Role] = {
     "encode_text": Role(
-        "encode_text", dict.fromkeys(("input_ids", "attention_mask"), "prompt"), results=("prompt_embeds",)
+        "encode_text", dict.fromkeys(("input_ids", "attention_mask"), PROMPT), results=("prompt_embeds",)
     ),
-    "prepare_prompt": Role("denoise", dict.fromkeys(_BOTH_PROMPTS, "prompt")),
-    "prepare_steps": Role("denoise", dict.fromkeys(_STEP, "step"), sources=("prepare_prompt",)),
+    "prepare_prompt": Role("denoise", dict.fromkeys(_BOTH_PROMPTS, PROMPT)),
+    "prepare_steps": Role("denoise", dict.fromkeys(_STEP, STEP), sources=("prepare_prompt",)),
     "denoise": Role(
         "denoise",
-        dict.fromkeys(("latents", "step"), "latent"),
+        dict.fromkeys(("latents", "step"), LATENT),
         results=("latents",),
         sources=("prepare_prompt", "prepare_steps"),
     ),
-    "decode": Role("decode", {"latents": "latent"}, results=("frames", "nonfinite")),
-    "encode": Role("encode", {"frames": "latent"}, results=("latents",)),
+    "decode": Role("decode", {"latents": LATENT}, results=("frames", "nonfinite")),
+    "encode": Role("encode", {"frames": LATENT}, results=("latents",)),
 }
 
 

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
+from mochi_aot.artifacts.roles import LATENT
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.program import Checkpoint, Program
 from mochi_aot.compiler.ir.types import TensorType
@@ -44,7 +45,7 @@ def trace(name: str, build: Callable[[], Traceable], rates: Mapping[str, str], *
         example = module.example_inputs()
         exported = torch.export.export(module.eval(), tuple(example.values()), strict=False)
     inputs = [
-        (key, TensorType(tuple(tensor.shape), dtype_name(tensor.dtype)), rates.get(key, "latent"))
+        (key, TensorType(tuple(tensor.shape), dtype_name(tensor.dtype)), rates.get(key, LATENT))
         for key, tensor in example.items()
     ]
     return _Translator(name, exported, inputs, list(outputs)).run()

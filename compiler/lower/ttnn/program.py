@@ -6,11 +6,11 @@ from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.artifacts.tiles import device_bytes
 from mochi_aot.compiler.ir.last_uses import dead_after
-from mochi_aot.compiler.ir.program import Value
+from mochi_aot.compiler.ir.program import Input, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Emitted, Lowerer, Tensor, Weight
 from mochi_aot.compiler.lower.ttnn.rules import rule_for
-from mochi_aot.compiler.lower.ttnn.tables import is_table, is_table_name, table_form, to_table
+from mochi_aot.compiler.lower.ttnn.tables import is_table, makes_tables, table_form, to_table
 from mochi_aot.compiler.lower.ttnn.traffic import is_collective, sent_bytes
 from mochi_aot.compiler.partition.cost import Cost
 
@@ -26,7 +26,7 @@ class Lowered:
 
 def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
     """Lower the whole program. Raises LoweringError where an op cannot be done."""
-    inputs = [_input(lowerer, item.value, item.rate) for item in lowerer.source.inputs]
+    inputs = [_input(lowerer, item) for item in lowerer.source.inputs]
     for op in lowerer.source.ops:
         lowerer.loc = op.loc
         if op in lowerer.absorbed:
@@ -75,17 +75,18 @@ def boundary_form(type: TensorType) -> tuple[str, str]:
     return DTYPES[type.dtype].chip, ROW_MAJOR if type.dtype in ("int32", "uint8") else TILE
 
 
-def _input(lowerer: Lowerer, value: Value, rate: str) -> schema.ProgramInput:
+def _input(lowerer: Lowerer, item: Input) -> schema.ProgramInput:
+    value = item.value
     shape, (dtype, layout) = value.type.local_shape, boundary_form(value.type)
-    if rate == "step" and is_table(value):
+    if is_table(lowerer.source.name, item):
         shape, dtype, layout = table_form(value.type)
     tensor = lowerer.new(shape, dtype, layout)
     lowerer.tensors[value] = tensor
-    return schema.ProgramInput(value.name, tensor.value, _spec(value.type, tensor), rate)
+    return schema.ProgramInput(value.name, tensor.value, _spec(value.type, tensor), item.rate)
 
 
 def _output(lowerer: Lowerer, name: str, value: Value) -> schema.ProgramOutput:
-    if is_table_name(name):
+    if makes_tables(lowerer.source.name):
         tensor = to_table(lowerer, lowerer.held(value), table_form(value.type))
     else:
         dtype, layout = boundary_form(value.type)

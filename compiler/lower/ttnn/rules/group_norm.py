@@ -11,6 +11,7 @@ import numpy as np
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.prepare import NONZERO_ROW, ROW
 from mochi_aot.compiler.lower.ttnn.rules.frames import flat
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
@@ -83,8 +84,8 @@ def _shift_and_scale(lo: Lowerer, op: Op, stats: Tensor, parameters: list[Value]
     distance = lo.emit("square", [lo.emit("subtract", [means, mean], means.shape)], means.shape)
     variance = _averaged(lo, lo.emit("add", [variances, distance], means.shape), average)
     deviation = lo.emit("rsqrt", [lo.emit("add", [variance], row, value=op.attrs["eps"])], row)
-    weight = lo.weight(parameters[0], "nonzero_row", dtype="float32", shape=(1, channels))
-    bias = lo.weight(parameters[1], "row", dtype="float32", shape=(1, channels))
+    weight = lo.weight(parameters[0], NONZERO_ROW, dtype="float32", shape=(1, channels))
+    bias = lo.weight(parameters[1], ROW, dtype="float32", shape=(1, channels))
     scale = lo.emit("multiply", [deviation, weight], row)
     shift = lo.emit("subtract", [lo.emit("divide", [bias, scale], row), mean], row)
     shape = (1, row[2], 1, channels)

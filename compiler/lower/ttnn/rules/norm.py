@@ -5,6 +5,7 @@ from typing import Any
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import Form, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.prepare import ROW
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 
@@ -15,7 +16,7 @@ def rms_norm(lo: Lowerer, op: Op) -> None:
     x = lo.held(value) if lo.held(value).form is Form.HEADS_FIRST else lo.get(value)
     attrs: dict[str, Any] = {"epsilon": op.attrs["eps"], "compute": "hifi4"}
     if scale and scale[0] in lo.params:
-        weight = lo.weight(scale[0], "row", shape=(1, scale[0].type.local_shape[0]))
+        weight = lo.weight(scale[0], ROW, shape=(1, scale[0].type.local_shape[0]))
         normed = lo.emit("rms_norm", [x, weight], x.shape, kw=["weight"], **attrs)  # type: ignore[arg-type]
         lo.tensors[op.result] = normed.like(x)
         return

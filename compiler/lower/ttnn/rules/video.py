@@ -6,6 +6,7 @@ from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.prepare import CONV3D, ROW, TRANSPOSED, Preparation, unfolded_by, unfolded_row_by
 from mochi_aot.compiler.lower.ttnn.prepare_video import conv_blocks
 from mochi_aot.compiler.lower.ttnn.rules.frames import flat, is_video, rows
 from mochi_aot.compiler.lower.ttnn.rules.mesh import cut
@@ -61,10 +62,10 @@ def causal_conv3d(lo: Lowerer, op: Op) -> None:
         raise lo.fail(f"a convolution of {inputs} to {outputs} channels, which are not multiples of {TILE_SIZE}")
     _, _, height, width, _ = op.result.type.local_shape
     blocks = conv_blocks(inputs, outputs)
-    prepared = lo.weight(weight, "conv3d", dtype="bfloat16", shape=(inputs * math.prod(kernel), outputs))
+    prepared = lo.weight(weight, CONV3D, dtype="bfloat16", shape=(inputs * math.prod(kernel), outputs))
     lo.tensors[op.result] = lo.emit(
         "experimental.conv3d",
-        [_with_front(lo, rows(lo, value), front), prepared, *_biases(lo, op, "row")],
+        [_with_front(lo, rows(lo, value), front), prepared, *_biases(lo, op, ROW)],
         op.result.type.local_shape,
         kw=["bias_tensor"] * len(bias),  # type: ignore[arg-type]  # a list of names
         output_channels=outputs,
@@ -117,12 +118,12 @@ def linear(lo: Lowerer, op: Op) -> None:
     the channels of a new pixel lie together."""
     unfolding = _unfolding(lo, op)
     if unfolding is None:
-        lo.tensors[op.result] = _product(lo, op, "transposed", "row")
+        lo.tensors[op.result] = _product(lo, op, TRANSPOSED, ROW)
         return
     reshape, _, last = unfolding
     *grid, channels, time, height, width = reshape.result.type.local_shape
     factor = time * height * width
-    product = lo.to_layout(_product(lo, op, f"unfolded:{factor}", f"unfolded_row:{factor}"), ROW_MAJOR)
+    product = lo.to_layout(_product(lo, op, unfolded_by(factor), unfolded_row_by(factor)), ROW_MAJOR)
     split = (*grid, time, height, width, channels)
     pixels = lo.emit("reshape", [product], split, shape=list(split))
     dims = [0, 1, 4, 2, 5, 3, 6, 7]
@@ -143,7 +144,7 @@ def _unfolding(lo: Lowerer, op: Op) -> tuple[Op, Op, Op] | None:
     return (reshape, permute, last) if same and permute.attrs["dims"] == DEPTH_TO_SPACE else None
 
 
-def _product(lo: Lowerer, op: Op, prepare_weight: str, prepare_bias: str) -> Tensor:
+def _product(lo: Lowerer, op: Op, prepare_weight: Preparation, prepare_bias: Preparation) -> Tensor:
     """Flat. A video autoencoder's weights are few, and stay in bfloat16 whatever the others are."""
     value, weight, *bias = op.operands
     x = flat(lo, value)
@@ -159,7 +160,7 @@ def _product(lo: Lowerer, op: Op, prepare_weight: str, prepare_bias: str) -> Ten
     return made.like(x)
 
 
-def _biases(lo: Lowerer, op: Op, preparation: str) -> list[Tensor]:
+def _biases(lo: Lowerer, op: Op, preparation: Preparation) -> list[Tensor]:
     """The third operand, a row, if there is one."""
     return [lo.weight(b, preparation, dtype="bfloat16", shape=(1, *b.type.shape)) for b in op.operands[2:]]
 
