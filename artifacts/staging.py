@@ -39,18 +39,22 @@ class StagedFolder:
         """Sync to disk and rename into place; an old bundle stays until the new one is complete."""
         assert self.journal is not None
         with os_errors(f"write {self.path}"):
+            # To the disk before the rename: a machine that goes down after it must not leave a bundle of empty files.
             for folder, _, names in os.walk(self.folder):
                 for name in names:
                     sync(Path(folder, name))
                 sync(Path(folder))
             if not self.force and os.path.lexists(self.path):
                 raise BundleExistsError(f"{self.path} has appeared meanwhile; choose another path")
+            # Last of all before the renames: what is synced can be resumed from for as long as the journal is there.
             self.journal.remove()
             if os.path.lexists(self.path):
-                _check_destination(self.path, self.force)
+                _check_destination(self.path, self.force)  # again: another program may have put something else there
+                # A rename replaces no folder that holds something. Between these two there is no bundle at `path`:
+                # `discard`, or the next compile if this process is killed here, moves the old one back.
                 self.path.rename(self.replaced)
             self.folder.rename(self.path)
-            sync(self.path.parent)
+            sync(self.path.parent)  # the new name, before anything of the old bundle or of killed processes is removed
         for leftover in self.remains:
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -58,12 +62,12 @@ class StagedFolder:
         """Safe at any time, after success as well: leaves `path` as it was, or new, and nothing beside it that is not
         to be kept. Whether something was kept."""
         if os.path.lexists(self.replaced) and not os.path.lexists(self.path):
-            self.replaced.rename(self.path)
+            self.replaced.rename(self.path)  # first of all: a fault in what follows must not cost the old bundle
         kept = self.keep and self.journal is not None and not self.journal.empty and self.folder.is_dir()
         if self.journal is not None:
             self.journal.close()
         if not kept:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)  # nothing, where `publish` has moved it
         shutil.rmtree(self.replaced, ignore_errors=True)
         return kept
 
@@ -71,7 +75,9 @@ class StagedFolder:
         """Deal with what killed processes have left: an old bundle that was moved away comes back."""
         partial = [path for path in _beside(self.path, "partial") if not is_alive(path)]
         if not self.path.parent.is_dir() or any(is_alive(path) for path in _beside(self.path, "partial")):
-            replaced = []  # perhaps of the one that lives
+            # Two processes that put things right at the same time would be in each other's way: an old bundle that was
+            # moved away waits for a compile that is alone here.
+            replaced = []
         else:
             replaced = _beside(self.path, "replaced")
         for path in replaced:
@@ -86,6 +92,7 @@ class StagedFolder:
             shutil.rmtree(path)
 
     def _make(self) -> None:
+        # The name may be taken: by remains of a process with the same id, or by another machine's.
         for number in itertools.count(1):
             try:
                 self.folder.mkdir()
