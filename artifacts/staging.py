@@ -59,8 +59,8 @@ class StagedFolder:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def discard(self) -> bool:
-        """Safe at any time, after success as well: leaves `path` as it was, or new, and nothing beside it that is not
-        to be kept. Whether something was kept."""
+        """Undo what `publish` has not finished, at any time, after success as well: leave `path` as it was, or new, and
+        nothing beside it that is not to be kept. Return whether something was kept."""
         if os.path.lexists(self.replaced) and not os.path.lexists(self.path):
             self.replaced.rename(self.path)  # first of all: a fault in what follows must not cost the old bundle
         kept = self.keep and self.journal is not None and not self.journal.empty and self.folder.is_dir()

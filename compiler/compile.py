@@ -84,13 +84,13 @@ class Progress:
     """What a compile reports as it goes. This one is silent."""
 
     def phase(self, text: str) -> None:
-        """A new part of the work begins."""
+        """Say that a new part of the work begins."""
 
     def weights(self, done: int, total: int) -> None:
-        """`done` of `total` bytes that a device holds were written."""
+        """Say that `done` of `total` bytes that a device holds were written."""
 
     def note(self, text: str) -> None:
-        """Something about the checkpoint is worth knowing."""
+        """Say something about the checkpoint that is worth knowing."""
 
 
 class Watch:
@@ -130,7 +130,7 @@ def compile_bundle(
     earlier compile has left there is used. Weights that the bundle `reuse` holds are not made again. Each program's
     text after each pass is written to the folder `print_ir`, which `force` may replace too.
 
-    Raises GeometryError before anything is traced, PlanError, CheckpointError, BundleError, KernelsError, and what the
+    Raise GeometryError before anything is traced, PlanError, CheckpointError, BundleError, KernelsError, and what the
     dry run raises: BackendError, and TtnnAlreadyImportedError in a process that has imported ttnn.
     """
     started = time.monotonic()
@@ -163,7 +163,7 @@ def compile_bundle(
 
 @contextmanager
 def opened_target(job: Job) -> Iterator[Target]:
-    """Give the job's target, ready to compile for. Raises what ttnn_target raises."""
+    """Give the job's target, ready to compile for. Raise what ttnn_target raises."""
     if job.target == "torch":
         yield TorchTarget()
         return
@@ -258,7 +258,7 @@ def compile_program(
     target: Target | None = None,
     pipeline: Pipeline = SILENT,
 ) -> Compiled:
-    """Return a program for one device as a verified SPMD program for the mesh. Raises PlanError.
+    """Return a program for one device as a verified SPMD program for the mesh. Raise PlanError.
 
     `target` may change the program first so that it fits a device.
     """

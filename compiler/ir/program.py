@@ -112,14 +112,14 @@ class Program:
     mesh: tuple[int, int] | None = None
 
     def values(self) -> Iterator[Value]:
-        """Every value in definition order."""
+        """Yield every value in definition order."""
         yield from (i.value for i in self.inputs)
         yield from (p.value for p in self.params)
         for op in self.ops:
             yield from op.results
 
     def users(self) -> dict[Value, list[Op]]:
-        """The ops that read each value; outputs are not users."""
+        """Return the ops that read each value; outputs are not users."""
         table: dict[Value, list[Op]] = {value: [] for value in self.values()}
         for op in self.ops:
             for operand in op.operands:

@@ -18,7 +18,7 @@ _NAME = re.compile(NAME)
 
 
 def verify(program: Program) -> None:
-    """Raises IRError naming the program, saying what is wrong and printing the line at fault.
+    """Raise IRError naming the program, saying what is wrong and printing the line at fault.
 
     Checks: names, definitions before uses, rates, recipes, every op against the table on local shapes, placements
     against the mesh, collectives against their operands' and results' placements, outputs. It does not check that
@@ -49,7 +49,7 @@ def verify(program: Program) -> None:
 
 @contextmanager
 def _located(program: Program, line: Callable[[], str]) -> Iterator[None]:
-    """Adds the program's name and the line to an error."""
+    """Add the program's name and the line to an error."""
     try:
         yield
     except KeyError as error:
@@ -115,7 +115,7 @@ def _check_attrs(attrs: Attrs) -> None:
 
 
 def _is_plain(value: object) -> bool:
-    """Exact types: a numpy scalar would not survive the text form."""
+    """Return whether types are exact: a numpy scalar would not survive the text form."""
     if isinstance(value, list):
         return all(map(_is_plain, value))
     return value is None or type(value) in (int, float, bool, str)

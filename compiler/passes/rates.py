@@ -19,7 +19,7 @@ MAX_SPREAD = 4
 
 
 def rates_of(program: Program) -> dict[Value, str]:
-    """The rate of every value."""
+    """Return the rate of every value."""
     rates = {item.value: item.rate for item in program.inputs}
     rates.update({param.value: GEOMETRY for param in program.params})
     for op in program.ops:
@@ -31,7 +31,8 @@ def rates_of(program: Program) -> dict[Value, str]:
 
 
 def _spreads(op: Op, rates: dict[Value, str]) -> bool:
-    """Whether `op` joins a value of the step with one of the prompt into something much larger than the former."""
+    """Return whether `op` joins a value of the step with one of the prompt into something much larger than the
+    former."""
     if all(rates[v] != PROMPT for v in op.operands):
         return False
     stepwise = max(v.type.nbytes for v in op.operands if rates[v] == STEP)
@@ -39,7 +40,7 @@ def _spreads(op: Op, rates: dict[Value, str]) -> bool:
 
 
 def split_by_rates(program: Program) -> dict[str, Program]:
-    """Programs by rate, those that compute nothing left out, and ops that no output depends on.
+    """Return programs by rate, those that compute nothing left out, and ops that no output depends on.
 
     The fastest keeps the program's name and its outputs; a slower one is called `<name>.<rate>` and its outputs
     `<name>.<rate>.<n>`, which are input names (or `Computed` recipes, for `geometry`) in the faster ones.
@@ -77,7 +78,7 @@ class _Splitter:
         self.local[rate].update((result, values[result]) for result in op.results)
 
     def _at(self, value: Value, rate: str) -> Value:
-        """`value` inside the program of `rate`: its own, a parameter, an op made again, or an import."""
+        """Return `value` inside the program of `rate`: its own, a parameter, an op made again, or an import."""
         known = self.local[rate]
         if value not in known:
             builder = self.builders[rate]

@@ -9,7 +9,8 @@ INDEX = "step"  # the input's name
 
 
 def read_tables(program: Program, rate: str, size: int) -> Program:
-    """`program` with every input of `rate` replaced by a table of `size` rows, read at the int32[1] input `step`."""
+    """Return `program` with every input of `rate` replaced by a table of `size` rows, read at the int32[1] input
+    `step`."""
     builder = Builder(program.name)
     values: dict[Value, Value] = {}
     index: Value | None = None

@@ -25,7 +25,7 @@ class Lowered:
 
 
 def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
-    """Lower the whole program. Raises LoweringError where an op cannot be done."""
+    """Lower the whole program. Raise LoweringError where an op cannot be done."""
     inputs = [_input(lowerer, item) for item in lowerer.source.inputs]
     for op in lowerer.source.ops:
         lowerer.loc = op.loc
@@ -107,7 +107,7 @@ def _spec(type: TensorType, tensor: Tensor) -> schema.TensorSpec:
 
 
 def _constants(lowerer: Lowerer) -> set[int]:
-    """Values that instructions do not own: weights."""
+    """Return values that instructions do not own: weights."""
     return {tensor.value for _, tensor in lowerer.weights.values()}
 
 

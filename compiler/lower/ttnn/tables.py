@@ -27,7 +27,7 @@ def is_table(program: str, item: Input) -> bool:
 
 
 def table_form(type: TensorType) -> Form:
-    """Shape, dtype and layout in which the table is handed from program to program: [rows, row length]."""
+    """Return the shape, dtype and layout in which the table is handed from program to program: [rows, row length]."""
     rows, *row = type.local_shape
     length = math.prod(row)
     if length <= MAX_EXACT_ROW:
@@ -36,7 +36,7 @@ def table_form(type: TensorType) -> Form:
 
 
 def to_table(lowerer: Lowerer, tensor: Tensor, form: Form) -> Tensor:
-    """`tensor` [rows, ...] in the form of a table."""
+    """Return `tensor` [rows, ...] in the form of a table."""
     shape, dtype, layout = form
     tensor = lowerer.to_layout(lowerer.to_dtype(lowerer.to_layout(tensor, TILE), dtype), layout)
     return tensor if tensor.shape == shape else lowerer.emit("reshape", [tensor], shape, shape=list(shape))
