@@ -20,7 +20,7 @@ Shape = list[int | None]  # None: of any size
 
 
 def check_agreement(manifest: Manifest, geometry: Geometry, programs: Mapping[str, Program]) -> None:
-    """Raises BundleError at the first thing in which the manifest and the programs of a geometry differ."""
+    """Raise BundleError at the first thing in which the manifest and the programs of a geometry differ."""
     _check_sizes(geometry)
     _check_model(manifest)
     for role, program in programs.items():
@@ -83,14 +83,14 @@ def _check_shape(where: str, spec: TensorSpec, expected: Shape) -> None:
 
 
 def _known(model: Mapping[str, Plain], part: str, field: str) -> int | None:
-    """A size of the model's configuration, if it is told."""
+    """Return a size of the model's configuration, if it is told."""
     sizes = model.get(part)
     value = sizes.get(field) if isinstance(sizes, dict) else None
     return value if isinstance(value, int) else None
 
 
 def _check_model(manifest: Manifest) -> None:
-    """The sizes that the manifest has twice."""
+    """Check the sizes that the manifest has twice."""
     model = manifest.model
     length = model.get("text_length", manifest.text_length)
     _require(length == manifest.text_length, f"text_length is {manifest.text_length}, and the model's is {length}")
@@ -109,7 +109,8 @@ def _check_model(manifest: Manifest) -> None:
 
 
 def _check_links(manifest: Manifest, programs: Mapping[str, Program]) -> None:
-    """The fabric is there for programs that send, and a denoising step rounds what it sends if links_dtype says so."""
+    """Check that the fabric is there for programs that send, and that a denoising step rounds what it sends if
+    links_dtype says so."""
     assert manifest.mesh_settings is not None
     senders = [role for role, program in programs.items() if program.stats.collectives]
     fabric = manifest.mesh_settings.fabric

@@ -8,8 +8,8 @@ VIEWS = frozenset(("reshape",))
 
 
 def peak_bytes(program: Program) -> int:
-    """The most bytes alive on a device at once: parameters and inputs all the time, another value from the op that
-    makes it until after the last that reads it.
+    """Return the most bytes alive on a device at once: parameters and inputs all the time, another value from the op
+    that makes it until after the last that reads it.
 
     Modelled: nothing is fused, padded to tiles or fragmented, and ops need no scratch.
     """
@@ -30,7 +30,7 @@ def _is_view(op: Op) -> bool:
 
 
 def _deaths(program: Program, resident: set[Value]) -> list[list[Value]]:
-    """For each op the values, views left out, whose bytes nothing needs after it."""
+    """Return for each op the values, views left out, whose bytes nothing needs after it."""
     owner: dict[Value, Value] = {}
     steps: list[list[Value]] = []
     for op in program.ops:
