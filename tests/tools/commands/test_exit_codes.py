@@ -296,7 +296,7 @@ KINDS = {
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "OutputFolderError", "VideoError"},
+    7: {"CacheError", "CompileProcessError", "OutputFolderError", "VideoError"},
 }
 
 
