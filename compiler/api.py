@@ -111,7 +111,14 @@ def compile(
 
 
 def default_output(checkpoint: Path) -> Path:
-    """Return where a checkpoint's bundle is written unless said otherwise."""
+    """Return where a checkpoint's bundle is written unless said otherwise: beside it, also where it is `.` or `..`.
+
+    Raises CompileOptionError for the root of the file system, which has nothing beside it.
+    """
+    if checkpoint.name in ("", ".."):
+        checkpoint = checkpoint.resolve()
+    if not checkpoint.name:
+        raise CompileOptionError(f"no bundle can be written beside {checkpoint}: give an output")
     return checkpoint.with_name(checkpoint.name + ".bundle")
 
 

@@ -121,8 +121,8 @@ def main(checkpoint: Path, output: Path | None, as_json: bool, **options: Any) -
         from mochi_aot.compiler.errors import CompileOptionError
         from mochi_aot.tools.commands.compiling import Terminal, report
 
-        output = output or default_output(checkpoint)
         try:
+            output = output or default_output(checkpoint)
             summary = compile(checkpoint, output=output, progress=Terminal(console), own_process=False, **options)
         except CompileOptionError as error:
             raise click.UsageError(str(error)) from error
