@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from mochi_aot.artifacts.atomic_file import sync
@@ -16,27 +17,34 @@ class StagedFolder:
     """`folder` is where to write; `publish` moves it to `path`; `discard` undoes what `publish` has not finished.
 
     What processes that were killed have left beside `path` is removed when the folder is made. With `keep` it stays
-    until `publish`, in `remains`, and so does what this one leaves if it does not come to its end.
+    until `publish`, in `remains`, and so does what this one leaves if it does not come to its end. `check`, which is
+    given `path` and `force`, raises a MochiError where the place cannot be had, or is taken; a bundle's, if not given.
     """
 
-    def __init__(self, path: Path, force: bool, keep: bool = False) -> None:
+    def __init__(
+        self, path: Path, force: bool, keep: bool = False, check: Callable[[Path, bool], None] | None = None
+    ) -> None:
         self.path, self.force, self.keep = path, force, keep
+        self.check = check or check_bundle_place
         self.folder = path.parent / f".{path.name}.partial-{os.getpid()}"
         self.replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
         self.remains: list[Path] = []
         self.journal: Journal | None = None
 
     def create(self) -> None:
-        """Make the folder. BundleError if `path` is taken and may not be replaced, or nothing can be written there."""
+        """Make the folder. Raises what `check` raises, and BundleError if nothing can be written there."""
         with os_errors(f"write {self.path}"):
             self._clear()
-            _check_destination(self.path, self.force)
+            self.check(self.path, self.force)
         with os_errors(f"write in {self.path.parent}"):
             self._make()
             self.journal = Journal(self.folder)
 
     def publish(self) -> None:
-        """Sync to disk and rename into place; an old bundle stays until the new one is complete."""
+        """Sync to disk and rename into place; what is there stays until the new folder is complete.
+
+        Raises what `check` raises of a place that was taken meanwhile, and BundleError.
+        """
         assert self.journal is not None
         with os_errors(f"write {self.path}"):
             # To the disk before the rename: a machine that goes down after it must not leave a bundle of empty files.
@@ -44,13 +52,11 @@ class StagedFolder:
                 for name in names:
                     sync(Path(folder, name))
                 sync(Path(folder))
-            if not self.force and os.path.lexists(self.path):
-                raise BundleExistsError(f"{self.path} has appeared meanwhile; choose another path")
+            self.check(self.path, self.force)  # again: another program may have put something there
             # Last of all before the renames: what is synced can be resumed from for as long as the journal is there.
             self.journal.remove()
             if os.path.lexists(self.path):
-                _check_destination(self.path, self.force)  # again: another program may have put something else there
-                # A rename replaces no folder that holds something. Between these two there is no bundle at `path`:
+                # A rename replaces no folder that holds something. Between these two there is nothing at `path`:
                 # `discard`, or the next compile if this process is killed here, moves the old one back.
                 self.path.rename(self.replaced)
             self.folder.rename(self.path)
@@ -109,7 +115,8 @@ def _escaped(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def _check_destination(path: Path, force: bool) -> None:
+def check_bundle_place(path: Path, force: bool) -> None:
+    """Raise BundleError unless a bundle can stand at `path`, if need be, with `force`, in the place of another."""
     if path.name in ("", ".."):
         raise BundleError(f"{path} is not a name for a bundle")
     if not path.parent.is_dir():

@@ -13,6 +13,7 @@ from mochi_aot.artifacts.versions import installed_version, versions
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
+from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Summary
 from mochi_aot.compiler.lower.target import Checked, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import ttnn_target
@@ -30,67 +31,6 @@ from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.sizes import check_geometries
 
 PACKAGES = ("mochi-aot", "torch", "transformers", "ttnn")  # whose versions a bundle records
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to compile. `plans` are plan names; families that they do not name choose for themselves."""
-
-    mesh: Mesh
-    geometries: tuple[Geometry, ...]
-    plans: tuple[str, ...] = ()
-    dtype: str = "bfloat16"
-    target: str = "torch"
-    weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
-    links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
-    require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
-
-
-@dataclass(frozen=True)
-class ProgramSummary:
-    """One lowered program of one geometry; `stats` are of one run on one device."""
-
-    geometry: str
-    role: str
-    plan: str
-    instructions: int
-    stats: schema.ProgramStats
-
-
-@dataclass(frozen=True)
-class KernelSummary:
-    """The kernels in a bundle; those of the stand-in compiler do nothing, and chips build their own."""
-
-    count: int
-    stand_in: bool
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a compile made and took. Bytes; `seconds` are of the call, `peak_rss` is the process's, mapped pages
-    included. `kernels` is None where the target has none."""
-
-    bundle_id: str
-    programs: list[ProgramSummary]
-    weight_bytes_per_device: int
-    weight_bytes_on_disk: int
-    weight_bytes_reused: int
-    seconds: float
-    peak_rss: int
-    kernels: KernelSummary | None = None
-
-
-class Progress:
-    """What a compile reports as it goes. This one is silent."""
-
-    def phase(self, text: str) -> None:
-        """Say that a new part of the work begins."""
-
-    def weights(self, done: int, total: int) -> None:
-        """Say that `done` of `total` bytes that a device holds were written."""
-
-    def note(self, text: str) -> None:
-        """Say something about the checkpoint that is worth knowing."""
 
 
 class Watch:

@@ -7,6 +7,7 @@ import torch
 
 from mochi_aot.artifacts.schema import Program
 from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.naming import parameter_shapes
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
@@ -59,7 +60,11 @@ def model_config(name: str) -> MochiConfig:
 
     Raise CheckpointError.
     """
-    return PRESETS[name] if name in PRESETS else open_checkpoint(Path(name)).config
+    if name in PRESETS:
+        return PRESETS[name]
+    if not Path(name).is_dir():
+        raise CheckpointError(f"{name!r} is neither a model ({', '.join(PRESETS)}) nor the folder of a checkpoint")
+    return open_checkpoint(Path(name)).config
 
 
 def programs_of_config(

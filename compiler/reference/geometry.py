@@ -30,10 +30,7 @@ class Geometry:
             if size <= 0 or size % multiple:
                 raise GeometryError(f"geometry {self}: {name} {size} is not a positive multiple of {multiple}")
         if self.frames <= 0 or (self.frames - 1) % time:
-            below = max(self.frames - 1, 0) // time * time + 1
-            raise GeometryError(
-                f"geometry {self}: {self.frames} frames is not {time}k+1; the nearest are {below} and {below + time}"
-            )
+            raise GeometryError(f"geometry {self}: {self.frames} frames is not {time}k+1")
         return (self.frames - 1) // time + 1, self.height // space, self.width // space
 
     def __str__(self) -> str:

@@ -117,16 +117,13 @@ def main(checkpoint: Path, output: Path | None, as_json: bool, **options: Any) -
 
     with Console() as console:
         console.phase("loading the compiler")
-        from mochi_aot.runtime.cache import ensure_temporary_files
-
-        ensure_temporary_files()  # before torch is imported
         from mochi_aot.compiler.api import compile, default_output
         from mochi_aot.compiler.errors import CompileOptionError
         from mochi_aot.tools.commands.compiling import Terminal, report
 
-        output = output or default_output(checkpoint)
         try:
-            summary = compile(checkpoint, output=output, progress=Terminal(console), **options)
+            output = output or default_output(checkpoint)
+            summary = compile(checkpoint, output=output, progress=Terminal(console), own_process=False, **options)
         except CompileOptionError as error:
             raise click.UsageError(str(error)) from error
     if as_json:
