@@ -13,6 +13,7 @@ from mochi_aot.artifacts.versions import installed_version, versions
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
+from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Summary
 from mochi_aot.compiler.lower.target import Checked, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import ttnn_target
@@ -31,67 +32,6 @@ from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.sizes import check_geometries
 
 PACKAGES = ("mochi-aot", "torch", "transformers", "ttnn")  # whose versions a bundle records
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to compile. `plans` are plan names; families that they do not name choose for themselves."""
-
-    mesh: Mesh
-    geometries: tuple[Geometry, ...]
-    plans: tuple[str, ...] = ()
-    dtype: str = "bfloat16"
-    target: str = "torch"
-    weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
-    links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
-    require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
-
-
-@dataclass(frozen=True)
-class ProgramSummary:
-    """One lowered program of one geometry; `stats` are of one run on one device."""
-
-    geometry: str
-    role: str
-    plan: str
-    instructions: int
-    stats: schema.ProgramStats
-
-
-@dataclass(frozen=True)
-class KernelSummary:
-    """The kernels in a bundle; those of the stand-in compiler do nothing, and chips build their own."""
-
-    count: int
-    stand_in: bool
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a compile made and took. Bytes; `seconds` are of the call, `peak_rss` is the process's, mapped pages
-    included. `kernels` is None where the target has none."""
-
-    bundle_id: str
-    programs: list[ProgramSummary]
-    weight_bytes_per_device: int
-    weight_bytes_on_disk: int
-    weight_bytes_reused: int
-    seconds: float
-    peak_rss: int
-    kernels: KernelSummary | None = None
-
-
-class Progress:
-    """What a compile reports as it goes. This one is silent."""
-
-    def phase(self, text: str) -> None:
-        """A new part of the work begins."""
-
-    def weights(self, done: int, total: int) -> None:
-        """`done` of `total` bytes that a device holds were written."""
-
-    def note(self, text: str) -> None:
-        """Something about the checkpoint is worth knowing."""
 
 
 class Watch:
@@ -131,7 +71,7 @@ def compile_bundle(
     earlier compile has left there is used. Weights that the bundle `reuse` holds are not made again. Each program's
     text after each pass is written to the folder `print_ir`, which `force` may replace too.
 
-    Raises GeometryError before anything is traced, PlanError, CheckpointError, BundleError, KernelsError, and what the
+    Raise GeometryError before anything is traced, PlanError, CheckpointError, BundleError, KernelsError, and what the
     dry run raises: BackendError, and TtnnAlreadyImportedError in a process that has imported ttnn.
     """
     started = time.monotonic()
@@ -164,7 +104,7 @@ def compile_bundle(
 
 @contextmanager
 def opened_target(job: Job) -> Iterator[Target]:
-    """Give the job's target, ready to compile for. Raises what ttnn_target raises."""
+    """Give the job's target, ready to compile for. Raise what ttnn_target raises."""
     if job.target == "torch":
         yield TorchTarget()
         return
@@ -268,7 +208,7 @@ def compile_program(
     target: Target | None = None,
     pipeline: Pipeline = SILENT,
 ) -> Compiled:
-    """Return a program for one device as a verified SPMD program for the mesh. Raises PlanError.
+    """Return a program for one device as a verified SPMD program for the mesh. Raise PlanError.
 
     `target` may change the program first so that it fits a device.
     """

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from mochi_aot.compiler.checkpoint import Checkpoint
-from mochi_aot.compiler.compile import Job, Progress, chosen_plans
+from mochi_aot.compiler.compile import chosen_plans
+from mochi_aot.compiler.job import Job, Progress
 from mochi_aot.compiler.lower.target import Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget

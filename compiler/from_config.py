@@ -7,6 +7,7 @@ import torch
 
 from mochi_aot.artifacts.schema import Program
 from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.naming import parameter_shapes
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
@@ -36,7 +37,7 @@ class ProgramsOfConfig:
     tensors: dict[str, list[Tensor]]
 
     def all_or_error(self) -> "ProgramsOfConfig":
-        """Return these programs. Raises LoweringError if there is a reason against any of them."""
+        """Return these programs. Raise LoweringError if there is a reason against any of them."""
         for role, reason in self.failures.items():
             raise LoweringError(f"{role}: {reason}")
         return self
@@ -56,9 +57,13 @@ class SeededSource:
 def model_config(name: str) -> MochiConfig:
     """Return the preset of this name, or the configuration of the checkpoint in this folder.
 
-    Raises CheckpointError.
+    Raise CheckpointError.
     """
-    return PRESETS[name] if name in PRESETS else open_checkpoint(Path(name)).config
+    if name in PRESETS:
+        return PRESETS[name]
+    if not Path(name).is_dir():
+        raise CheckpointError(f"{name!r} is neither a model ({', '.join(PRESETS)}) nor the folder of a checkpoint")
+    return open_checkpoint(Path(name)).config
 
 
 def programs_of_config(
@@ -66,7 +71,7 @@ def programs_of_config(
 ) -> ProgramsOfConfig:
     """Trace, partition and lower each program for ttnn, without weights.
 
-    Raises GeometryError; PlanErrors and LoweringErrors are collected, each for the programs that they are about.
+    Raise GeometryError; PlanErrors and LoweringErrors are collected, each for the programs that they are about.
     """
     built = build_programs(config, geometry, "bfloat16", SeededSource(config))
     target = TtnnTarget(weights_dtype, links_dtype)

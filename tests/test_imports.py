@@ -1,6 +1,7 @@
 """Who may import whom: every import statement against one table, and what a running process really loads."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -94,6 +95,14 @@ def may_import(path: Path, name: str) -> bool:
     # A folder's rule does not open the folders inside it that have rules of their own.
     inner = {folder.replace("/", ".") for folder in ALLOWED if folder.startswith(room(path) + "/")}
     return own != "runtime" or not any(name == folder or name.startswith(folder + ".") for folder in inner)
+
+
+def test_the_exceptions_are_needed_and_explained() -> None:
+    """Each in CONTRIBUTING.md, by the names of the file and the module."""
+    items = re.split(r"\n\s*- ", (ROOT / "CONTRIBUTING.md").read_text())
+    for file, module in EXCEPTIONS:
+        assert module in imported(PACKAGE / file)
+        assert any(item.startswith(f"`{file}` imports ") and f"`{module}`" in item for item in items), (file, module)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

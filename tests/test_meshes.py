@@ -12,8 +12,9 @@ import pytest
 from mochi_aot.artifacts import Bundle
 from mochi_aot.compiler import compile as compiling
 from mochi_aot.compiler.checkpoint import Checkpoint
-from mochi_aot.compiler.compile import Job, compile_bundle
+from mochi_aot.compiler.compile import compile_bundle
 from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.job import Job
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, ENCODER_PLANS, TEXT_PLANS, TRANSFORMER_PLANS

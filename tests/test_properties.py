@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mochi_aot.artifacts import Bundle
-from mochi_aot.compiler.compile import Job, compile_bundle
+from mochi_aot.compiler.compile import compile_bundle
+from mochi_aot.compiler.job import Job
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, ENCODER_PLANS, TRANSFORMER_PLANS
 from mochi_aot.compiler.reference.geometry import Geometry, GeometryError
 from mochi_aot.runtime.noise import seeded_latents

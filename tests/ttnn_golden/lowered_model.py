@@ -14,7 +14,6 @@ from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.fit import LATENT_VIDEO
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
-from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.lower.weights import Source, distinct_coordinates, local_tensor
@@ -162,7 +161,7 @@ def prepared_pieces(weight: Weight, source: Source, mesh: tuple[int, int]) -> li
     """What each chip holds of a weight, in the form its op wants; chips that hold the same share a tensor."""
     recipe, type = weight.param.recipe, weight.param.value.type
     distinct, devices = distinct_coordinates(recipe, type, mesh)
-    made = [prepared(weight.preparation, local_tensor(recipe, type, place, source)) for place in distinct]
+    made = [weight.preparation(local_tensor(recipe, type, place, source)) for place in distinct]
     return [made[index] for index in devices]
 
 

@@ -11,7 +11,7 @@ from mochi_aot.artifacts.timeline import process_seconds
 from mochi_aot.tools.commands.cli import MochiCommand, chip_dtype_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from mochi_aot.compiler.compile import Progress
+    from mochi_aot.compiler.job import Progress
 
 
 @click.command(cls=MochiCommand)
@@ -127,19 +127,16 @@ def main(checkpoint: Path, output: Path | None, as_json: bool, explained: bool, 
 
     with Console() as console:
         console.phase("loading the compiler")
-        from mochi_aot.runtime.cache import ensure_temporary_files
-
-        ensure_temporary_files()  # before torch is imported
         from mochi_aot.compiler.api import compile, default_output
         from mochi_aot.compiler.errors import CompileOptionError
         from mochi_aot.tools.commands.compiling import Terminal, report
 
-        output = output or default_output(checkpoint)
         try:
             if explained:
                 _explain(checkpoint, Terminal(console), as_json, options)
                 return
-            summary = compile(checkpoint, output=output, progress=Terminal(console), **options)
+            output = output or default_output(checkpoint)
+            summary = compile(checkpoint, output=output, progress=Terminal(console), own_process=False, **options)
         except CompileOptionError as error:
             raise click.UsageError(str(error)) from error
     if as_json:

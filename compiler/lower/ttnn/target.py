@@ -106,7 +106,7 @@ class TtnnTarget:
 def ttnn_target(mesh: Mesh, weights_dtype: str, links_dtype: str, require_kernels: bool) -> Iterator[TtnnTarget]:
     """Point this process at a mocked mesh and give the target that runs programs dry on it.
 
-    Raises KernelsError for `require_kernels` where only the stand-in compiler is installed, and BackendError where
+    Raise KernelsError for `require_kernels` where only the stand-in compiler is installed, and BackendError where
     there is no ttnn, where no mesh can be mocked, and where this process has imported ttnn already.
     """
     with mocked_mesh(mesh) as mocked:
