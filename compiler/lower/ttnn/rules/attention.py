@@ -127,7 +127,7 @@ def _ring(lo: Lowerer, op: Op, parts: list[Tensor], length: Tensor, row: int) ->
         buffer=_gathered(k, lo.mesh[axis]),
         text_buffer=_gathered(k_text, lo.mesh[axis]),
         dtype=q.dtype,
-        program_config=list(ring_chunks(q.shape, q_text.shape, lo.mesh[axis], q.dtype, machine_of(lo.mesh))),
+        program_config=list(ring_chunks(q.shape, q_text.shape, lo.mesh[axis], q.dtype, machine_of(lo.mesh, lo.arch))),
         compute="hifi2_bf16acc",  # with a length in a tensor, ttnn skips the text's padding on this path alone
     )
     return made[0], made[1]
