@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mochi_aot.artifacts import Bundle, BundleWriter, schema
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.artifacts.versions import installed_version, versions
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
@@ -44,6 +45,7 @@ class Job:
     target: str = "torch"
     weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
     links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
+    arch: str = WORMHOLE  # of the chips, for ttnn
     require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
 
 
@@ -168,7 +170,7 @@ def opened_target(job: Job) -> Iterator[Target]:
     if job.target == "torch":
         yield TorchTarget()
         return
-    with ttnn_target(job.mesh, job.weights_dtype, job.links_dtype, job.require_kernels) as target:
+    with ttnn_target(job.mesh, job.weights_dtype, job.links_dtype, job.require_kernels, job.arch) as target:
         yield target
 
 

@@ -7,6 +7,7 @@ docs/benchmarks.md what comes out.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mochi_aot.artifacts.machines import BLACKHOLE, WORMHOLE
 from mochi_aot.compiler.partition.mesh import Mesh
 
 
@@ -87,6 +88,7 @@ class Machine:
     """
 
     name: str
+    arch: str
     grid: tuple[int, int]
     links: int
     dram_banks: int = 12
@@ -105,11 +107,16 @@ class Machine:
         return columns * (rows - 1)
 
 
-LOUDBOX = Machine("LoudBox, QuietBox or n300", (8, 8), 1)
-GALAXY = Machine("Galaxy", (8, 9), 4)
+LOUDBOX = Machine("LoudBox, QuietBox or n300", WORMHOLE, (8, 8), 1)
+GALAXY = Machine("Galaxy", WORMHOLE, (8, 9), 4)
 
 
-def machine_of(mesh: Mesh) -> Machine:
+BLACKHOLE_BOARDS = Machine("one to eight p150 boards, or a QuietBox 2", BLACKHOLE, (11, 10), 2)
+BLACKHOLE_GALAXY = Machine("Blackhole Galaxy", BLACKHOLE, (12, 10), 2)
+
+
+def machine_of(mesh: Mesh, arch: str = WORMHOLE) -> Machine:
     """Return the smaller machine that has as many chips as the mesh, or the larger one."""
+    small, large = (BLACKHOLE_BOARDS, BLACKHOLE_GALAXY) if arch == BLACKHOLE else (LOUDBOX, GALAXY)
     rows, columns = mesh
-    return LOUDBOX if rows * columns <= 8 else GALAXY
+    return small if rows * columns <= 8 else large

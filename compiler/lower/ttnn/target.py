@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.errors import KernelsError
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
@@ -35,14 +36,19 @@ class TtnnTarget:
     families = TTNN_FAMILIES
 
     def __init__(
-        self, weights_dtype: str = "bfloat16", links_dtype: str = "bfloat16", mocked: MockedMesh | None = None
+        self,
+        weights_dtype: str = "bfloat16",
+        links_dtype: str = "bfloat16",
+        mocked: MockedMesh | None = None,
+        arch: str = WORMHOLE,
     ) -> None:
         """`weights_dtype` is bfloat16 or bfloat8_b, of the matrices; all other weights are bfloat16 or float32.
 
         `links_dtype` is one of them too, of what chips send each other in a denoising step. Programs run dry on
         `mocked`, the mesh at which this process was pointed; without one the bundle holds no kernels.
         """
-        self._weights_dtype, self._links_dtype, self._mocked = weights_dtype, links_dtype, mocked
+        self._weights_dtype, self._links_dtype = weights_dtype, links_dtype
+        self._mocked, self._arch = mocked, arch
         self._weights: dict[str, dict[str, Weight]] = {role: {} for role in roles(self.families)}
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
@@ -71,7 +77,8 @@ class TtnnTarget:
     def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """See Target."""
         assert program.mesh is not None
-        lowered = lower(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
+        lowerer = Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype, self._arch)
+        lowered = lower(lowerer, plan, cost)
         self._weights[program.name].update((weight.name, weight) for weight in lowered.weights)
         return lowered.program
 
@@ -83,7 +90,7 @@ class TtnnTarget:
         mesh: Mesh,
     ) -> Checked:
         """See Target."""
-        settings = mesh_settings(mesh, programs.values())
+        settings = mesh_settings(mesh, programs.values(), self._arch)
         if self._mocked is None:
             return Checked(geometries, settings)
         return run_and_pack(self._mocked, writer, geometries, programs, self._all_weights(), settings)
@@ -103,16 +110,18 @@ class TtnnTarget:
 
 
 @contextmanager
-def ttnn_target(mesh: Mesh, weights_dtype: str, links_dtype: str, require_kernels: bool) -> Iterator[TtnnTarget]:
+def ttnn_target(
+    mesh: Mesh, weights_dtype: str, links_dtype: str, require_kernels: bool, arch: str
+) -> Iterator[TtnnTarget]:
     """Point this process at a mocked mesh and give the target that runs programs dry on it.
 
     Raises KernelsError for `require_kernels` where only the stand-in compiler is installed, and BackendError where
     there is no ttnn, where no mesh can be mocked, and where this process has imported ttnn already.
     """
-    with mocked_mesh(mesh) as mocked:
+    with mocked_mesh(mesh, arch) as mocked:
         if require_kernels and mocked.stand_in:
             raise KernelsError(
                 "this host has no kernel compiler (SFPI), and kernels of the stand-in compiler were not to be made: "
                 "install ttnn with its compiler, or compile without requiring kernels; chips then build their own"
             )
-        yield TtnnTarget(weights_dtype, links_dtype, mocked)
+        yield TtnnTarget(weights_dtype, links_dtype, mocked, arch)
