@@ -11,13 +11,12 @@ from mochi_aot.compiler.checkpoint import open_checkpoint
 from mochi_aot.compiler.checkpoint.naming import parameter_shapes
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
-from mochi_aot.compiler.compile import compile_program
+from mochi_aot.compiler.compile import chosen_plans, compile_program
 from mochi_aot.compiler.ir.program import Program as IRProgram
 from mochi_aot.compiler.lower.ttnn.dry_run import LocalWeight, local_weight
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Tensor
 from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
-from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.config import MochiConfig
@@ -78,15 +77,15 @@ def programs_of_config(
     built = build_programs(config, geometry, "bfloat16", SeededSource(config))
     target = TtnnTarget(weights_dtype, links_dtype, arch=arch)
     made = ProgramsOfConfig({}, {}, {}, {}, {})
-    for roles, plans in target.families.items():
+    for roles in target.families:
         try:
-            chosen = choose_plans([built], mesh, (), {roles: plans})
+            chosen = chosen_plans([{role: built[role] for role in roles}], mesh, (), target)
         except PlanError as error:
             made.failures.update(dict.fromkeys(roles, str(error)))
             continue
-        for role, plan in chosen.items():
+        for role, plan in chosen.plans.items():
             try:
-                partitioned = compile_program(built[role], geometry, mesh, plan, target)
+                partitioned = compile_program(built[role], mesh, plan, target)
                 lowerer = Lowerer(partitioned.program, mesh, weights_dtype, links_dtype, arch)
                 lowered = lower(lowerer, plan.name, partitioned.cost)
             except (LoweringError, PlanError) as error:

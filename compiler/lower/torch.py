@@ -1,6 +1,7 @@
 """The torch target: instructions are the IR's ops with the same names and attributes."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -10,9 +11,12 @@ from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.memory import Arena
 from mochi_aot.compiler.lower.shards import WINDOW_BYTES, ShardedWeight
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
+from mochi_aot.compiler.lower.torch_seconds import seconds
 from mochi_aot.compiler.lower.weight_belt import WeightBelt
 from mochi_aot.compiler.lower.weights import KnownSource, weight_name
+from mochi_aot.compiler.partition.choose import Estimate
 from mochi_aot.compiler.partition.cost import Cost
+from mochi_aot.compiler.partition.liveness import peak_bytes
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import FAMILIES
@@ -29,6 +33,14 @@ class TorchTarget:
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """See Target. Hosts have room."""
         return program
+
+    def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
+        """See Target."""
+        return Estimate(seconds(cost), cost.collective_bytes, peak_bytes(program), cost.weight_bytes)
+
+    def memory_bytes(self, mesh: Mesh) -> float:
+        """See Target. Hosts have room."""
+        return math.inf
 
     def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """See Target."""

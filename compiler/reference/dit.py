@@ -45,7 +45,7 @@ class AsymmDiT(nn.Module):
         """
         _, _, frames, height, width = latents.shape
         tokens = ops.annotate(patchify(latents, self.config.patch).to(self.dtype), "tokens")
-        x = self.patch_embed(tokens).expand(caption.shape[0], -1, -1)
+        x = ops.annotate(self.patch_embed(tokens).expand(caption.shape[0], -1, -1), "captioned_tokens")
         y = self.caption_proj(caption)
         c = F.silu(self.time_embed(timestep) + self.caption_pool(caption, caption_mask)).unsqueeze(1)  # [B, 1, D]
         cos, sin = rope_tables(self.pos_frequencies, (frames, height, width), self.config.patch)

@@ -70,7 +70,7 @@ class LoweredModel:
             program = in_strips(built[role], LATENT_VIDEO, strip) if role == "decode" and strip else built[role]
             if role == "denoise":
                 program = rows_apart(program)  # as TtnnTarget.fitted
-            compiled = compile_program(program, geometry, mesh, plans[role])
+            compiled = compile_program(program, mesh, plans[role])
             lowerers[role] = Lowerer(compiled.program, mesh, weights_dtype, links_dtype)
             programs[role] = lower(lowerers[role], plans[role].name, compiled.cost)
         return cls(mesh, checkpoint, lowerers, programs)

@@ -43,14 +43,25 @@ def _product(lo: Lowerer, op: Op, share: Tensor | None = None) -> Tensor:
     """`share` stands in for a bias."""
     value, weight, *bias = op.operands
     x = _rows(lo, value)
-    outputs, inputs = weight.type.local_shape
-    dtype = "float32" if weight.type.dtype == "float32" else lo.weights_dtype
-    operands = [x, lo.weight(weight, "transposed", dtype=dtype, shape=(inputs, outputs))]
+    outputs, _ = weight.type.local_shape
+    operands = [x, _matrix(lo, weight, "transposed")]
     operands += [lo.weight(b, "row", shape=(1, outputs)) for b in bias] if share is None else [share]
     kw: list[str] = ["bias_tensor"] * (len(operands) - 2)
     shape = (*x.shape[:-1], outputs)
     product = lo.emit("experimental.minimal_matmul", operands, shape, kw=kw, compute=lo.fidelity)  # type: ignore[arg-type]
     return product.like(x)
+
+
+def _matrix(lo: Lowerer, weight: Value, preparation: str) -> Tensor:
+    """A weight [outputs, inputs] as [inputs, outputs]; one of which each chip has some inputs is gathered here."""
+    outputs, inputs = weight.type.local_shape
+    dtype = "float32" if weight.type.dtype == "float32" else lo.weights_dtype
+    if weight in lo.params:
+        return lo.weight(weight, preparation, dtype=dtype, shape=(inputs, outputs))
+    gather = lo.producers[weight]
+    (piece,) = gather.operands
+    kept = lo.weight(piece, preparation, dtype=dtype, shape=(piece.type.local_shape[1], outputs))
+    return lo.emit("all_gather", [kept], (inputs, outputs), dim=0, axis=integer(gather.attrs["axis"]))
 
 
 def _rows(lo: Lowerer, value: Value) -> Tensor:
@@ -88,10 +99,10 @@ def _swiglu(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
         return False
     value, weight = op.operands
     x = lo.get(value)
-    outputs, inputs = weight.type.local_shape
+    outputs, _ = weight.type.local_shape
     if outputs % 64:
         return False
-    prepared = lo.weight(weight, "swiglu", dtype=lo.weights_dtype, shape=(inputs, outputs))
+    prepared = _matrix(lo, weight, "swiglu")
     shape = (*x.shape[:-1], outputs // 2)
     attrs = {"compute": lo.fidelity, "fuse_swiglu": True}
     lo.tensors[product.result] = lo.emit("experimental.minimal_matmul", [x, prepared], shape, **attrs)  # type: ignore[arg-type]
