@@ -17,8 +17,8 @@ TRANSFORMER_OUTPUTS = (
     "dit.blocks.*.mlp_[xy].up.weight",
 )
 TRANSFORMER_INPUTS = ("dit.blocks.*.attn.proj_[xy].weight", "dit.blocks.*.mlp_[xy].down.weight")
-# Most of a block's weights. All of those of the full model in bfloat16 are more than a Wormhole chip has room for; these
-# in halves leave enough, and the more is gathered, the more a step sends.
+# Most of a block's weights. All of those of the full model in bfloat16 are more than a Wormhole chip has room for;
+# these in halves leave enough, and the more is gathered, the more a step sends.
 GATHERED = ("dit.blocks.*.mlp_[xy].*.weight",)
 MODULATIONS = ("dit.blocks.*.mod_[xy].*.weight",)
 TEXT_OUTPUTS = (

@@ -60,9 +60,9 @@ class TtnnTarget:
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """See Target. The denoising step's peak has the room for its recording in it."""
         assert program.mesh is not None
-        machine, traced = machine_of(program.mesh), program.name == "denoise"
+        machine, traced = machine_of(program.mesh, self._arch), program.name == "denoise"
         try:
-            made = lower(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
+            made = lower(self._lowerer(program, program.mesh), plan, cost)
         except LoweringError as error:
             raise PlanError(f"plan {plan}: {error}") from error
         calls = calls_of(made.program.instructions, made.tensors, program.mesh, machine)
@@ -72,13 +72,12 @@ class TtnnTarget:
 
     def memory_bytes(self, mesh: Mesh) -> float:
         """See Target."""
-        return machine_of(mesh).dram_bytes * (1 - DRAM_SPARE.value)
+        return machine_of(mesh, self._arch).dram_bytes * (1 - DRAM_SPARE.value)
 
     def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """See Target."""
         assert program.mesh is not None
-        lowerer = Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype, self._arch)
-        lowered = lower(lowerer, plan, cost)
+        lowered = lower(self._lowerer(program, program.mesh), plan, cost)
         self._weights[program.name].update((weight.name, weight) for weight in lowered.weights)
         return lowered.program
 
@@ -103,6 +102,9 @@ class TtnnTarget:
             for weight, done in zip(weights.values(), itertools.accumulate(sizes), strict=True):
                 belt.put(TiledWeight(writer, weight, source, mesh), partial(progress, done, sum(sizes)))
         return sum(sizes)
+
+    def _lowerer(self, program: Program, mesh: Mesh) -> Lowerer:
+        return Lowerer(program, mesh, self._weights_dtype, self._links_dtype, self._arch)
 
     def _all_weights(self) -> dict[str, Weight]:
         """Return all weights by name, in the order of first use."""

@@ -30,7 +30,13 @@ def main(rows: str, columns: str, names: str, weights_dtype: str) -> None:
     mesh = (int(rows), int(columns))
     built = build_programs(CONFIG, GEOMETRY, "bfloat16", SeededSource(CONFIG))
     target = TtnnTarget(weights_dtype)
-    plans = {role: family[name] for roles, family in TTNN_FAMILIES.items() for role in roles for name in names.split(",") if name in family}
+    plans = {
+        role: family[name]
+        for roles, family in TTNN_FAMILIES.items()
+        for role in roles
+        for name in names.split(",")
+        if name in family
+    }
     low = {}
     for role, plan in plans.items():
         made = compile_program(built[role], mesh, plan, target)
@@ -39,7 +45,9 @@ def main(rows: str, columns: str, names: str, weights_dtype: str) -> None:
     weights = {weight.name: local_weight(weight) for lowered in low.values() for weight in lowered.weights}
     with mocked_mesh(mesh) as mocked:
         reports = mocked.run(programs, weights, mesh_settings(mesh, programs.values()), "small")
-        modelled = {role: peak_bytes(lowered.program, lowered.tensors, machine_of(mesh)) for role, lowered in low.items()}
+        modelled = {
+            role: peak_bytes(lowered.program, lowered.tensors, machine_of(mesh)) for role, lowered in low.items()
+        }
     print(json.dumps({r.role: [r.peak_bytes, modelled[r.role], r.weight_bytes, str(r.refusal)] for r in reports}))
 
 
