@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
+from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileOptionError
 from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Request, Summary
@@ -26,7 +27,8 @@ type Size = str | Geometry | tuple[int, int, int]
 def compile(
     checkpoint: str | Path,
     *,
-    mesh: str | Mesh,
+    mesh: str | Mesh | None = None,
+    arch: str = "wormhole",
     output: str | Path | None = None,
     text_encoder: str | Path | None = None,
     target: str = "ttnn",
@@ -50,7 +52,9 @@ def compile(
 
     Args:
         checkpoint: Folder of the checkpoint, in Genmo's or Diffusers' layout.
-        mesh: The device mesh, rows x columns: "4x8" or (4, 8).
+        mesh: The device mesh, rows x columns: "4x8" or (4, 8); that of the machine, if `arch` names one.
+        arch: Of the chips, for ttnn: "wormhole" or "blackhole", or a machine: "n300", "loudbox", "galaxy", "p150",
+            "p300", "quietbox2", "bh-loudbox", "bh-galaxy".
         output: Folder of the bundle; beside the checkpoint, with .bundle appended, if not given.
         text_encoder: Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none.
         target: "ttnn", Tenstorrent chips, or "torch", this host, for checking.
@@ -73,7 +77,8 @@ def compile(
             ttnn was imported before, and no chips can be opened by this process afterwards.
 
     Raises:
-        CompileOptionError: for options that contradict each other.
+        CompileOptionError: for options that contradict each other, or no mesh.
+        MachineError: for an `arch` that is neither an architecture nor a machine.
         GeometryError: before anything is traced, for a size that the model or the mesh has not; it names the nearest.
         PlanError: for a mesh that is none, and for a model that cannot be cut over it.
         CheckpointError: for a checkpoint that is not whole.
@@ -83,7 +88,7 @@ def compile(
         CompileProcessError: where the child process was ended by something else, as for want of memory.
     """
     started = time.monotonic()
-    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype, require_kernels)
+    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype, require_kernels, arch)
     if trust_times and not (resume or reuse):
         raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
     request = Request(
@@ -123,7 +128,7 @@ def default_output(checkpoint: Path) -> Path:
 
 
 def make_job(
-    mesh: str | Mesh,
+    mesh: str | Mesh | None,
     geometries: Size | Sequence[Size],
     plan: str,
     dtype: str,
@@ -131,6 +136,7 @@ def make_job(
     weights_dtype: str,
     links_dtype: str,
     require_kernels: bool = False,
+    arch: str = "wormhole",
 ) -> Job:
     """Return the job that options describe.
 
@@ -149,8 +155,20 @@ def make_job(
     sizes = tuple(dict.fromkeys(_parsed(size) for size in _several(geometries)))
     if not sizes:
         raise CompileOptionError("no geometry was given: a bundle is for one video size or more")
-    shape = parse_mesh(mesh if isinstance(mesh, str) else "x".join(map(str, mesh)))
-    return Job(shape, sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype, require_kernels)
+    chips = chips_called(arch)
+    if target == "torch" and chips != chips_called("wormhole"):
+        raise CompileOptionError(f"arch {arch} is for target ttnn; torch runs on this host")
+    shape = _mesh(mesh, chips)
+    return Job(shape, sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype, chips.arch, require_kernels)
+
+
+def _mesh(mesh: str | Mesh | None, chips: Chips) -> Mesh:
+    """Return the mesh that was asked for, or else the machine's. Raise CompileOptionError where there is neither."""
+    if mesh is not None:
+        return parse_mesh(mesh if isinstance(mesh, str) else "x".join(map(str, mesh)))
+    if chips.mesh is None:
+        raise CompileOptionError("no mesh was given: mesh 2x4, or arch with a machine's name")
+    return chips.mesh
 
 
 def _check_choices(*options: tuple[str, str, Sequence[str]]) -> None:

@@ -108,7 +108,7 @@ def opened_target(job: Job) -> Iterator[Target]:
     if job.target == "torch":
         yield TorchTarget()
         return
-    with ttnn_target(job.mesh, job.weights_dtype, job.links_dtype, job.require_kernels) as target:
+    with ttnn_target(job.mesh, job.weights_dtype, job.links_dtype, job.require_kernels, job.arch) as target:
         yield target
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.artifacts.schema import Program
 from mochi_aot.compiler.checkpoint import open_checkpoint
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
@@ -67,14 +68,19 @@ def model_config(name: str) -> MochiConfig:
 
 
 def programs_of_config(
-    config: MochiConfig, geometry: Geometry, mesh: tuple[int, int], weights_dtype: str, links_dtype: str = "bfloat16"
+    config: MochiConfig,
+    geometry: Geometry,
+    mesh: tuple[int, int],
+    weights_dtype: str,
+    links_dtype: str = "bfloat16",
+    arch: str = WORMHOLE,
 ) -> ProgramsOfConfig:
     """Trace, partition and lower each program for ttnn, without weights.
 
     Raise GeometryError; PlanErrors and LoweringErrors are collected, each for the programs that they are about.
     """
     built = build_programs(config, geometry, "bfloat16", SeededSource(config))
-    target = TtnnTarget(weights_dtype, links_dtype)
+    target = TtnnTarget(weights_dtype, links_dtype, arch=arch)
     made = ProgramsOfConfig({}, {}, {}, {}, {})
     for roles in target.families:
         try:
@@ -85,9 +91,8 @@ def programs_of_config(
         for role, plan in chosen.plans.items():
             try:
                 partitioned = compile_program(built[role], mesh, plan, target)
-                lowered = lower(
-                    Lowerer(partitioned.program, mesh, weights_dtype, links_dtype), plan.name, partitioned.cost
-                )
+                lowerer = Lowerer(partitioned.program, mesh, weights_dtype, links_dtype, arch)
+                lowered = lower(lowerer, plan.name, partitioned.cost)
             except (LoweringError, PlanError) as error:
                 made.failures[role] = str(error)
             else:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mochi_aot.artifacts import schema
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.reference.geometry import Geometry
 
@@ -19,6 +20,7 @@ class Job:
     target: str = "torch"
     weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
     links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
+    arch: str = WORMHOLE  # of the chips, for ttnn
     require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
 
 

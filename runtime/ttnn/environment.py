@@ -52,7 +52,9 @@ def enter_mock_mesh(bundle: Bundle) -> KernelCache:
     """
     rows, columns = bundle.manifest.mesh
     stand_in = real_sfpi(ttnn_package()) is None
-    environment = prepare_mock((rows, columns), mock_folder(), _unpacked(bundle, stand_in))
+    settings = bundle.manifest.mesh_settings
+    assert settings is not None, "a bundle for ttnn says how to open its mesh"
+    environment = prepare_mock((rows, columns), mock_folder(), _unpacked(bundle, stand_in), settings.arch)
     enter_mock(environment)
     return KernelCache(Path(environment.variables["TT_METAL_CACHE"]))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.kernel_archive import build_keys, kernel_folders, pack_kernels
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.runtime.cache import temporary_folder
 from mochi_aot.runtime.errors import RefusalError
@@ -94,13 +95,13 @@ class MockedMesh:
 
 
 @contextmanager
-def mocked_mesh(mesh: tuple[int, int]) -> Iterator[MockedMesh]:
+def mocked_mesh(mesh: tuple[int, int], arch: str = WORMHOLE) -> Iterator[MockedMesh]:
     """Point this process at a mocked mesh; the kernels that are built there go away at the end.
 
     Raises TtnnAlreadyImportedError where this process has imported ttnn, and BackendError where nothing can be mocked.
     """
     with temporary_folder("kernels") as folder:
-        environment = prepare_mock(mesh, mock_folder(), folder / "kernels")
+        environment = prepare_mock(mesh, mock_folder(), folder / "kernels", arch)
         enter_mock(environment)
         # As ttnn knows them: it notes such paths in what goes into the archive of kernels.
         cache, root = (Path(environment.variables[name]) for name in ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT"))

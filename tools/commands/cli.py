@@ -16,6 +16,7 @@ import click
 from mochi_aot import __version__
 from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
 from mochi_aot.artifacts.layout import CHIP_DTYPES
+from mochi_aot.artifacts.machines import NAMES as MACHINE_NAMES
 
 EXIT_CODES = (
     "Exit codes: 0 success, 1 internal fault, 2 usage, 3 bad input, 4 the output exists, 5 device or target not usable "
@@ -189,6 +190,14 @@ def chip_dtype_option(name: str, help: str) -> Callable[[Any], Any]:
     """Return an option for what chips have in bfloat16, or in bfloat8_b, which is about half the bytes."""
     return click.option(name, type=click.Choice(CHIP_DTYPES), default=CHIP_DTYPES[0], show_default=True, help=help)
 
+
+arch_option = click.option(
+    "--arch",
+    type=click.Choice(MACHINE_NAMES),
+    default=MACHINE_NAMES[0],
+    show_default=True,
+    help="Of the chips, for ttnn; or a machine, whose mesh is taken unless --mesh says another.",
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

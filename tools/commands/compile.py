@@ -8,7 +8,7 @@ import click
 
 from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
 from mochi_aot.artifacts.timeline import process_seconds
-from mochi_aot.tools.commands.cli import MochiCommand, chip_dtype_option, json_option, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, arch_option, chip_dtype_option, json_option, print_json
 
 if TYPE_CHECKING:
     from mochi_aot.compiler.job import Progress
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none.",
 )
-@click.option("--mesh", required=True, metavar="RxC", help="The device mesh: rows x columns.")
+@click.option("--mesh", metavar="RxC", help="The device mesh: rows x columns.  [default: of the machine in --arch]")
+@arch_option
 @click.option(
     "--target",
     type=click.Choice(["ttnn", "torch"]),

@@ -9,6 +9,8 @@ import click
 
 from mochi_aot.artifacts.errors import ExitCode
 from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
+from mochi_aot.artifacts.machines import NAMES as MACHINE_NAMES
+from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json
 from mochi_aot.tools.commands.text import plain
@@ -24,6 +26,7 @@ DEFAULT_DTYPE = CHIP_DTYPES[0]
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--config", metavar="NAME|DIR", help="Instead of a bundle: mochi-1, or the folder of a checkpoint.")
 @click.option("--mesh", metavar="RxC", help="With --config: the device mesh, rows x columns.")
+@click.option("--arch", type=click.Choice(MACHINE_NAMES), help="With --config: of the chips, or a machine.")
 @click.option("--geometry", metavar="HxWxF", help=f"With --config.  [default: {DEFAULT_GEOMETRY}]")
 @click.option(
     "--weights-dtype",
@@ -40,6 +43,7 @@ def main(
     bundle: Path | None,
     config: str | None,
     mesh: str | None,
+    arch: str | None,
     geometry: str | None,
     weights_dtype: str | None,
     links_dtype: str | None,
@@ -52,20 +56,21 @@ def main(
     """
     if (bundle is None) == (config is None):
         raise click.UsageError("give a BUNDLE or --config, one of them")
-    if bundle is not None and (mesh or geometry or weights_dtype or links_dtype):
-        options = "--mesh, --geometry, --weights-dtype and --links-dtype"
+    if bundle is not None and (mesh or arch or geometry or weights_dtype or links_dtype):
+        options = "--mesh, --arch, --geometry, --weights-dtype and --links-dtype"
         raise click.UsageError(f"{options} belong to --config: a bundle has its own")
-    if config is not None and mesh is None:
-        raise click.UsageError("--config needs --mesh")
+    chips = chips_called(arch or MACHINE_NAMES[0])
+    if config is not None and mesh is None and chips.mesh is None:
+        raise click.UsageError("--config needs --mesh, or a machine in --arch")
     from mochi_aot.tools.commands.console import Console
 
     with Console() as console:
         if bundle is not None:
             reports = _verify_bundle(bundle, console)
         else:
-            assert config is not None and mesh is not None
+            assert config is not None
             dtypes = (weights_dtype or DEFAULT_DTYPE, links_dtype or DEFAULT_DTYPE)
-            reports = _verify_config(config, mesh, geometry or DEFAULT_GEOMETRY, *dtypes, console)
+            reports = _verify_config(config, mesh, chips, geometry or DEFAULT_GEOMETRY, *dtypes, console)
     refused = any(report.refusal is not None for report in reports)
     _print(reports, refused, as_json)
     if refused:
@@ -108,7 +113,13 @@ def _verify_bundle(path: Path, console: "Console") -> list["ProgramReport"]:
 
 
 def _verify_config(
-    config: str, mesh: str, geometry: str, weights_dtype: str, links_dtype: str, console: "Console"
+    config: str,
+    mesh: str | None,
+    chips: Chips,
+    geometry: str,
+    weights_dtype: str,
+    links_dtype: str,
+    console: "Console",
 ) -> list["ProgramReport"]:
     console.phase("compiling the programs")
     from mochi_aot.runtime.cache import ensure_temporary_files
@@ -121,11 +132,15 @@ def _verify_config(
     from mochi_aot.runtime.ttnn.mocked import mocked_mesh
     from mochi_aot.runtime.ttnn.program_report import ProgramReport, Refusal
 
-    shape, size = parse_mesh(mesh), parse_geometry(geometry)
-    made = programs_of_config(model_config(config), size, shape, weights_dtype, links_dtype)
+    shape = chips.mesh if mesh is None else parse_mesh(mesh)
+    assert shape is not None
+    made = programs_of_config(
+        model_config(config), parse_geometry(geometry), shape, weights_dtype, links_dtype, chips.arch
+    )
     console.phase("running the programs dry")
-    with mocked_mesh(shape) as mocked:
-        reports = mocked.run(made.programs, made.weights, mesh_settings(shape, made.programs.values()), geometry)
+    settings = mesh_settings(shape, made.programs.values(), chips.arch)
+    with mocked_mesh(shape, chips.arch) as mocked:
+        reports = mocked.run(made.programs, made.weights, settings, geometry)
     failed = [ProgramReport(geometry, role, refusal=Refusal(reason)) for role, reason in made.failures.items()]
     return sorted(reports + failed, key=lambda report: list(ROLES).index(report.role))
 

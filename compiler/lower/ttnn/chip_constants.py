@@ -4,9 +4,10 @@ Nothing here was measured on a chip. `seconds.py` says how the constants are use
 docs/benchmarks.md what comes out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from mochi_aot.artifacts.machines import BLACKHOLE, WORMHOLE
 from mochi_aot.compiler.partition.mesh import Mesh
 
 
@@ -47,6 +48,7 @@ def _assumed(value: float, unit: str, meaning: str) -> Constant:
 
 
 CLOCK = _published(1e9, "1/s", "cycles of a core")
+BLACKHOLE_CLOCK = _published(1.35e9, "1/s", "the same on Blackhole")
 CORE_FLOP = _published(2048, "FLOP", "of a core in a cycle, HiFi2; half of it in HiFi4")
 PRODUCT_LONG = _estimated(0.52, "of the cores' rate", "matrix product with at least 2048 inputs")
 PRODUCT_MIDDLE = _estimated(0.47, "of the cores' rate", "matrix product with at least 1024 inputs")
@@ -56,6 +58,7 @@ CHUNK_WORK = _estimated(28.6e-6, "s", "attention, 256 queries by 256 keys of 128
 CONVOLUTION = _fitted(0.03, "of the cores' rate", "conv3d: 55 s / DEVICE_FACTOR, as TT-DiT's tests have it on 2x4")
 
 DRAM = _published(288e9, "B/s", "DRAM of a chip")
+BLACKHOLE_DRAM = _published(512e9, "B/s", "the same on Blackhole")
 DRAM_BINARY = _estimated(0.51, "of DRAM's rate", "elementwise ops, type casts, lookups")
 DRAM_ADDCMUL = _estimated(0.81, "of DRAM's rate", "addcmul")
 DRAM_NORM = _estimated(0.60, "of DRAM's rate", "norms, reductions, softmax, rotation, splitting and joining heads")
@@ -64,6 +67,7 @@ DRAM_MOVE = _fitted(0.43, "of DRAM's rate", "other moves and changes of layout: 
 ROW = _fitted(19e-9, "s", "a row that a row-major reshape or permute moves, all cores: likewise")
 
 LINK = _estimated(9.6e9, "B/s", "one Ethernet link, one way")
+BLACKHOLE_LINK = _assumed(38.4e9, "B/s", "the same on Blackhole: of its 400 Gb/s the share that LINK is of 100 Gb/s")
 SCATTER_WIDE = _estimated(1.85, "times the bytes' time", "reduce-scatter over four links")
 GATHER_WIDE = _estimated(1.33, "times the bytes' time", "all-gather over four links")
 COLLECTIVE = _assumed(20e-6, "s", "start of a collective")
@@ -83,14 +87,18 @@ CONSTANTS = {name.lower(): constant for name, constant in list(globals().items()
 class Machine:
     """What a machine's chips have: cores in `grid` (columns, rows), Ethernet `links` to each neighbour, and DRAM.
 
-    All are what ttnn tells on a mock of the machine.
+    These are what ttnn tells on a mock of the machine; the rates are constants of the model.
     """
 
     name: str
+    arch: str
     grid: tuple[int, int]
     links: int
     dram_banks: int = 12
     dram_bytes: int = 12_872_318_208
+    clock: Constant = CLOCK
+    dram_rate: Constant = DRAM
+    link_rate: Constant = LINK
 
     @property
     def cores(self) -> int:
@@ -105,11 +113,24 @@ class Machine:
         return columns * (rows - 1)
 
 
-LOUDBOX = Machine("LoudBox, QuietBox or n300", (8, 8), 1)
-GALAXY = Machine("Galaxy", (8, 9), 4)
+LOUDBOX = Machine("LoudBox, QuietBox or n300", WORMHOLE, (8, 8), 1)
+GALAXY = Machine("Galaxy", WORMHOLE, (8, 9), 4)
+BLACKHOLE_BOARDS = Machine(
+    "one to eight p150 boards, or a QuietBox 2",
+    BLACKHOLE,
+    (11, 10),
+    2,
+    dram_banks=8,
+    dram_bytes=34_217_131_008,
+    clock=BLACKHOLE_CLOCK,
+    dram_rate=BLACKHOLE_DRAM,
+    link_rate=BLACKHOLE_LINK,
+)
+BLACKHOLE_GALAXY = replace(BLACKHOLE_BOARDS, name="Blackhole Galaxy", grid=(12, 10))
 
 
-def machine_of(mesh: Mesh) -> Machine:
+def machine_of(mesh: Mesh, arch: str = WORMHOLE) -> Machine:
     """Return the smaller machine that has as many chips as the mesh, or the larger one."""
+    small, large = (BLACKHOLE_BOARDS, BLACKHOLE_GALAXY) if arch == BLACKHOLE else (LOUDBOX, GALAXY)
     rows, columns = mesh
-    return LOUDBOX if rows * columns <= 8 else GALAXY
+    return small if rows * columns <= 8 else large

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mochi_aot.artifacts.errors import ExitCode, MochiError
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.artifacts.ttnn_defects import known_defect, may_be_defective
 from mochi_aot.artifacts.versions import installed_version
 from mochi_aot.compiler.ir.program import Attr, Constant, Op, Param, Program, Value
@@ -91,6 +92,7 @@ class Lowerer:
     mesh: tuple[int, int]
     weights_dtype: str
     links_dtype: str = "bfloat16"  # of what a denoising step's chips send each other; sums are still made in bfloat16
+    arch: str = WORMHOLE
     tensors: dict[Value, Tensor] = field(default_factory=dict)
     weights: dict[str, tuple[Weight, Tensor]] = field(default_factory=dict)
     emitted: list[Emitted] = field(default_factory=list)

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.artifacts.schema import MeshSettings, Program
 from mochi_aot.compiler.lower.ttnn.chip_constants import TRACE_BYTES
 from mochi_aot.compiler.partition.mesh import Mesh
 
-# What the rules' core grids, chunks and sizes of memory are for.
-_ARCH = "wormhole_b0"
 # Bytes of a core's L1 set apart for the semaphores of collectives, as ttnn's own models do.
 _L1_SMALL_BYTES = 32768
 # A recorded program has about TRACE_BYTES of commands for each op. No chip has recorded one of ours: 64 MiB more or
@@ -16,10 +15,10 @@ _TRACE_MARGIN = 4
 _TRACE_UNIT = 64 << 20
 
 
-def mesh_settings(mesh: Mesh, programs: Iterable[Program] = ()) -> MeshSettings:
+def mesh_settings(mesh: Mesh, programs: Iterable[Program] = (), arch: str = WORMHOLE) -> MeshSettings:
     """Return how to open the mesh for `programs`. Collectives need a fabric between the chips; one chip has none."""
     fabric = "1d" if mesh[0] * mesh[1] > 1 else "none"
-    return MeshSettings(_ARCH, fabric, _L1_SMALL_BYTES, trace_bytes(programs))
+    return MeshSettings(arch, fabric, _L1_SMALL_BYTES, trace_bytes(programs))
 
 
 def trace_bytes(programs: Iterable[Program]) -> int:

@@ -104,7 +104,7 @@ def _row_major(call: Call) -> bool:
 
 def _core_flop(call: Call) -> float:
     """FLOP a second of a chip's cores in the call's fidelity."""
-    rate = chip.CORE_FLOP.value * chip.CLOCK.value * call.machine.cores
+    rate = chip.CORE_FLOP.value * call.machine.clock.value * call.machine.cores
     return rate / 2 if call.attrs.get("compute") == "hifi4" else rate
 
 
@@ -115,7 +115,7 @@ def _moved(call: Call) -> float:
 
 def _at(fraction: chip.Constant) -> Price:
     """DRAM's time at a fraction of its rate."""
-    return lambda call: _moved(call) / (chip.DRAM.value * fraction.value)
+    return lambda call: _moved(call) / (call.machine.dram_rate.value * fraction.value)
 
 
 def _product(call: Call) -> float:
@@ -146,7 +146,12 @@ def _attention(call: Call) -> float:
     jobs = batch * heads * -(-tokens // chunks[0])
     steps = -(-keys.shape[2] // chunks[1])
     work = chip.CHUNK_WORK.value * chunks[0] * chunks[1] * width / (256 * 256 * 128)
-    return -(-jobs // call.machine.cores) * steps * (chip.CHUNK_START.value + work)
+    return -(-jobs // call.machine.cores) * steps * (chip.CHUNK_START.value + work) / _pace(call)
+
+
+def _pace(call: Call) -> float:
+    """How many times as fast the cores are as those that the constants of attention are for."""
+    return call.machine.clock.value / chip.CLOCK.value
 
 
 def _ring(call: Call) -> float:
@@ -154,14 +159,14 @@ def _ring(call: Call) -> float:
     visual, text = call.operands[0].shape, call.operands[3].shape
     queries, keys = call.attrs["program_config"]
     chips = call.mesh[call.attrs["axis"]]
-    computing = ring_seconds(visual, text, chips, (queries, keys), call.machine.ring_cores)
+    computing = ring_seconds(visual, text, chips, (queries, keys), call.machine.ring_cores) / _pace(call)
     return max(computing, _sending(call) * _wide(call, chip.GATHER_WIDE))
 
 
 def _sending(call: Call, links: int | None = None) -> float:
     """Seconds for the bytes that a chip sends, the mean over all chips, on its links."""
     sent = sent_bytes(call.op, call.attrs, call.operands, call.mesh)
-    return sent / (chip.LINK.value * (links or call.machine.links))
+    return sent / (call.machine.link_rate.value * (links or call.machine.links))
 
 
 def _wide(call: Call, factor: chip.Constant) -> float:
@@ -191,7 +196,7 @@ def _rotation(call: Call) -> float:
     """The tables are read again for each row of the batch."""
     x, *tables, _ = call.operands
     again = (x.shape[0] - 1) * sum(map(held_bytes, tables))
-    return (_moved(call) + again) / (chip.DRAM.value * chip.DRAM_NORM.value)
+    return (_moved(call) + again) / (call.machine.dram_rate.value * chip.DRAM_NORM.value)
 
 
 def _rearrangement(call: Call) -> float:
@@ -217,12 +222,12 @@ def stays(x: Held, result: Held) -> bool:
 
 def _slice(call: Call) -> float:
     """Only what is kept is read."""
-    return 2 * held_bytes(call.results[0]) / (chip.DRAM.value * chip.DRAM_MOVE.value)
+    return 2 * held_bytes(call.results[0]) / (call.machine.dram_rate.value * chip.DRAM_MOVE.value)
 
 
 def _lookup(call: Call) -> float:
     """A row for each index."""
-    return 2 * held_bytes(call.results[0]) / (chip.DRAM.value * chip.DRAM_BINARY.value)
+    return 2 * held_bytes(call.results[0]) / (call.machine.dram_rate.value * chip.DRAM_BINARY.value)
 
 
 _ELEMENTWISE = "add subtract multiply divide eq silu tanh sin cos rsqrt square round clamp typecast"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.errors import KernelsError
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
@@ -35,14 +36,19 @@ class TtnnTarget:
     families = TTNN_FAMILIES
 
     def __init__(
-        self, weights_dtype: str = "bfloat16", links_dtype: str = "bfloat16", mocked: MockedMesh | None = None
+        self,
+        weights_dtype: str = "bfloat16",
+        links_dtype: str = "bfloat16",
+        mocked: MockedMesh | None = None,
+        arch: str = WORMHOLE,
     ) -> None:
         """`weights_dtype` is bfloat16 or bfloat8_b, of the matrices; all other weights are bfloat16 or float32.
 
         `links_dtype` is one of them too, of what chips send each other in a denoising step. Programs run dry on
         `mocked`, the mesh at which this process was pointed; without one the bundle holds no kernels.
         """
-        self._weights_dtype, self._links_dtype, self._mocked = weights_dtype, links_dtype, mocked
+        self._weights_dtype, self._links_dtype = weights_dtype, links_dtype
+        self._mocked, self._arch = mocked, arch
         self._weights: dict[str, dict[str, Weight]] = {role: {} for role in roles(self.families)}
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
@@ -54,9 +60,9 @@ class TtnnTarget:
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """See Target. The denoising step's peak has the room for its recording in it."""
         assert program.mesh is not None
-        machine, traced = machine_of(program.mesh), program.name == "denoise"
+        machine, traced = machine_of(program.mesh, self._arch), program.name == "denoise"
         try:
-            made = lower(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
+            made = lower(self._lowerer(program, program.mesh), plan, cost)
         except LoweringError as error:
             raise PlanError(f"plan {plan}: {error}") from error
         calls = calls_of(made.program.instructions, made.tensors, program.mesh, machine)
@@ -66,12 +72,12 @@ class TtnnTarget:
 
     def memory_bytes(self, mesh: Mesh) -> float:
         """See Target."""
-        return machine_of(mesh).dram_bytes * (1 - DRAM_SPARE.value)
+        return machine_of(mesh, self._arch).dram_bytes * (1 - DRAM_SPARE.value)
 
     def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """See Target."""
         assert program.mesh is not None
-        lowered = lower(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
+        lowered = lower(self._lowerer(program, program.mesh), plan, cost)
         self._weights[program.name].update((weight.name, weight) for weight in lowered.weights)
         return lowered.program
 
@@ -83,7 +89,7 @@ class TtnnTarget:
         mesh: Mesh,
     ) -> Checked:
         """See Target."""
-        settings = mesh_settings(mesh, programs.values())
+        settings = mesh_settings(mesh, programs.values(), self._arch)
         if self._mocked is None:
             return Checked(geometries, settings)
         return run_and_pack(self._mocked, writer, geometries, programs, self._all_weights(), settings)
@@ -97,22 +103,27 @@ class TtnnTarget:
                 belt.put(TiledWeight(writer, weight, source, mesh), partial(progress, done, sum(sizes)))
         return sum(sizes)
 
+    def _lowerer(self, program: Program, mesh: Mesh) -> Lowerer:
+        return Lowerer(program, mesh, self._weights_dtype, self._links_dtype, self._arch)
+
     def _all_weights(self) -> dict[str, Weight]:
         """Return all weights by name, in the order of first use."""
         return {name: weight for by_name in self._weights.values() for name, weight in by_name.items()}
 
 
 @contextmanager
-def ttnn_target(mesh: Mesh, weights_dtype: str, links_dtype: str, require_kernels: bool) -> Iterator[TtnnTarget]:
+def ttnn_target(
+    mesh: Mesh, weights_dtype: str, links_dtype: str, require_kernels: bool, arch: str
+) -> Iterator[TtnnTarget]:
     """Point this process at a mocked mesh and give the target that runs programs dry on it.
 
     Raise KernelsError for `require_kernels` where only the stand-in compiler is installed, and BackendError where
     there is no ttnn, where no mesh can be mocked, and where this process has imported ttnn already.
     """
-    with mocked_mesh(mesh) as mocked:
+    with mocked_mesh(mesh, arch) as mocked:
         if require_kernels and mocked.stand_in:
             raise KernelsError(
                 "this host has no kernel compiler (SFPI), and kernels of the stand-in compiler were not to be made: "
                 "install ttnn with its compiler, or compile without requiring kernels; chips then build their own"
             )
-        yield TtnnTarget(weights_dtype, links_dtype, mocked)
+        yield TtnnTarget(weights_dtype, links_dtype, mocked, arch)

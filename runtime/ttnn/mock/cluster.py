@@ -2,17 +2,23 @@
 
 from dataclasses import dataclass, field
 
-# Firmware's identifiers of board kinds, which a board's id holds from bit 36 up.
-_BOARD_PREFIXES = {"n150": 0x18, "n300": 0x14, "ubb": 0x35}
+from mochi_aot.artifacts.machines import BLACKHOLE
 
-Port = tuple[int, int]  # chip, Ethernet channel (a Wormhole chip has channels 0 to 15)
+# Firmware's identifiers of board kinds, which a board's id holds from bit 36 up.
+_BOARD_PREFIXES = {"n150": 0x18, "n300": 0x14, "ubb": 0x35, "p150": 0x41, "p300": 0x45, "ubb_blackhole": 0x47}
+
+Port = tuple[int, int]  # chip, Ethernet channel (a Wormhole chip has channels 0 to 15, a Blackhole chip 0 to 11)
 Link = tuple[Port, Port]
+
+# As the driver's own descriptors of machines have them: Ethernet cores 5 and 8, and the second bus.
+_BLACKHOLE_ETHERNET, _BLACKHOLE_BUS = 0b1_0010_0000, 0b10
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A machine of Wormhole chips, numbered from 0, whose links make a mesh of `rows` x `columns`."""
+    """A machine of chips of one architecture, numbered from 0, whose links make a mesh of `rows` x `columns`."""
 
+    arch: str
     name: str
     rows: int
     columns: int
@@ -20,8 +26,8 @@ class Cluster:
     board: str
     board_chips: list[list[int]]
     links: list[Link]
-    # One bit for each row of cores that is fused off, of ten.
-    harvested_rows: int
+    # One bit for each row of cores that is fused off, of a Wormhole's ten, or column, of a Blackhole's fourteen.
+    harvested: int
     # The chips on the host's bus; the others are reached through these.
     host_chips: list[int]
     unique_ids: list[int]
@@ -29,6 +35,10 @@ class Cluster:
     places: list[tuple[int, int]] = field(default_factory=list)
     # Only on a Galaxy, whose chips are told apart by their place on the bus.
     bus_ids: list[int] = field(default_factory=list)
+    # Only of Blackhole chips: the place of each on its board, counted from 1 on a Galaxy.
+    asic_locations: list[int] = field(default_factory=list)
+    # Whether the links close both axes of the mesh to rings.
+    torus: bool = False
 
 
 def wire(a: Port, b: Port, count: int) -> list[Link]:
@@ -39,30 +49,38 @@ def wire(a: Port, b: Port, count: int) -> list[Link]:
 def cluster_descriptor(cluster: Cluster) -> str:
     """Return the cluster as the YAML file that ttnn's driver reads."""
     chips = range(len(cluster.unique_ids))
-    whole = "dram_harvesting_mask: 0, eth_harvesting_mask: 0, pcie_harvesting_mask: 0"
-    harvesting = f"{{noc_translation: true, harvest_mask: {cluster.harvested_rows}, {whole}}}"
     sections = {
-        "arch": [f"{chip}: wormhole_b0" for chip in chips],
+        "arch": [f"{chip}: {cluster.arch}" for chip in chips],
         "chips": [f"{chip}: [{x}, {y}, 0, 0]" for chip, (x, y) in enumerate(cluster.places)],
         "chip_unique_ids": [f"{chip}: {cluster.unique_ids[chip]}" for chip in chips],
-        "ethernet_connections": [f"- [{_port(a)}, {_port(b)}]" for a, b in cluster.links],
+        "ethernet_connections": [f"- [{_port(a)}, {_port(b)}]" for a, b in cluster.links] or ["[]"],
         "chips_with_mmio": [f"- {chip}: {chip}" for chip in cluster.host_chips],
-        "harvesting": [f"{chip}: {harvesting}" for chip in chips],
+        "harvesting": [f"{chip}: {_harvesting(cluster)}" for chip in chips],
         "chip_to_boardtype": [f"{chip}: {cluster.board}" for chip in chips],
         "chip_to_bus_id": [f"{chip}: 0x{bus_id:x}" for chip, bus_id in enumerate(cluster.bus_ids)],
         "boards": [_board(cluster.board, number, chips) for number, chips in enumerate(cluster.board_chips)],
+        "asic_locations": [f"{chip}: {place}" for chip, place in enumerate(cluster.asic_locations)],
     }
-    return "".join(_section(name, lines) for name, lines in sections.items() if lines)
+    text = "".join(_section(name, lines) for name, lines in sections.items() if lines)
+    return f"{text}io_device_type: PCIe\n" if cluster.arch == BLACKHOLE else text
 
 
 def mesh_graph(cluster: Cluster) -> str:
     """Return the mesh that ttnn shall see in the cluster, as protobuf text: one mesh, on one host."""
+    rings = " dim_types: [RING, RING]" if cluster.torus else ""
     return (
-        'mesh_descriptors { name: "M0" arch: WORMHOLE_B0 '
-        f"device_topology {{ dims: [{cluster.rows}, {cluster.columns}] }} host_topology {{ dims: [1, 1] }} "
+        f'mesh_descriptors {{ name: "M0" arch: {cluster.arch.upper()} '
+        f"device_topology {{ dims: [{cluster.rows}, {cluster.columns}]{rings} }} host_topology {{ dims: [1, 1] }} "
         f"channels {{ count: {cluster.links_per_neighbour} policy: RELAXED }} }}\n"
         'top_level_instance { mesh { mesh_descriptor: "M0" mesh_id: 0 } }\n'
     )
+
+
+def _harvesting(cluster: Cluster) -> str:
+    """Return what of each chip is fused off: of a Blackhole chip also two of its fourteen Ethernet cores, and a bus."""
+    ethernet, bus = (_BLACKHOLE_ETHERNET, _BLACKHOLE_BUS) if cluster.arch == BLACKHOLE else (0, 0)
+    masks = f"dram_harvesting_mask: 0, eth_harvesting_mask: {ethernet}, pcie_harvesting_mask: {bus}"
+    return f"{{noc_translation: true, harvest_mask: {cluster.harvested}, {masks}}}"
 
 
 def _port(port: Port) -> str:

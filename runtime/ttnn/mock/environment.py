@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.runtime.cache import ensure_home
 from mochi_aot.runtime.ttnn.fixed_path import path_for_ttnn
 from mochi_aot.runtime.ttnn.mock.cluster import cluster_descriptor, mesh_graph
@@ -28,15 +29,17 @@ class MockEnvironment:
     real_compiler: bool
 
 
-def prepare_mock(mesh: tuple[int, int], folder: Path, cache: Path | None = None) -> MockEnvironment:
-    """Write what ttnn needs to open a mock mesh of (rows, columns) chips in this process.
+def prepare_mock(
+    mesh: tuple[int, int], folder: Path, cache: Path | None = None, arch: str = WORMHOLE
+) -> MockEnvironment:
+    """Write what ttnn needs to open a mock mesh of (rows, columns) chips of this architecture in this process.
 
     Meshes and processes may share `folder`. Built kernels go to `cache` (default: `folder`/kernels, with the stand-in
     compiler `folder`/kernels-stand-in). Links into the installed package are made where `runtime_root` says.
     Raises MockPlatformError and TtnnMissingError; CacheError; MockMeshError if the mesh cannot be mocked, or a file not
     be written; BackendError for a path that ttnn cannot use.
     """
-    machine = machine_for(mesh)
+    machine = machine_for(mesh, arch)
     package = ttnn_package()
     real = real_sfpi(package) is not None
     cache = cache or folder / ("kernels" if real else "kernels-stand-in")

@@ -1,7 +1,9 @@
-"""The machines that are mocked: those on sale that hold 8 and 32 Wormhole chips, and else a plain grid of chips."""
+"""The machines that are mocked: those on sale that the mesh fits, and else a plain grid of chips."""
 
 from itertools import product
 
+from mochi_aot.artifacts.machines import BLACKHOLE, WORMHOLE
+from mochi_aot.runtime.ttnn.mock import blackhole
 from mochi_aot.runtime.ttnn.mock.cluster import Cluster, Link, wire
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError
 
@@ -11,21 +13,29 @@ _MOST_CHIPS = 64
 _LINKS = 4  # between neighbours of a Galaxy, and of a grid
 _NORTH, _WEST, _EAST, _SOUTH = 0, 4, 8, 12  # the first channel of each side of a chip
 
+# One board of one chip; two chips, as on one board; four and eight, cabled; and a Galaxy.
+_BLACKHOLE = (*(blackhole.boards(*mesh) for mesh in ((1, 1), (1, 2), (2, 2), (2, 4))), blackhole.galaxy())
 
-def machine_for(mesh: tuple[int, int]) -> Cluster:
+
+def machine_for(mesh: tuple[int, int], arch: str = WORMHOLE) -> Cluster:
     """Return the smallest machine on sale that the mesh fits, or else a grid: programs see its cores and links.
 
-    Raises MockMeshError for meshes without or with too many chips, and for those that ttnn refuses.
+    Raises MockMeshError for meshes without or with too many chips.
     """
     rows, columns = mesh
     if not (rows >= 1 and columns >= 1 and rows * columns <= _MOST_CHIPS):
         raise MockMeshError(f"cannot mock a {rows}x{columns} mesh: a mesh has 1 to {_MOST_CHIPS} chips")
-    for machine in (loudbox(), galaxy()):
+    machines = _BLACKHOLE if arch == BLACKHOLE else (loudbox(), galaxy())
+    for machine in machines:
         if _fits(mesh, machine):
             return machine
-    if rows % 2 and columns % 2:
-        raise MockMeshError(f"cannot mock a {rows}x{columns} mesh: ttnn wants one even side, or a mesh that fits 8x4")
-    return grid(rows, columns)
+    # ttnn takes no machine of two odd sides, but opens such a mesh in a larger one.
+    columns += rows * columns % 2
+    if rows * columns > _MOST_CHIPS:
+        raise MockMeshError(
+            f"cannot mock a {mesh[0]}x{mesh[1]} mesh: it takes {rows}x{columns}, more than {_MOST_CHIPS}"
+        )
+    return blackhole.boards(rows, columns) if arch == BLACKHOLE else grid(rows, columns)
 
 
 def _fits(mesh: tuple[int, int], machine: Cluster) -> bool:
@@ -67,6 +77,7 @@ def loudbox() -> Cluster:
     on nor the kernels built differ.
     """
     return Cluster(
+        arch=WORMHOLE,
         name="loudbox",
         rows=2,
         columns=4,
@@ -74,7 +85,7 @@ def loudbox() -> Cluster:
         board="n300",
         board_chips=[[chip, chip + 4] for chip in range(4)],
         links=[link for a, b in _CABLES for link in wire(a, b, _CABLE_LINKS)],
-        harvested_rows=0b1,
+        harvested=0b1,
         host_chips=list(range(4)),
         unique_ids=[1000 + chip for chip in range(8)],
         places=[(chip % 4, chip // 4) for chip in range(8)],
@@ -93,6 +104,7 @@ def galaxy() -> Cluster:
     """
     places = list(product(range(_PLACES), range(_TRAYS)))  # in the order of chips
     return Cluster(
+        arch=WORMHOLE,
         name="galaxy",
         rows=8,
         columns=4,
@@ -100,7 +112,7 @@ def galaxy() -> Cluster:
         board="ubb",
         board_chips=[list(range(len(places)))],
         links=_galaxy_links(),
-        harvested_rows=0,
+        harvested=0,
         host_chips=list(range(len(places))),
         unique_ids=[(place + 1) << 56 | tray + 1 for place, tray in places],
         bus_ids=[_TRAY_BUS_IDS[tray] + place + 1 for place, tray in places],
@@ -136,6 +148,7 @@ def grid(rows: int, columns: int) -> Cluster:
     """
     chips = range(rows * columns)
     return Cluster(
+        arch=WORMHOLE,
         name=f"grid-{rows}x{columns}",
         rows=rows,
         columns=columns,
@@ -143,7 +156,7 @@ def grid(rows: int, columns: int) -> Cluster:
         board="n150",
         board_chips=[[chip] for chip in chips],
         links=_grid_links(rows, columns),
-        harvested_rows=0b1,
+        harvested=0b1,
         host_chips=list(chips),
         unique_ids=[1000 + chip for chip in chips],
     )

@@ -4,6 +4,8 @@ from collections import Counter
 
 import pytest
 
+from mochi_aot.artifacts.machines import BLACKHOLE
+from mochi_aot.runtime.ttnn.mock import blackhole
 from mochi_aot.runtime.ttnn.mock.cluster import Cluster, cluster_descriptor, mesh_graph
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError
 from mochi_aot.runtime.ttnn.mock.machines import galaxy, grid, loudbox, machine_for
@@ -92,6 +94,8 @@ def test_the_galaxy_is_cabled_as_the_real_one() -> None:
         *((mesh, "galaxy") for mesh in ((1, 9), (1, 32), (2, 8), (3, 3), (4, 4), (4, 8), (8, 4), (32, 1))),
         ((8, 8), "grid-8x8"),
         ((16, 2), "grid-16x2"),
+        ((5, 5), "grid-5x6"),
+        ((7, 5), "grid-7x6"),
     ],
 )
 def test_the_smallest_machine_that_holds_the_mesh(mesh: tuple[int, int], machine: str) -> None:
@@ -100,8 +104,66 @@ def test_the_smallest_machine_that_holds_the_mesh(mesh: tuple[int, int], machine
 
 @pytest.mark.parametrize(
     "mesh, words",
-    [((0, 4), "a mesh has 1 to 64 chips"), ((-1, -2), "1 to 64"), ((5, 13), "1 to 64"), ((5, 5), "one even side")],
+    [((0, 4), "a mesh has 1 to 64 chips"), ((-1, -2), "1 to 64"), ((5, 13), "1 to 64"), ((7, 9), "it takes 7x10")],
 )
 def test_meshes_that_cannot_be_mocked(mesh: tuple[int, int], words: str) -> None:
     with pytest.raises(MockMeshError, match=f"cannot mock a {mesh[0]}x{mesh[1]} mesh: .*{words}"):
         machine_for(mesh)
+
+
+ONE_BLACKHOLE = """\
+arch:
+  0: blackhole
+chip_unique_ids:
+  0: 1000
+ethernet_connections:
+  []
+chips_with_mmio:
+  - 0: 0
+harvesting:
+  0: {noc_translation: true, harvest_mask: 192, dram_harvesting_mask: 0, eth_harvesting_mask: 288, pcie_harvesting_mask: 2}
+chip_to_boardtype:
+  0: p150
+boards:
+  - [{board_id: 4466765987841}, {board_type: p150}, {chips: [0]}]
+asic_locations:
+  0: 0
+io_device_type: PCIe
+"""  # noqa: E501
+
+
+def test_the_file_of_one_blackhole_chip() -> None:
+    assert cluster_descriptor(machine_for((1, 1), BLACKHOLE)) == ONE_BLACKHOLE
+
+
+def test_a_blackhole_galaxy_is_a_torus_whose_like_sides_meet() -> None:
+    """4 x 8 chips with four neighbours each, two links a neighbour. Facts of the driver's description of a real one:
+    tray 0's first chip meets the tray beside it at west, channels 2 and 3, the one below at north, 0 and 1."""
+    rack = blackhole.galaxy()
+    linked = neighbours(rack)
+    assert set(linked.values()) == {2} and len(linked) == 2 * 32
+    assert set(Counter(chip for pair in linked for chip in pair).values()) == {4}
+    ports = [port for link in rack.links for port in link]
+    assert len(set(ports)) == len(ports) and all(0 <= channel < 8 for _, channel in ports)
+    of_first = {frozenset(link) for link in rack.links if any(chip == 0 for chip, _ in link)}
+    beside, below = 7, 24  # the far ends of its row and column, by the torus
+    for channel, other in ((2, beside), (3, beside), (0, below), (1, below)):
+        assert frozenset({(0, channel), (other, channel)}) in of_first
+    assert "dim_types: [RING, RING]" in mesh_graph(rack)
+    assert sorted(set(rack.bus_ids)) == sorted(rack.bus_ids) and set(rack.asic_locations) == set(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "machine"),
+    [
+        ((1, 1), "p150-1x1"),
+        ((2, 1), "p150-1x2"),
+        ((2, 2), "p150-2x2"),
+        ((1, 8), "p150-2x4"),
+        ((4, 8), "blackhole-galaxy"),
+        ((3, 3), "blackhole-galaxy"),
+        ((8, 8), "p150-8x8"),
+    ],
+)
+def test_the_smallest_blackhole_machine_is_taken(mesh: tuple[int, int], machine: str) -> None:
+    assert machine_for(mesh, BLACKHOLE).name == machine

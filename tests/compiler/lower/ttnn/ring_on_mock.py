@@ -1,8 +1,8 @@
 """Run as a module in a process of its own: what ttnn says of ring attention's chunks on a mocked mesh.
 
-`python -m tests.compiler.lower.ttnn.ring_on_mock ROWS COLUMNS FOLDER`, the cases as JSON on stdin, each [heads, tokens,
-text, width, dtype, queries, keys, axis]. Prints a line `answers: [...]`: for each case null if the op was accepted, or
-else the bytes of a core's memory that it would have taken, or else the error.
+`python -m tests.compiler.lower.ttnn.ring_on_mock ROWS COLUMNS ARCH FOLDER`, the cases as JSON on stdin, each [heads,
+tokens, text, width, dtype, queries, keys, axis]. Prints a line `answers: [...]`: for each case null if the op was
+accepted, or else the bytes of a core's memory that it would have taken, or else the error.
 """
 
 import json
@@ -18,11 +18,11 @@ RING = "transformer.ring_joint_scaled_dot_product_attention"
 Case = tuple[int, int, int, int, str, int, int, int]
 
 
-def main(rows: int, columns: int, folder: Path) -> None:
-    enter_mock(prepare_mock((rows, columns), folder))
+def main(rows: int, columns: int, arch: str, folder: Path) -> None:
+    enter_mock(prepare_mock((rows, columns), folder, arch=arch))
     from mochi_aot.runtime.ttnn.mesh import close_mesh, open_mesh
 
-    mesh = open_mesh(rows, columns, mesh_settings((rows, columns)))
+    mesh = open_mesh(rows, columns, mesh_settings((rows, columns), arch=arch))
     answers = [answer(mesh, (rows, columns), case) for case in json.load(sys.stdin)]
     print("answers:", json.dumps(answers))
     close_mesh(mesh)
@@ -65,4 +65,4 @@ def answer(mesh: Any, shape: tuple[int, int], case: Case) -> int | str | None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mochi_aot.compiler.lower.ttnn.chip_constants import GALAXY, LOUDBOX, Machine, machine_of
+from mochi_aot.artifacts.machines import BLACKHOLE, WORMHOLE
+from mochi_aot.compiler.lower.ttnn.chip_constants import (
+    BLACKHOLE_BOARDS,
+    BLACKHOLE_GALAXY,
+    GALAXY,
+    LOUDBOX,
+    Machine,
+    machine_of,
+)
 from mochi_aot.compiler.lower.ttnn.ring_chunks import CORE_BYTES, core_bytes, ring_chunks, ring_seconds
 from tests.compiler.lower.ttnn.ring_on_mock import Case
 
@@ -44,7 +52,7 @@ REFUSED_ONCE = [
 
 @pytest.mark.parametrize(("width", "dtype", "queries", "keys", "seen"), REFUSED)
 def test_a_core_s_memory_is_what_ttnn_says(width: int, dtype: str, queries: int, keys: int, seen: int) -> None:
-    assert core_bytes((queries, keys), width, dtype) == seen > CORE_BYTES
+    assert core_bytes((queries, keys), width, dtype) == seen > CORE_BYTES[WORMHOLE]
 
 
 @pytest.mark.parametrize(("width", "dtype", "queries", "keys", "seen"), REFUSED_ONCE)
@@ -87,7 +95,7 @@ def test_the_choice_at_full_size() -> None:
     chips=st.integers(2, 32),
     width=st.sampled_from((32, 64, 128)),
     dtype=st.sampled_from(("bfloat16", "bfloat8_b")),
-    machine=st.sampled_from((LOUDBOX, GALAXY)),
+    machine=st.sampled_from((LOUDBOX, GALAXY, BLACKHOLE_BOARDS, BLACKHOLE_GALAXY)),
 )
 def test_a_choice_fits_and_is_no_slower(
     heads: int, tiles: int, chips: int, width: int, dtype: str, machine: Machine
@@ -97,7 +105,7 @@ def test_a_choice_fits_and_is_no_slower(
     visual, text = (1, heads, tokens, width), (1, heads, TEXT, width)
     chunks = ring_chunks(visual, text, chips, dtype, machine)
     assert all(size % 32 == 0 and 32 <= size <= tokens for size in chunks)
-    assert core_bytes(chunks, width, dtype) <= CORE_BYTES
+    assert core_bytes(chunks, width, dtype, machine.arch) <= CORE_BYTES[machine.arch]
     best = ring_seconds(visual, text, chips, chunks, machine.ring_cores)
     for usual in ((128, 512), (256, 256), (256, 512)):
         pair = (min(usual[0], tokens), min(usual[1], tokens))
@@ -108,9 +116,10 @@ def test_a_choice_fits_and_is_no_slower(
 # 240x432x61, and small ones.
 TOKENS = (44520, 9540, 1590, 61200, 4455, 600, 90)
 MESHES = ((1, 2), (2, 2), (2, 4), (1, 8), (4, 8))
+CASES = [*((WORMHOLE, mesh) for mesh in MESHES), *((BLACKHOLE, mesh) for mesh in ((1, 2), (4, 8)))]
 
 
-def chosen(mesh: tuple[int, int]) -> list[Case]:
+def chosen(mesh: tuple[int, int], arch: str) -> list[Case]:
     """The chunks for both axes as rings, all videos and dtypes, of 24 heads as in Mochi, and of narrower ones."""
     cases: list[Case] = []
     for axis in (axis for axis in (0, 1) if mesh[axis] > 1):
@@ -120,7 +129,7 @@ def chosen(mesh: tuple[int, int]) -> list[Case]:
                 for width in (128, 64):
                     heads = 24 // mesh[1 - axis]
                     visual, text = (1, heads, tokens, width), (1, heads, TEXT, width)
-                    queries, keys = ring_chunks(visual, text, mesh[axis], dtype, machine_of(mesh))
+                    queries, keys = ring_chunks(visual, text, mesh[axis], dtype, machine_of(mesh, arch))
                     cases.append((heads, tokens, TEXT, width, dtype, queries, keys, axis))
     return cases
 
@@ -131,16 +140,17 @@ def too_long(mesh: tuple[int, int]) -> list[Case]:
     heads = 24 // mesh[0]
     return [
         (heads, 11136, TEXT, width, dtype, queries, keys, axis)
-        for width, dtype, queries, keys in ((128, "bfloat16", 288, 512), (128, "bfloat8_b", 320, 672))
+        for width, dtype, queries, keys in ((128, "bfloat16", 288, 512), (128, "bfloat8_b", 352, 704))
     ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", MESHES, ids=lambda mesh: f"{mesh[0]}x{mesh[1]}")
-def test_ttnn_accepts_every_choice(mesh: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arch", "mesh"), CASES, ids=[f"{arch}-{rows}x{columns}" for arch, (rows, columns) in CASES])
+def test_ttnn_accepts_every_choice(arch: str, mesh: tuple[int, int], tmp_path: Path) -> None:
     """The real op's checks and allocators; and it refuses what is predicted not to fit, for the bytes predicted."""
-    accepted, refused = chosen(mesh), too_long(mesh)
-    command = [sys.executable, "-m", "tests.compiler.lower.ttnn.ring_on_mock", *map(str, mesh), str(tmp_path / "mock")]
+    accepted, refused = chosen(mesh, arch), too_long(mesh)
+    module, folder = "tests.compiler.lower.ttnn.ring_on_mock", str(tmp_path / "mock")
+    command = [sys.executable, "-m", module, *map(str, mesh), arch, folder]
     done = subprocess.run(
         command,
         input=json.dumps(accepted + refused),
@@ -152,4 +162,6 @@ def test_ttnn_accepts_every_choice(mesh: tuple[int, int], tmp_path: Path) -> Non
     )
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("answers: "))
     answers = json.loads(line.removeprefix("answers: "))
-    assert answers == [None] * len(accepted) + [core_bytes((c[5], c[6]), c[3], c[4]) for c in refused], done.stderr
+    assert answers == [None] * len(accepted) + [core_bytes((c[5], c[6]), c[3], c[4], arch) for c in refused], (
+        done.stderr
+    )
