@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from mochi_aot.artifacts.atomic_file import sync
 from mochi_aot.artifacts.envelope import has_magic
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, os_errors
 from mochi_aot.artifacts.journal import Journal, is_alive
@@ -46,29 +47,33 @@ class StagedFolder:
         """
         assert self.journal is not None
         with os_errors(f"write {self.path}"):
+            # To the disk before the rename: a machine that goes down after it must not leave a bundle of empty files.
             for folder, _, names in os.walk(self.folder):
                 for name in names:
-                    _sync(Path(folder, name))
-                _sync(Path(folder))
-            self.check(self.path, self.force)
+                    sync(Path(folder, name))
+                sync(Path(folder))
+            self.check(self.path, self.force)  # again: another program may have put something there
+            # Last of all before the renames: what is synced can be resumed from for as long as the journal is there.
             self.journal.remove()
             if os.path.lexists(self.path):
+                # A rename replaces no folder that holds something. Between these two there is nothing at `path`:
+                # `discard`, or the next compile if this process is killed here, moves the old one back.
                 self.path.rename(self.replaced)
             self.folder.rename(self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)  # the new name, before anything of the old bundle or of killed processes is removed
         for leftover in self.remains:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def discard(self) -> bool:
-        """Safe at any time, after success as well: leaves `path` as it was, or new, and nothing beside it that is not
-        to be kept. Whether something was kept."""
+        """Undo what `publish` has not finished, at any time, after success as well: leave `path` as it was, or new, and
+        nothing beside it that is not to be kept. Return whether something was kept."""
         if os.path.lexists(self.replaced) and not os.path.lexists(self.path):
-            self.replaced.rename(self.path)
+            self.replaced.rename(self.path)  # first of all: a fault in what follows must not cost the old bundle
         kept = self.keep and self.journal is not None and not self.journal.empty and self.folder.is_dir()
         if self.journal is not None:
             self.journal.close()
         if not kept:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)  # nothing, where `publish` has moved it
         shutil.rmtree(self.replaced, ignore_errors=True)
         return kept
 
@@ -76,7 +81,9 @@ class StagedFolder:
         """Deal with what killed processes have left: an old bundle that was moved away comes back."""
         partial = [path for path in _beside(self.path, "partial") if not is_alive(path)]
         if not self.path.parent.is_dir() or any(is_alive(path) for path in _beside(self.path, "partial")):
-            replaced = []  # perhaps of the one that lives
+            # Two processes that put things right at the same time would be in each other's way: an old bundle that was
+            # moved away waits for a compile that is alone here.
+            replaced = []
         else:
             replaced = _beside(self.path, "replaced")
         for path in replaced:
@@ -91,6 +98,7 @@ class StagedFolder:
             shutil.rmtree(path)
 
     def _make(self) -> None:
+        # The name may be taken: by remains of a process with the same id, or by another machine's.
         for number in itertools.count(1):
             try:
                 self.folder.mkdir()
@@ -131,11 +139,3 @@ def _is_bundle(path: Path) -> bool:
             return has_magic(MANIFEST_MAGIC, file.read(64))
     except OSError:
         return False
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

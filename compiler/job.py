@@ -81,10 +81,10 @@ class Progress:
     """What a compile reports as it goes. This one is silent."""
 
     def phase(self, text: str) -> None:
-        """A new part of the work begins."""
+        """Say that a new part of the work begins."""
 
     def weights(self, done: int, total: int) -> None:
-        """`done` of `total` bytes that a device holds were written."""
+        """Say that `done` of `total` bytes that a device holds were written."""
 
     def note(self, text: str) -> None:
-        """Something about the checkpoint is worth knowing."""
+        """Say something about the checkpoint that is worth knowing."""

@@ -23,7 +23,7 @@ class Geometry:
     frames: int
 
     def latent_size(self, config: MochiConfig) -> tuple[int, int, int]:
-        """Return latent frames, rows and columns. Raises GeometryError if the video is not of whole latent patches."""
+        """Return latent frames, rows and columns. Raise GeometryError if the video is not of whole latent patches."""
         time, space = math.prod(config.vae.time_factors), math.prod(config.vae.space_factors)
         multiple = space * config.dit.patch
         for name, size in (("height", self.height), ("width", self.width)):
@@ -38,7 +38,7 @@ class Geometry:
 
 
 def parse_geometry(text: str) -> Geometry:
-    """Return the Geometry that `HxWxF` says. Raises GeometryError for anything else."""
+    """Return the Geometry that `HxWxF` says. Raise GeometryError for anything else."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})x(\d{1,5})", text)
     if not match:
         raise GeometryError(f"geometry {text!r} is not HxWxF with three numbers; write for example 480x848x163")

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import imageio_ffmpeg
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.runtime.errors import InputFileError, VideoError
-from mochi_aot.runtime.paths import replacing
 from mochi_aot.tools.commands.cli import MochiCommand
 
 FRAMES = 12
