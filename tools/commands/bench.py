@@ -44,15 +44,21 @@ json_option = click.option(
 
 
 def _with_phases(measure: Callable[..., None]) -> Callable[..., None]:
-    """Give a command what begins a phase on the console, which says its first line before anything is imported."""
+    """Give a command what begins a phase on the console, which says its first line before anything is imported.
+
+    Numbers that took long to measure are not to be lost for want of a place: that of --json is looked at first.
+    """
 
     @wraps(measure)
-    def command(**options: Any) -> None:
+    def command(json_file: Path | None, **options: Any) -> None:
+        from mochi_aot.runtime.paths import check_writable
         from mochi_aot.tools.commands.console import Console
 
         with Console() as console:
             console.phase("loading what is measured")
-            measure(console.phase, **options)
+            if json_file not in (None, _STDOUT):
+                check_writable(json_file, force=True)
+            measure(console.phase, json_file=json_file, **options)
 
     return command
 

@@ -148,6 +148,9 @@ def main(checkpoint: Path, output: Path | None, as_json: bool, explained: bool, 
 
 def _explain(checkpoint: Path, progress: "Progress", as_json: bool, options: dict[str, Any]) -> None:
     """Print the plans that these options would have considered."""
+    from mochi_aot.runtime.cache import ensure_temporary_files
+
+    ensure_temporary_files()  # before torch is imported
     from mochi_aot.compiler.api import make_job
     from mochi_aot.compiler.checkpoint import open_checkpoint
     from mochi_aot.compiler.explain import explain

@@ -1,6 +1,7 @@
 """mochi-bench: what it compares and reports. No test looks at how long anything took."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -118,6 +119,19 @@ def test_choices_are_checked(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, ["step", *arguments])
     assert result.exit_code == 2
     assert arguments[0] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [("none/o.json", "the output folder .*none does not exist"), (".", "the output .* is a folder")],
+)
+def test_a_place_for_numbers_is_looked_at_before_they_are_measured(
+    place: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_benchmark, "measure_step", lambda *_: pytest.fail("measured"))
+    result = CliRunner().invoke(main, ["step", "--size", "tiny", "--json", str(tmp_path / place)])
+    assert result.exit_code == 2 and list(tmp_path.iterdir()) == []
+    assert re.match(f"error: {problem}", result.stderr.splitlines()[-1])
 
 
 def test_results_that_differ_are_not_timed() -> None:
