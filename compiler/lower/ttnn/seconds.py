@@ -103,18 +103,18 @@ def _row_major(call: Call) -> bool:
 
 
 def _core_flop(call: Call) -> float:
-    """Return FLOP a second of a chip's cores in the call's fidelity."""
+    """FLOP a second of a chip's cores in the call's fidelity."""
     rate = chip.CORE_FLOP.value * chip.CLOCK.value * call.machine.cores
     return rate / 2 if call.attrs.get("compute") == "hifi4" else rate
 
 
 def _moved(call: Call) -> float:
-    """Return the bytes that are read and written once each."""
+    """Bytes that are read and written once each."""
     return sum(map(held_bytes, (*call.operands, *call.results)))
 
 
 def _at(fraction: chip.Constant) -> Price:
-    """Return DRAM's time at a fraction of its rate."""
+    """DRAM's time at a fraction of its rate."""
     return lambda call: _moved(call) / (chip.DRAM.value * fraction.value)
 
 
@@ -126,7 +126,7 @@ def _product(call: Call) -> float:
 
 
 def _used(inputs: int) -> chip.Constant:
-    """Return how much of the cores' rate a product has."""
+    """How much of the cores' rate a product has."""
     if inputs >= 2048:
         return chip.PRODUCT_LONG
     return chip.PRODUCT_MIDDLE if inputs >= 1024 else chip.PRODUCT_SHORT
@@ -139,7 +139,7 @@ def _convolution(call: Call) -> float:
 
 
 def _attention(call: Call) -> float:
-    """Return seconds of a ring of one without a text of its own: all cores take chunks of queries."""
+    """A ring of one without a text of its own: all cores take chunks of queries."""
     queries, keys = call.operands[:2]
     batch, heads, tokens, width = queries.shape
     chunks = call.attrs["program_config"]
@@ -150,7 +150,7 @@ def _attention(call: Call) -> float:
 
 
 def _ring(call: Call) -> float:
-    """Return seconds of a ring, in which keys and values travel while the chips compute."""
+    """Keys and values travel while the chips compute."""
     visual, text = call.operands[0].shape, call.operands[3].shape
     queries, keys = call.attrs["program_config"]
     chips = call.mesh[call.attrs["axis"]]
@@ -159,13 +159,13 @@ def _ring(call: Call) -> float:
 
 
 def _sending(call: Call, links: int | None = None) -> float:
-    """Return seconds for the bytes that a chip sends, the mean over all chips, on its links."""
+    """Seconds for the bytes that a chip sends, the mean over all chips, on its links."""
     sent = sent_bytes(call.op, call.attrs, call.operands, call.mesh)
     return sent / (chip.LINK.value * (links or call.machine.links))
 
 
 def _wide(call: Call, factor: chip.Constant) -> float:
-    """Return how much longer a collective takes than its bytes, where a neighbour has several links."""
+    """How much longer a collective takes than its bytes, where a neighbour has several links."""
     return factor.value if call.machine.links > 1 else 1.0
 
 
@@ -178,24 +178,24 @@ def _scatter(call: Call) -> float:
 
 
 def _sum(call: Call) -> float:
-    """Return seconds of a sum: half of the bytes are a reduce-scatter's, half an all-gather's."""
+    """Half of the bytes are a reduce-scatter's, half an all-gather's."""
     return (_gather(call) + _scatter(call)) / 2
 
 
 def _border(call: Call) -> float:
-    """Return seconds of borders, which ttnn sends over one link; it writes the whole tensor anew."""
+    """ttnn sends borders over one link, and writes the whole tensor anew."""
     return _sending(call, links=1) + _at(chip.DRAM_MOVE)(call)
 
 
 def _rotation(call: Call) -> float:
-    """Return seconds of a rotation, whose tables are read again for each row of the batch."""
+    """The tables are read again for each row of the batch."""
     x, *tables, _ = call.operands
     again = (x.shape[0] - 1) * sum(map(held_bytes, tables))
     return (_moved(call) + again) / (chip.DRAM.value * chip.DRAM_NORM.value)
 
 
 def _rearrangement(call: Call) -> float:
-    """Return seconds of a reshape or permute. A reshape that leaves each row, or tile, where it is moves nothing."""
+    """A reshape or permute. A reshape that leaves each row, or tile, where it is moves nothing."""
     (x, result) = (call.operands[0], call.results[0])
     if call.op == "reshape" and stays(x, result):
         return 0.0
@@ -216,12 +216,12 @@ def stays(x: Held, result: Held) -> bool:
 
 
 def _slice(call: Call) -> float:
-    """Return seconds of a slice: only what is kept is read."""
+    """Only what is kept is read."""
     return 2 * held_bytes(call.results[0]) / (chip.DRAM.value * chip.DRAM_MOVE.value)
 
 
 def _lookup(call: Call) -> float:
-    """Return seconds of a lookup: a row for each index."""
+    """A row for each index."""
     return 2 * held_bytes(call.results[0]) / (chip.DRAM.value * chip.DRAM_BINARY.value)
 
 
