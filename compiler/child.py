@@ -176,7 +176,7 @@ class _MessagePipe:
         self._stream, self._lock = stream, threading.Lock()
 
     def send(self, message: _Message) -> None:
-        """Raises BrokenPipeError where the parent has gone."""
+        """Send a message. Raise BrokenPipeError where the parent has gone."""
         pickled = pickle.dumps(message)
         with self._lock:
             self._stream.write(pickled)

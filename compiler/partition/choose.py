@@ -74,7 +74,7 @@ class Choice:
 
 
 def parse_plan(text: str) -> tuple[str, ...]:
-    """The plan names in `NAME[,NAME...]`; `auto` names none. Raises PlanTextError for an unknown name."""
+    """Return the plan names in `NAME[,NAME...]`; `auto` names none. Raise PlanTextError for an unknown name."""
     names = tuple(name for name in map(str.strip, text.split(",")) if name != "auto")
     known = sorted({name for plans in FAMILIES.values() for name in plans})
     for name in names:

@@ -42,7 +42,7 @@ class Plan:
 
 
 def param_placements(plan: Plan, name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[Placement, ...]:
-    """Where the plan puts a parameter. Raises PlanError when a dimension does not divide."""
+    """Return where the plan puts a parameter. Raise PlanError when a dimension does not divide."""
     placements: list[Placement] = [REPLICATE, REPLICATE]
     local = list(shape)
     for pattern, cut in plan.params:
@@ -60,7 +60,7 @@ def param_placements(plan: Plan, name: str, shape: tuple[int, ...], mesh: Mesh) 
 
 
 def value_placements(cuts: tuple[Cut, ...], shape: tuple[int, ...], mesh: Mesh) -> tuple[Placement, ...]:
-    """Where a plan puts an annotated value: pieces of ceil(size / devices), rounded up to the cut's multiple.
+    """Return where a plan puts an annotated value: pieces of ceil(size / devices), rounded up to the cut's multiple.
 
     Where both axes cut one dimension, axis 0's piece is what the devices along axis 1 hold together. Raises PlanError
     where a length does not divide that has to.

@@ -39,8 +39,8 @@ def _seeds(patterns: tuple[str, ...], axis: int, dim: int) -> Seeds:
 
 
 def transformer_plan(sequence_axis: int, multiple: int = 1) -> Plan:
-    """Sequence parallelism along one axis, in pieces of a multiple of `multiple` tokens, tensor parallelism along the
-    other.
+    """Return the plan of sequence parallelism along one axis, in pieces of a multiple of `multiple` tokens, and of
+    tensor parallelism along the other.
 
     The modulations are cut along the tensor axis too: their program runs once a video and gathers its results.
     """
@@ -55,7 +55,7 @@ def transformer_plan(sequence_axis: int, multiple: int = 1) -> Plan:
 
 
 def guidance_plan(guidance_axis: int, multiple: int = 1, gathered: bool = False) -> Plan:
-    """The two rows of guidance on the two halves of one axis, sequence parallelism along the other.
+    """Return the plan of the two rows of guidance on the two halves of one axis, sequence parallelism along the other.
 
     Each half has the blocks' weights whole, so that no product leaves partial sums. The axis has two devices, or the
     plan does not work. `gathered`: of the largest weights each half keeps a half, and gathers the other at use.
@@ -83,7 +83,7 @@ def guidance_cut(plan: Plan, mesh: Mesh) -> bool:
 
 
 def text_plan(axes: tuple[int, ...]) -> Plan:
-    """Tensor parallelism of the text encoder along `axes`; along none, each device encodes by itself."""
+    """Return the plan of tensor parallelism of the text encoder along `axes`; along none, each device encodes by itself."""
     params: Seeds = ()
     for axis in axes:
         params += _seeds(TEXT_OUTPUTS, axis, 0) + _seeds(TEXT_INPUTS, axis, 1)
@@ -91,8 +91,8 @@ def text_plan(axes: tuple[int, ...]) -> Plan:
 
 
 def decoder_plan(dims: str, even: bool = False) -> Plan:
-    """`dims[a]` of t, h, w is what mesh axis `a` cuts of the video; frames, and the count of what is not finite in
-    them, leave the program cut.
+    """Return the plan in which mesh axis `a` cuts `dims[a]`, of t, h, w, of the video; frames, and the count of what is
+    not finite in them, leave the program cut.
 
     `even`: pieces of a frame have no padding. In time padding is at the end, where a causal decoder does not look.
     """
@@ -115,7 +115,10 @@ def decoder_plans(even: bool = False) -> dict[str, Plan]:
 
 
 def encoder_plan(dims: str) -> Plan:
-    """As `decoder_plan`, in space alone: the encoder attends over time. Pieces are whole latent pixels, 8 x 8."""
+    """Return a plan as `decoder_plan` does, in space alone: the encoder attends over time.
+
+    Pieces are whole latent pixels, 8 x 8.
+    """
     cuts = tuple(Cut(axis, VIDEO_DIMS[letter], multiple=8) for axis, letter in enumerate(dims))
     return Plan(_video_name(dims), values={"pixel_video": cuts})
 
@@ -125,7 +128,7 @@ def _video_name(dims: str) -> str:
 
 
 def transformer_plans(multiple: int = 1) -> dict[str, Plan]:
-    """The plans of the transformer's programs, in pieces of a multiple of `multiple` tokens, by name."""
+    """Return the plans of the transformer's programs, in pieces of a multiple of `multiple` tokens, by name."""
     plans = [transformer_plan(axis, multiple) for axis in (1, 0)]
     plans += [guidance_plan(axis, multiple, gathered) for gathered in (False, True) for axis in (0, 1)]
     plans += [sequence_plan(axis, multiple) for axis in (1, 0)]

@@ -262,7 +262,7 @@ def ttnn_start(progress: Progress, size: str, repetitions: int, folder: Path | N
 
 @contextmanager
 def _folder(chosen: Path | None) -> Iterator[Path]:
-    """The chosen folder, or one that is removed in the end."""
+    """Yield the chosen folder, or one that is removed in the end."""
     if chosen is not None:
         chosen.mkdir(parents=True, exist_ok=True)
         yield chosen.absolute()

@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def pick_frames(total: int, count: int) -> list[int]:
-    """Indices of at most `count` frames of `total`, evenly spread, the first and the last among them."""
+    """Return the indices of at most `count` frames of `total`, evenly spread, the first and the last among them."""
     count = min(count, total)
     return [round(index * (total - 1) / max(count - 1, 1)) for index in range(count)]
 

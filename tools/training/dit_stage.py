@@ -70,7 +70,7 @@ def flow_loss(dit: AsymmDiT, clean: Tensor, noise: Tensor, sigma: Tensor, captio
 
 
 def velocity_tokens(velocity: Tensor, patch: int) -> Tensor:
-    """A latent in the order of the transformer's output, whose channel is innermost: [B, N, p*p*C]"""
+    """Return a latent in the order of the transformer's output, whose channel is innermost: [B, N, p*p*C]"""
     tokens = patchify(velocity, patch)  # [B, N, C*p*p]
     return tokens.reshape(*tokens.shape[:-1], velocity.shape[1], -1).transpose(-1, -2).flatten(-2)
 

@@ -30,7 +30,7 @@ class Prompt:
 
 
 def held_out_prompts(count: int) -> list[Prompt]:
-    """The first `count` of a fixed row: combinations of colour, shape and motion that training never shows."""
+    """Return the first `count` of a fixed row: combinations of colour, shape and motion that training never shows."""
     clips = (draw_clip(PROMPT_SEED, number, held_out=True) for number in range(count))
     return [Prompt(clip.scene, clip.words, number) for number, clip in enumerate(clips)]
 

@@ -77,7 +77,7 @@ class Scene:
 
 
 def draw_scene(rng: Random, held_out: bool = False) -> Scene:
-    """A scene at random, of the combinations for training or of those held out."""
+    """Return a scene at random, of the combinations for training or of those held out."""
     while True:
         scene = _any_scene(rng)
         if _is_visible(scene) and scene.held_out == held_out:

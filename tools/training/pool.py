@@ -56,7 +56,7 @@ class LatentPool:
 
 
 def normalised(models: Models, latents: Tensor) -> Tensor:
-    """The encoder's output as the sampler sees it: [B, T, h, w, C] -> [B, C, T, h, w]"""
+    """Return the encoder's output as the sampler sees it: [B, T, h, w, C] -> [B, C, T, h, w]"""
     vae = models.config.vae
     mean, std = (channel_constant(values, latents.device) for values in (vae.latents_mean, vae.latents_std))
     return ((latents - mean) / std).permute(0, 4, 1, 2, 3)

@@ -36,7 +36,7 @@ class StageSettings:
         return self.steps - int(COOLING * self.steps)
 
     def rate(self, step: int) -> float:
-        """What the learning rate is multiplied by at `step`."""
+        """Return what the learning rate is multiplied by at `step`."""
         rising = (step + 1) / (self.warmup + 1)
         falling = (self.steps - step) / max(self.steps - self.level, 1)
         return max(min(rising, falling, 1.0), 0.0)
@@ -71,7 +71,7 @@ class Settings:
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
-        """What `write` recorded. Raises TrainingError if the file is something else."""
+        """Return what `write` recorded. Raise TrainingError if the file is something else."""
         try:
             fields: dict[str, Any] = json.loads(path.read_bytes())
             fields |= {name: StageSettings(**fields[name]) for name in ("vae", "dit")}

@@ -107,7 +107,7 @@ class Lowerer:
         self.absorbed: set[Op] = set()  # ops that another op's rule does the work of
 
     def new(self, shape: Shape, dtype: str, layout: str = TILE) -> Tensor:
-        """A fresh value."""
+        """Make a fresh value."""
         self.made.append(Tensor(len(self.made), shape, dtype, layout))
         return self.made[-1]
 
@@ -115,8 +115,10 @@ class Lowerer:
         return LoweringError(f"ttnn target, program {self.source.name}, {self.loc}: {reason}")
 
     def get(self, value: Value, layout: str | None = TILE) -> Tensor:
-        """An IR value's tensor, in natural order of dimensions, in `layout` (None: as it is). Parameters come as they
-        are, tiled, in bfloat16 (or float32 where the IR says float32)."""
+        """Return an IR value's tensor, in natural order of dimensions, in `layout` (None: as it is).
+
+        Parameters come as they are, tiled, in bfloat16 (or float32 where the IR says float32).
+        """
         tensor = self.held(value, layout or TILE)
         if tensor.form is Form.HEADS_FIRST:
             b, h, n, d = tensor.shape
@@ -129,13 +131,13 @@ class Lowerer:
         return tensor if layout is None else self.to_layout(tensor, layout)
 
     def held(self, value: Value, layout: str = TILE) -> Tensor:
-        """An IR value's tensor in whatever form it is held; a parameter is made in `layout`."""
+        """Return an IR value's tensor in whatever form it is held; a parameter is made in `layout`."""
         if value not in self.tensors and value in self.params:
             self.tensors[value] = self.weight(value, PLAIN, layout)
         return self.tensors[value]
 
     def to_layout(self, tensor: Tensor, layout: str) -> Tensor:
-        """`tensor` in `layout`; asked twice, converted once."""
+        """Return `tensor` in `layout`; asked twice, converted once."""
         if tensor.layout == layout:
             return tensor
         key = ("layout", tensor.value, layout)
@@ -144,7 +146,7 @@ class Lowerer:
         return self.cache[key].like(tensor)
 
     def to_dtype(self, tensor: Tensor, dtype: str) -> Tensor:
-        """`tensor` in `dtype`."""
+        """Return `tensor` in `dtype`."""
         if tensor.dtype == dtype:
             return tensor
         key = ("dtype", tensor.value, dtype)
@@ -160,7 +162,7 @@ class Lowerer:
         dtype: str | None = None,
         shape: Shape | None = None,
     ) -> Tensor:
-        """A parameter, prepared; `shape` is what the preparation gives, if not the local shape."""
+        """Return a parameter, prepared; `shape` is what the preparation gives, if not the local shape."""
         param = self.params[value]
         dtype = dtype or ("float32" if param.value.type.dtype == "float32" else "bfloat16")
         name = f"{weight_name(param)}|{preparation}|{dtype}|{layout}"
@@ -170,7 +172,7 @@ class Lowerer:
         return self.weights[name][1]
 
     def constant(self, name: str, array: np.ndarray, dtype: str = "float32") -> Tensor:
-        """A tiled constant that the IR does not have."""
+        """Return a tiled constant that the IR does not have."""
         value = Value(name, TensorType(array.shape, "float32", (REPLICATE, REPLICATE)))
         key = ("constant", name, array.shape)
         if key not in self.cache:
@@ -189,14 +191,17 @@ class Lowerer:
         out_layout: str | None = None,
         **attrs: Attr,
     ) -> Tensor:
-        """A call with one result; dtype and layout are the first operand's unless given."""
+        """Emit a call with one result; dtype and layout are the first operand's unless given."""
         like = operands[0]
         return self.emit_many(op, operands, [(shape, out_dtype or like.dtype, out_layout or like.layout)], **attrs)[0]
 
     def emit_many(
         self, op: str, operands: list[Tensor], results: list[tuple[Shape, str, str]], /, **attrs: Attr
     ) -> list[Tensor]:
-        """A call with results of the given shapes, dtypes and layouts. LoweringError if it meets a known defect."""
+        """Emit a call with results of the given shapes, dtypes and layouts.
+
+        Raise LoweringError if it meets a known defect.
+        """
         shapes = [tensor.shape for tensor in operands]
         defect = (
             known_defect(op, attrs, shapes, self.mesh, installed_version("ttnn") or "")
@@ -225,7 +230,7 @@ class Lowerer:
         return "hifi2" if self.source.name in ("denoise", "decode") else "hifi4"
 
     def only_user(self, value: Value) -> Op | None:
-        """The single op that reads `value`, if there is just one and the value is no output."""
+        """Return the single op that reads `value`, if there is just one and the value is no output."""
         users = self.users[value]
         is_output = any(output.value is value for output in self.source.outputs)
         return users[0] if len(users) == 1 and not is_output else None

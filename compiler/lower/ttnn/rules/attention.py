@@ -17,7 +17,7 @@ CHUNK = 256  # tokens of queries, and of keys, that a core works on at a time, o
 
 
 def heads_first(lo: Lowerer, value: Value) -> Tensor:
-    """The tensor of an IR value [B, N, H, D] as [B, H, N, D]."""
+    """Return the tensor of an IR value [B, N, H, D] as [B, H, N, D]."""
     held = lo.tensors[value]
     if held.form is Form.HEADS_FIRST:
         return held
@@ -38,7 +38,7 @@ def rope(lo: Lowerer, op: Op) -> None:
 
 
 def rotation_matrix() -> np.ndarray:
-    """float32 [1, 1, 32, 32]: x @ it swaps each pair (a, b) to (-b, a), as rotary_embedding_llama wants it."""
+    """Return float32 [1, 1, 32, 32]: x @ it swaps each pair (a, b) to (-b, a), as rotary_embedding_llama wants it."""
     matrix = np.zeros((1, 1, TILE_SIZE, TILE_SIZE), np.float32)
     even = np.arange(0, TILE_SIZE, 2)
     matrix[0, 0, even, even + 1] = 1.0
@@ -76,7 +76,7 @@ def _in_whole_tiles(lo: Lowerer, x: Tensor) -> Tensor:
 
 
 def _small_attention(lo: Lowerer, op: Op, q: Tensor, k: Tensor, v: Tensor, bias: list[Tensor]) -> Tensor:
-    """A few queries: not worth a fused kernel, whose blocks are tiles of queries."""
+    """Attend from a few queries, which are not worth a fused kernel, whose blocks are tiles of queries."""
     b, h, lk, d = k.shape
     turned = lo.emit("permute", [k], (b, h, d, lk), dims=[0, 1, 3, 2])
     scores = lo.emit("matmul", [q, turned], (*q.shape[:3], lk), compute="hifi4")
@@ -98,7 +98,7 @@ def _chunks(queries: int, keys: int) -> list[int]:
 
 @rule("joint_attention")
 def joint_attention(lo: Lowerer, op: Op) -> None:
-    """Attention where a chip has the whole sequence. ttnn takes a text's length in the ring's op alone, and a mask for
+    """Lower attention where a chip has the whole sequence. ttnn takes a text's length in the ring's op alone, and a mask for
     every query and key would be too big, so the mask goes into the scores by a tile of more columns: of ones in the
     queries, and in the keys of zeros, or of huge negative numbers where the mask hides a token.
 
@@ -149,7 +149,7 @@ def _hidden_columns(lo: Lowerer, mask: Value, like: tuple[int, ...]) -> Tensor:
 
 @rule("ring_joint_attention")
 def ring_joint_attention(lo: Lowerer, op: Op) -> None:
-    """One call a batch row: rows differ in how many text tokens they attend to, which a device tensor says.
+    """Emit one call per batch row: rows differ in how many text tokens they attend to, which a device tensor says.
 
     So a prompt's padding is masked exactly, and no prompt length needs a program of its own. It asks of the mask that
     the attended tokens come first.
@@ -192,12 +192,12 @@ def _ring(lo: Lowerer, op: Op, parts: list[Tensor], length: Tensor, row: int) ->
 
 
 def _gathered(x: Tensor, pieces: int) -> list[int]:
-    """The shape of the tokens [1, H, N, D] of all chips."""
+    """Return the shape of the tokens [1, H, N, D] of all chips."""
     return [*x.shape[:2], x.shape[2] * pieces, x.shape[3]]
 
 
 def _attended(lo: Lowerer, mask: Value) -> list[Tensor]:
-    """For each row of the mask how many tokens it attends to, uint32 [1]."""
+    """Return for each row of the mask how many tokens it attends to, uint32 [1]."""
     key = ("attended", mask)
     counted = lo.get(mask)
     rows = counted.shape[0]

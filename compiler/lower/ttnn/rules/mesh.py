@@ -11,7 +11,8 @@ PHYSICAL = (0, 2, 1, 3)  # where a dimension of [B, N, H, D] is when held heads 
 
 
 def _held(lo: Lowerer, op: Op) -> Tensor:
-    """The operand as it is held; a packed one only if the collective is along its last dimension, or along none."""
+    """Return the operand as it is held; a packed one only if the collective is along its last dimension, or along
+    none."""
     value = op.operands[0]
     x = lo.held(value)
     packed_elsewhere = (
@@ -37,7 +38,7 @@ def shard(lo: Lowerer, op: Op) -> None:
 
 
 def cut(lo: Lowerer, op: Op, x: Tensor) -> None:
-    """Of its operand, held as `x`, each chip keeps its piece; zeros follow where there is not enough of it.
+    """Keep each chip's piece of its operand, held as `x`; zeros follow where there is not enough of it.
 
     Pieces that are no whole tiles are cut row by row.
     """
@@ -81,7 +82,7 @@ def _pieces_are_tiles(lo: Lowerer, x: Tensor, axis: int) -> bool:
 
 
 def _reduced_and_sent_rounded(lo: Lowerer, x: Tensor, axis: int) -> Tensor:
-    """An all_reduce whose second half sends each sum, made in bfloat16, as bfloat8_b."""
+    """Emit an all_reduce whose second half sends each sum, made in bfloat16, as bfloat8_b."""
     last = len(x.shape) - 1
     piece = lo.emit("reduce_scatter", [x], _resized(x, last, x.shape[-1] // lo.mesh[axis]), dim=last, axis=axis)
     rounded = lo.to_dtype(piece, "bfloat8_b")

@@ -28,7 +28,7 @@ def _merges_heads(held: Tensor, shape: Shape) -> bool:
 
 
 def reshaped(lo: Lowerer, x: Tensor, shape: Shape) -> Tensor:
-    """`x` as `shape`: on tiles while the last two dimensions keep their places, otherwise row by row."""
+    """Return `x` as `shape`: on tiles while the last two dimensions keep their places, otherwise row by row."""
     if x.shape == shape:
         return x
     same_tiles = len(shape) <= 4 and len(x.shape) <= 4 and x.shape[-2:] == shape[-2:]
@@ -70,7 +70,7 @@ def slice_(lo: Lowerer, op: Op) -> None:
 
 
 def sliced(lo: Lowerer, x: Tensor, dim: int, start: int, stop: int) -> Tensor:
-    """`x`[start:stop] along physical dimension `dim`."""
+    """Return `x`[start:stop] along physical dimension `dim`."""
     if (start, stop) == (0, x.shape[dim]):
         return x
     if x.layout == TILE and dim >= len(x.shape) - 2 and start % TILE_SIZE:
@@ -92,7 +92,8 @@ def concat(lo: Lowerer, op: Op) -> None:
 
 @rule("select")
 def select(lo: Lowerer, op: Op) -> None:
-    """A row of a table: looked up as an embedding, or picked out of short exact rows by a sum with one term."""
+    """Select a row of a table: look it up as an embedding, or pick it out of short exact rows by a sum with one
+    term."""
     table, index = lo.tensors[op.operands[0]], lo.tensors[op.operands[1]]
     rows, length = table.shape
     if table.layout == ROW_MAJOR:
@@ -115,7 +116,7 @@ def select(lo: Lowerer, op: Op) -> None:
 
 
 def _one_hot(lo: Lowerer, index: Tensor, rows: int) -> Tensor:
-    """float32 [rows, 1]: one at the index, zero elsewhere."""
+    """Return float32 [rows, 1]: one at the index, zero elsewhere."""
     key = ("one_hot", index.value, rows)
     if key not in lo.cache:
         counting = lo.constant("rows", np.arange(rows, dtype=np.float32)[:, None])
