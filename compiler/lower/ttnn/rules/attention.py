@@ -6,10 +6,11 @@ from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.chip_constants import machine_of
-from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Form, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Form, Lowerer, Tensor
 from mochi_aot.compiler.lower.ttnn.prepare import ROPE
 from mochi_aot.compiler.lower.ttnn.ring_chunks import ring_chunks
-from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
+from mochi_aot.compiler.lower.ttnn.rules.elementwise import HUGE
+from mochi_aot.compiler.lower.ttnn.rules.shape import reshaped, sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 CHUNK = 256  # tokens of queries, and of keys, that a core works on at a time, outside of rings
@@ -86,8 +87,53 @@ def _chunks(queries: int, keys: int) -> list[int]:
 
 @rule("joint_attention")
 def joint_attention(lo: Lowerer, op: Op) -> None:
-    """ttnn takes the length of a text in the ring's op alone, and a mask for every query and key is too big."""
-    raise lo.fail("attention over a sequence on one chip; choose a plan that cuts the sequence over two chips or more")
+    """Attention where a chip has the whole sequence. ttnn takes a text's length in the ring's op alone, and a mask for
+    every query and key would be too big, so the mask goes into the scores by a tile of more columns: of ones in the
+    queries, and in the keys of zeros, or of huge negative numbers where the mask hides a token.
+
+    The text comes first, since its tokens are whole tiles.
+    """
+    visual, text = ([heads_first(lo, value) for value in op.operands[i : i + 3]] for i in (0, 3))
+    if text[0].shape[2] % TILE_SIZE:
+        raise lo.fail(f"a text of {text[0].shape[2]} tokens, which is no multiple of {TILE_SIZE}")
+    q, v = (_joined(lo, [_widened(lo, x, fill) for x in (text[i], visual[i])]) for i, fill in ((0, 1.0), (2, 0.0)))
+    hidden = _hidden_columns(lo, op.operands[6], text[1].shape)
+    k = _joined(lo, [_joined(lo, [text[1], hidden], dim=3), _widened(lo, visual[1], 0.0)])
+    made = lo.emit(
+        "transformer.scaled_dot_product_attention",
+        [q, k, v],
+        q.shape,
+        is_causal=False,
+        scale=op.attrs["scale"],
+        program_config=_chunks(q.shape[2], k.shape[2]),
+        compute=lo.fidelity,
+    )
+    made = sliced(lo, made, 3, 0, text[0].shape[3])
+    length = text[0].shape[2]
+    for result, start, stop in zip(op.results, (length, 0), (q.shape[2], length), strict=True):
+        lo.tensors[result] = sliced(lo, made, 2, start, stop).held_as(Form.HEADS_FIRST)
+
+
+def _joined(lo: Lowerer, parts: list[Tensor], dim: int = 2) -> Tensor:
+    """Tensors [B, H, N, D] as one, along the tokens unless `dim` says otherwise."""
+    shape = list(parts[0].shape)
+    shape[dim] = sum(part.shape[dim] for part in parts)
+    return lo.emit("concat", parts, tuple(shape), dim=dim)
+
+
+def _widened(lo: Lowerer, x: Tensor, fill: float) -> Tensor:
+    """`x` with a tile of columns of `fill` more."""
+    padding = [[0, 0], [0, 0], [0, 0], [0, TILE_SIZE]]
+    return lo.emit("pad", [x], (*x.shape[:3], x.shape[3] + TILE_SIZE), padding=padding, value=fill)
+
+
+def _hidden_columns(lo: Lowerer, mask: Value, like: tuple[int, ...]) -> Tensor:
+    """What the keys of a text [B, H, L, D] have in the columns: together -HUGE where mask [B, L] is zero, else 0."""
+    seen = lo.get(mask)
+    missing = lo.emit("multiply", [lo.emit("add", [seen], seen.shape, value=-1.0)], seen.shape, value=HUGE / TILE_SIZE)
+    batch, heads, length, _ = like
+    column = lo.to_layout(reshaped(lo, missing, (batch, 1, length, 1)), TILE)
+    return lo.emit("repeat", [column], (batch, heads, length, TILE_SIZE), repeat_dims=[1, heads, 1, TILE_SIZE])
 
 
 @rule("ring_joint_attention")
