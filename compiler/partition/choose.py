@@ -94,7 +94,7 @@ def choose_plans(
     """Return a plan for each role, the same for all geometries so that they share weights.
 
     A family takes the plan that `names` has for it, or the one with the least estimated time among those that work and
-    that a device's `memory_bytes` hold. Raises PlanError if the named one cannot work, or none can; it gives each
+    that a device's `memory_bytes` hold; those of last resort are tried where there is none. Raises PlanError if the named one cannot work, or none can; it gives each
     plan's reason.
     """
     choice = Choice({}, [])
@@ -105,8 +105,15 @@ def choose_plans(
         programs = [programs[role] for programs in geometries for role in roles if role in programs]
         if not programs:
             continue
-        found = [_candidate(roles, programs, plan, estimate) for plan in named or plans.values()]
-        judged = _judged(found, mesh, math.inf if named else memory_bytes, NAMED if named else CHOSEN)
+        room = math.inf if named else memory_bytes
+        found = [
+            _held(_candidate(roles, programs, plan, estimate), room)
+            for plan in named or [plan for plan in plans.values() if not plan.last_resort]
+        ]
+        if not named and not _usable(found):
+            resorts = [plan for plan in plans.values() if plan.last_resort]
+            found += [_held(_candidate(roles, programs, plan, estimate), room) for plan in resorts]
+        judged = _judged(found, mesh, NAMED if named else CHOSEN)
         choice.candidates.extend(judged)
         (best,) = (candidate for candidate in judged if candidate.is_chosen)
         choice.plans.update(dict.fromkeys(roles, best.plan))
@@ -132,13 +139,28 @@ def _weights(runs: list[tuple[str, Estimate]]) -> int:
     return sum(by_role.values())
 
 
-def _judged(found: list[Candidate], mesh: Mesh, memory_bytes: float, praise: str) -> list[Candidate]:
+def _usable(found: list[Candidate]) -> list[Candidate]:
+    """Return the candidates against which nothing was found."""
+    return [candidate for candidate in found if not candidate.verdict]
+
+
+def _reasons(judged: list[Candidate]) -> str:
+    """Return why no plan works, a reason that several plans share once."""
+    plans: dict[str, list[str]] = {}
+    for candidate in judged:
+        plans.setdefault(candidate.verdict.removeprefix(f"plan {candidate.plan.name}: "), []).append(
+            candidate.plan.name
+        )
+    shared = {reason: names for reason, names in plans.items() if len(names) > 1}
+    alone = [candidate.verdict for candidate in judged if candidate.plan.name not in sum(shared.values(), [])]
+    return "; ".join([*(f"plans {', '.join(names)}: {reason}" for reason, names in shared.items()), *alone])
+
+
+def _judged(judged: list[Candidate], mesh: Mesh, praise: str) -> list[Candidate]:
     """Return the candidates with verdicts. Raises PlanError if there is none to choose."""
-    judged = [_held(candidate, memory_bytes) for candidate in found]
-    usable = [candidate for candidate in judged if not candidate.verdict]
+    usable = _usable(judged)
     if not usable:
-        reasons = "; ".join(candidate.verdict for candidate in judged)
-        raise PlanError(f"mesh {mesh[0]}x{mesh[1]}: no plan works; {reasons}")
+        raise PlanError(f"mesh {mesh[0]}x{mesh[1]}: no plan works; {_reasons(judged)}")
     best = min(usable, key=lambda candidate: candidate.seconds)
     return [c if c.verdict else replace(c, verdict=praise if c is best else _lost(c, best)) for c in judged]
 

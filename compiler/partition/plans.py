@@ -28,6 +28,8 @@ TEXT_OUTPUTS = (
 TEXT_INPUTS = ("text.encoder.block.*.SelfAttention.o.weight", "text.encoder.block.*.DenseReluDense.wo.weight")
 CAPTIONED, ROWS = "captioned_tokens", 0  # [B, N, D]: the same tokens for each of B captions
 VIDEO_DIMS = {"t": 1, "h": 2, "w": 3}  # of [B, T, H, W, C]
+DECODER_DIMS = ("hw", "wh", "th", "tw", "ht", "wt")
+CUT_VIDEO = frozenset(("frames", "nonfinite"))  # the decoder's outputs, which stay where they are made
 
 Seeds = tuple[tuple[str, Cut], ...]
 
@@ -70,17 +72,22 @@ def guidance_plan(guidance_axis: int, multiple: int = 1, gathered: bool = False)
     return Plan(name, _seeds(MODULATIONS, guidance_axis, 0), values, gathered=at_rest)
 
 
+def sequence_plan(axis: int, multiple: int = 1) -> Plan:
+    """Sequence parallelism along one axis and nothing along the other, for heads or widths that do not divide."""
+    return Plan(f"sp{axis}", values={"tokens": (Cut(axis, 1, multiple),), "velocity_tokens": ()}, last_resort=True)
+
+
 def guidance_cut(plan: Plan, mesh: Mesh) -> bool:
     """Return whether the plan puts the rows of guidance on different devices of the mesh."""
     return any(cut.dim == ROWS and mesh[cut.axis] > 1 for cut in plan.values.get(CAPTIONED, ()))
 
 
 def text_plan(axes: tuple[int, ...]) -> Plan:
-    """Tensor parallelism of the text encoder along `axes`."""
+    """Tensor parallelism of the text encoder along `axes`; along none, each device encodes by itself."""
     params: Seeds = ()
     for axis in axes:
         params += _seeds(TEXT_OUTPUTS, axis, 0) + _seeds(TEXT_INPUTS, axis, 1)
-    return Plan("tp" + "".join(map(str, axes)), params)
+    return Plan("tp" + ("".join(map(str, axes)) or "none"), params, last_resort=not axes)
 
 
 def decoder_plan(dims: str, even: bool = False) -> Plan:
@@ -90,7 +97,21 @@ def decoder_plan(dims: str, even: bool = False) -> Plan:
     `even`: pieces of a frame have no padding. In time padding is at the end, where a causal decoder does not look.
     """
     cuts = tuple(Cut(axis, VIDEO_DIMS[dim], even=even and dim != "t") for axis, dim in enumerate(dims))
-    return Plan(_video_name(dims), values={"latent_video": cuts}, cut_outputs=frozenset(("frames", "nonfinite")))
+    return Plan(_video_name(dims), values={"latent_video": cuts}, cut_outputs=CUT_VIDEO)
+
+
+def decoder_on_one_axis(dim: str, axis: int, even: bool = False) -> Plan:
+    """As `decoder_plan`, with `dim` cut along one axis and nothing along the other."""
+    cut = Cut(axis, VIDEO_DIMS[dim], even=even and dim != "t")
+    return Plan(f"{dim}{axis}", values={"latent_video": (cut,)}, cut_outputs=CUT_VIDEO, last_resort=True)
+
+
+def decoder_plans(even: bool = False) -> dict[str, Plan]:
+    """The plans of the decoder, by name; the last is for videos that nothing can cut, and cuts nothing."""
+    plans = [decoder_plan(dims, even) for dims in DECODER_DIMS]
+    plans += [decoder_on_one_axis(dim, axis, even) for dim in VIDEO_DIMS for axis in (0, 1)]
+    plans.append(Plan("whole", values={"latent_video": ()}, cut_outputs=CUT_VIDEO, last_resort=True))
+    return {plan.name: plan for plan in plans}
 
 
 def encoder_plan(dims: str) -> Plan:
@@ -107,13 +128,13 @@ def transformer_plans(multiple: int = 1) -> dict[str, Plan]:
     """The plans of the transformer's programs, in pieces of a multiple of `multiple` tokens, by name."""
     plans = [transformer_plan(axis, multiple) for axis in (1, 0)]
     plans += [guidance_plan(axis, multiple, gathered) for gathered in (False, True) for axis in (0, 1)]
+    plans += [sequence_plan(axis, multiple) for axis in (1, 0)]
     return {plan.name: plan for plan in plans}
 
 
 TRANSFORMER_PLANS = transformer_plans()
-TEXT_PLANS = {plan.name: plan for plan in (text_plan((0,)), text_plan((1,)), text_plan((0, 1)))}
-DECODER_DIMS = ("hw", "wh", "th", "tw", "ht", "wt")
-DECODER_PLANS = {plan.name: plan for plan in map(decoder_plan, DECODER_DIMS)}
+TEXT_PLANS = {plan.name: plan for plan in map(text_plan, ((0,), (1,), (0, 1), ()))}
+DECODER_PLANS = decoder_plans()
 ENCODER_PLANS = {p.name: p for p in map(encoder_plan, ("hw", "wh"))}
 
 # A family of plans serves these programs. Names are unique but for the VAE's two directions, which share theirs.
@@ -129,5 +150,5 @@ FAMILIES: Families = {
 TTNN_FAMILIES: Families = {
     ("encode_text",): TEXT_PLANS,
     ("prepare_prompt", "prepare_steps", "denoise"): transformer_plans(multiple=32),
-    ("decode",): {plan.name: plan for plan in (decoder_plan(dims, even=True) for dims in DECODER_DIMS)},
+    ("decode",): decoder_plans(even=True),
 }

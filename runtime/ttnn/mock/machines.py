@@ -15,7 +15,7 @@ _NORTH, _WEST, _EAST, _SOUTH = 0, 4, 8, 12  # the first channel of each side of 
 def machine_for(mesh: tuple[int, int]) -> Cluster:
     """Return the smallest machine on sale that the mesh fits, or else a grid: programs see its cores and links.
 
-    Raises MockMeshError for meshes without or with too many chips, and for those that ttnn refuses.
+    Raises MockMeshError for meshes without or with too many chips.
     """
     rows, columns = mesh
     if not (rows >= 1 and columns >= 1 and rows * columns <= _MOST_CHIPS):
@@ -23,8 +23,12 @@ def machine_for(mesh: tuple[int, int]) -> Cluster:
     for machine in (loudbox(), galaxy()):
         if _fits(mesh, machine):
             return machine
-    if rows % 2 and columns % 2:
-        raise MockMeshError(f"cannot mock a {rows}x{columns} mesh: ttnn wants one even side, or a mesh that fits 8x4")
+    # ttnn takes no machine of two odd sides, but opens such a mesh in a larger one.
+    columns += rows * columns % 2
+    if rows * columns > _MOST_CHIPS:
+        raise MockMeshError(
+            f"cannot mock a {mesh[0]}x{mesh[1]} mesh: it takes {rows}x{columns}, more than {_MOST_CHIPS}"
+        )
     return grid(rows, columns)
 
 

@@ -17,7 +17,7 @@ from tests.compiler.tiny import SHAPES
 
 PLANS = [plan for plans in FAMILIES.values() for plan in plans.values()]
 TENSOR_PLANS = [*TRANSFORMER_PLANS.values(), *TEXT_PLANS.values()]
-MEGATRON = [plan for name, plan in TRANSFORMER_PLANS.items() if name.startswith("sp")]
+MEGATRON = [plan for name, plan in TRANSFORMER_PLANS.items() if "tp" in name]
 GUIDANCE = [plan for name, plan in TRANSFORMER_PLANS.items() if name.startswith("gp")]
 
 
@@ -27,9 +27,11 @@ def cut_dims(plan: Plan, name: str) -> list[tuple[int, int]]:
 
 
 def test_names() -> None:
-    assert list(TRANSFORMER_PLANS) == ["sp1tp0", "sp0tp1", "gp0sp1", "gp1sp0", "gp0sp1fs0", "gp1sp0fs1"]
-    assert list(TEXT_PLANS) == ["tp0", "tp1", "tp01"]
-    assert list(DECODER_PLANS) == ["h0w1", "w0h1", "t0h1", "t0w1", "h0t1", "w0t1"]
+    guidance = ["gp0sp1", "gp1sp0", "gp0sp1fs0", "gp1sp0fs1"]
+    assert list(TRANSFORMER_PLANS) == ["sp1tp0", "sp0tp1", *guidance, "sp1", "sp0"]
+    assert list(TEXT_PLANS) == ["tp0", "tp1", "tp01", "tpnone"]
+    on_one_axis = ["t0", "t1", "h0", "h1", "w0", "w1"]
+    assert list(DECODER_PLANS) == ["h0w1", "w0h1", "t0h1", "t0w1", "h0t1", "w0t1", *on_one_axis, "whole"]
     assert list(ENCODER_PLANS) == ["h0w1", "w0h1"]
     for plans in FAMILIES.values():
         assert all(plan.name == name for name, plan in plans.items())
@@ -86,7 +88,7 @@ def test_the_sequence_is_cut_by_the_other_axis(plan: Plan) -> None:
 
 @pytest.mark.parametrize("plan", TEXT_PLANS.values(), ids=lambda plan: plan.name)
 def test_the_text_encoder_is_cut_along_the_axes_that_the_plan_names(plan: Plan) -> None:
-    axes = [int(axis) for axis in plan.name.removeprefix("tp")]
+    axes = [int(axis) for axis in plan.name.removeprefix("tp").removeprefix("none")]
     attention, mlp = (f"text.encoder.block.1.layer.{i}" for i in range(2))
     assert cut_dims(plan, f"{attention}.SelfAttention.q.weight") == [(axis, 0) for axis in axes]
     assert cut_dims(plan, f"{attention}.SelfAttention.o.weight") == [(axis, 1) for axis in axes]
@@ -98,7 +100,15 @@ def test_the_text_encoder_is_cut_along_the_axes_that_the_plan_names(plan: Plan) 
 @pytest.mark.parametrize("plan", [*DECODER_PLANS.values(), *ENCODER_PLANS.values()], ids=lambda plan: plan.name)
 def test_the_video_is_cut_as_the_name_says(plan: Plan) -> None:
     (cuts,) = plan.values.values()
-    assert "".join(f"{letter}{cut.axis}" for cut in cuts for letter, dim in VIDEO_DIMS.items() if dim == cut.dim) == (
-        plan.name
-    )
+    name = "".join(f"{letter}{cut.axis}" for cut in cuts for letter, dim in VIDEO_DIMS.items() if dim == cut.dim)
+    assert (name or "whole") == plan.name
     assert not plan.params
+
+
+def test_plans_of_last_resort_leave_an_axis_uncut() -> None:
+    resorts = {name for plans in FAMILIES.values() for name, plan in plans.items() if plan.last_resort}
+    assert resorts == {"sp0", "sp1", "tpnone", "t0", "t1", "h0", "h1", "w0", "w1", "whole"}
+    for plans in FAMILIES.values():
+        for plan in plans.values():
+            cuts = [cut for _, cut in plan.params] + [cut for cuts in plan.values.values() for cut in cuts]
+            assert len({cut.axis for cut in cuts}) < 2 or not plan.last_resort

@@ -92,6 +92,8 @@ def test_the_galaxy_is_cabled_as_the_real_one() -> None:
         *((mesh, "galaxy") for mesh in ((1, 9), (1, 32), (2, 8), (3, 3), (4, 4), (4, 8), (8, 4), (32, 1))),
         ((8, 8), "grid-8x8"),
         ((16, 2), "grid-16x2"),
+        ((5, 5), "grid-5x6"),
+        ((7, 5), "grid-7x6"),
     ],
 )
 def test_the_smallest_machine_that_holds_the_mesh(mesh: tuple[int, int], machine: str) -> None:
@@ -100,7 +102,7 @@ def test_the_smallest_machine_that_holds_the_mesh(mesh: tuple[int, int], machine
 
 @pytest.mark.parametrize(
     "mesh, words",
-    [((0, 4), "a mesh has 1 to 64 chips"), ((-1, -2), "1 to 64"), ((5, 13), "1 to 64"), ((5, 5), "one even side")],
+    [((0, 4), "a mesh has 1 to 64 chips"), ((-1, -2), "1 to 64"), ((5, 13), "1 to 64"), ((7, 9), "it takes 7x10")],
 )
 def test_meshes_that_cannot_be_mocked(mesh: tuple[int, int], words: str) -> None:
     with pytest.raises(MockMeshError, match=f"cannot mock a {mesh[0]}x{mesh[1]} mesh: .*{words}"):

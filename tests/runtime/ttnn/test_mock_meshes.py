@@ -66,6 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((4, 8), [8, 9]),
         ((8, 4), [8, 9]),
         ((8, 8), [8, 8]),
+        ((5, 7), [8, 8]),
     ],
 )
 def test_a_mesh_opens_and_runs_ops(mesh: tuple[int, int], grid: list[int], folder: Path, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def heads_first(lo: Lowerer, value: Value) -> Tensor:
 def rope(lo: Lowerer, op: Op) -> None:
     x = heads_first(lo, op.operands[0])
     _, heads, tokens, width = x.shape
+    if width % TILE_SIZE:
+        raise lo.fail(f"heads of {width} numbers; the ttnn target wants a multiple of {TILE_SIZE}, as 64 or 128")
     tables = [lo.weight(table, ROPE, dtype="bfloat16", shape=(1, heads, tokens, width)) for table in op.operands[1:]]
     operands = [x, *tables, lo.constant("rotation", rotation_matrix(), "bfloat16")]
     turned = lo.emit("experimental.rotary_embedding_llama", operands, x.shape, is_decode_mode=False, compute="hifi4")
@@ -54,7 +56,9 @@ def attention(lo: Lowerer, op: Op) -> None:
         return
     attrs = {"is_causal": False, "scale": op.attrs["scale"], "program_config": _chunks(q.shape[2], k.shape[2])}
     kw: list[str] = ["attn_mask"] * len(bias)
-    lo.tensors[op.result] = lo.emit(
+    width = q.shape[3]
+    q, k, v = (_in_whole_tiles(lo, x) for x in (q, k, v))
+    made = lo.emit(
         "transformer.scaled_dot_product_attention",
         [q, k, v, *bias],
         q.shape,
@@ -62,6 +66,13 @@ def attention(lo: Lowerer, op: Op) -> None:
         compute=lo.fidelity,
         **attrs,  # type: ignore[arg-type]
     )
+    lo.tensors[op.result] = sliced(lo, made, 3, 0, width)
+
+
+def _in_whole_tiles(lo: Lowerer, x: Tensor) -> Tensor:
+    """`x` [B, H, N, D] with columns of zeros up to a multiple of 32, which change no product of rows."""
+    missing = -x.shape[3] % TILE_SIZE
+    return _widened(lo, x, 0.0, missing) if missing else x
 
 
 def _small_attention(lo: Lowerer, op: Op, q: Tensor, k: Tensor, v: Tensor, bias: list[Tensor]) -> Tensor:
@@ -121,10 +132,10 @@ def _joined(lo: Lowerer, parts: list[Tensor], dim: int = 2) -> Tensor:
     return lo.emit("concat", parts, tuple(shape), dim=dim)
 
 
-def _widened(lo: Lowerer, x: Tensor, fill: float) -> Tensor:
-    """`x` with a tile of columns of `fill` more."""
-    padding = [[0, 0], [0, 0], [0, 0], [0, TILE_SIZE]]
-    return lo.emit("pad", [x], (*x.shape[:3], x.shape[3] + TILE_SIZE), padding=padding, value=fill)
+def _widened(lo: Lowerer, x: Tensor, fill: float, columns: int = TILE_SIZE) -> Tensor:
+    """`x` with so many more columns of `fill`."""
+    padding = [[0, 0], [0, 0], [0, 0], [0, columns]]
+    return lo.emit("pad", [x], (*x.shape[:3], x.shape[3] + columns), padding=padding, value=fill)
 
 
 def _hidden_columns(lo: Lowerer, mask: Value, like: tuple[int, ...]) -> Tensor:

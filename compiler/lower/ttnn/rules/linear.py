@@ -112,7 +112,7 @@ def _swiglu(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
 
 
 def _heads(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
-    """Queries, keys and values in one product, each [B, N, H * D] reshaped to [B, N, H, D]."""
+    """Queries, keys and values in one product, each [B, N, H * D] reshaped to [B, N, H, D], of heads in whole tiles."""
     reshapes = [lo.only_user(piece.result) for piece in slices]
     if len(reshapes) != 3 or any(r is None or r.opcode != "reshape" for r in reshapes):
         return False
@@ -121,6 +121,8 @@ def _heads(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
     if len(shapes) != 1 or len(results[0].type.local_shape) != 4:
         return False
     ((b, n, heads, width),) = shapes
+    if width % TILE_SIZE:
+        return False
     joined = _product(lo, op)
     made = lo.emit_many(
         "transformer.split_query_key_value_and_split_heads",

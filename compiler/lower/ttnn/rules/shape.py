@@ -24,7 +24,7 @@ def reshape(lo: Lowerer, op: Op) -> None:
 
 def _merges_heads(held: Tensor, shape: Shape) -> bool:
     b, h, n, d = held.shape
-    return shape == (b, n, h * d)
+    return shape == (b, n, h * d) and d % TILE_SIZE == 0
 
 
 def reshaped(lo: Lowerer, x: Tensor, shape: Shape) -> Tensor:
