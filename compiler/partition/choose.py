@@ -94,8 +94,8 @@ def choose_plans(
     """Return a plan for each role, the same for all geometries so that they share weights.
 
     A family takes the plan that `names` has for it, or the one with the least estimated time among those that work and
-    that a device's `memory_bytes` hold; those of last resort are tried where there is none. Raises PlanError if the named one cannot work, or none can; it gives each
-    plan's reason.
+    that a device's `memory_bytes` hold; plans of last resort are tried where there is none. Raises PlanError if the
+    named one cannot work, or none can; it gives each plan's reason.
     """
     choice = Choice({}, [])
     for roles, plans in families.items():
@@ -148,12 +148,14 @@ def _reasons(judged: list[Candidate]) -> str:
     """Return why no plan works, a reason that several plans share once."""
     plans: dict[str, list[str]] = {}
     for candidate in judged:
-        plans.setdefault(candidate.verdict.removeprefix(f"plan {candidate.plan.name}: "), []).append(
-            candidate.plan.name
-        )
-    shared = {reason: names for reason, names in plans.items() if len(names) > 1}
-    alone = [candidate.verdict for candidate in judged if candidate.plan.name not in sum(shared.values(), [])]
-    return "; ".join([*(f"plans {', '.join(names)}: {reason}" for reason, names in shared.items()), *alone])
+        reason = candidate.verdict.removeprefix(f"plan {candidate.plan.name}: ")
+        plans.setdefault(reason, []).append(candidate.plan.name)
+    reasons = []
+    for candidate in judged:
+        names = plans.pop(candidate.verdict.removeprefix(f"plan {candidate.plan.name}: "), [])
+        if names:
+            reasons.append(candidate.verdict.replace(f"plan {candidate.plan.name}", f"plan {', '.join(names)}", 1))
+    return "; ".join(reasons)
 
 
 def _judged(judged: list[Candidate], mesh: Mesh, praise: str) -> list[Candidate]:

@@ -1,7 +1,7 @@
 """Meshes over which heads, hidden numbers or frames do not divide, and one chip alone: as exact as 2x4 and 4x8.
 
-12 heads and 2048 hidden numbers divide over two chips, not over 3x3 or 5x5: there weights are whole, and on 3x3 time is
-cut along one axis of the decoder's mesh. Three latent frames are too few for five chips, each of which makes all frames.
+12 heads and 2048 hidden numbers divide over two chips, not over 3x3 or 5x5, where weights are whole. On 3x3 one axis of
+the mesh cuts the decoder's time; three latent frames are too few for five chips, each of which makes all frames.
 """
 
 import numpy as np
