@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from mochi_aot.artifacts.layout import ROLES
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.compiler import from_config
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.from_config import SeededSource, programs_of_config

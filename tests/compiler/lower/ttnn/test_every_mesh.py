@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mochi_aot.artifacts.layout import ROLES
+from mochi_aot.artifacts.roles import ROLES
 from tests.compiler.lower.ttnn.every_mesh_on_mock import CONFIG, GEOMETRY, programs_of_config
 
 # One chip; an odd ring; heads that do not divide by either side; two odd sides; and the largest.
