@@ -94,7 +94,7 @@ def choose_plans(
     """Return a plan for each role, the same for all geometries so that they share weights.
 
     A family takes the plan that `names` has for it, or the one with the least estimated time among those that work and
-    that a device's `memory_bytes` hold; those of last resort are tried where there is none. Raises PlanError if the
+    that a device's `memory_bytes` hold; plans of last resort are tried where there is none. Raises PlanError if the
     named one cannot work, or none can; it gives each plan's reason.
     """
     choice = Choice({}, [])
@@ -150,8 +150,12 @@ def _reasons(judged: list[Candidate]) -> str:
     for candidate in judged:
         reason = candidate.verdict.removeprefix(f"plan {candidate.plan.name}: ")
         plans.setdefault(reason, []).append(candidate.plan.name)
-    told = (f"plan{'s' if len(names) > 1 else ''} {', '.join(names)}: {reason}" for reason, names in plans.items())
-    return "; ".join(told)
+    reasons = []
+    for candidate in judged:
+        names = plans.pop(candidate.verdict.removeprefix(f"plan {candidate.plan.name}: "), [])
+        if names:
+            reasons.append(candidate.verdict.replace(f"plan {candidate.plan.name}", f"plan {', '.join(names)}", 1))
+    return "; ".join(reasons)
 
 
 def _judged(judged: list[Candidate], mesh: Mesh, praise: str) -> list[Candidate]:

@@ -83,7 +83,7 @@ def guidance_cut(plan: Plan, mesh: Mesh) -> bool:
 
 
 def text_plan(axes: tuple[int, ...]) -> Plan:
-    """Return the plan of tensor parallelism of the text encoder along `axes`; along none, each device encodes by itself."""
+    """Return the plan of tensor parallelism along `axes`; along none, each device encodes by itself."""
     params: Seeds = ()
     for axis in axes:
         params += _seeds(TEXT_OUTPUTS, axis, 0) + _seeds(TEXT_INPUTS, axis, 1)
