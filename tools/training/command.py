@@ -9,9 +9,15 @@ import click
 from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup
 
 MODELS = ("small", "tiniest")
+STEPS, GUIDANCE_SCALE = 24, 4.5  # as evaluate.py has them
 LAYOUTS = ("diffusers", "genmo")
 folder_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
+
+steps_option = click.option(
+    "--steps", type=click.IntRange(min=1), default=STEPS, show_default=True, help="Of denoising."
+)
+scale_option = click.option("--guidance-scale", "scale", type=float, default=GUIDANCE_SCALE, show_default=True)
 
 
 @click.group(cls=MochiGroup)
@@ -68,8 +74,8 @@ def run(
 @folder_argument
 @click.option("--prompts", type=click.IntRange(min=1), default=64, show_default=True, help="Held-out prompts.")
 @click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Clips through the VAE.")
-@click.option("--steps", type=click.IntRange(min=1), multiple=True, default=(24,), show_default=True)
-@click.option("--guidance-scale", "scales", type=float, multiple=True, default=(4.5,), show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), multiple=True, default=(STEPS,), show_default=True)
+@click.option("--guidance-scale", "scales", type=float, multiple=True, default=(GUIDANCE_SCALE,), show_default=True)
 @click.option("--sheet", type=click.Path(path_type=Path), metavar="PNG", help="Write frames of the videos there.")
 @device_option
 def evaluate(
@@ -96,6 +102,33 @@ def evaluate(
             click.echo(json.dumps({"prompts": prompts, "steps": count, "guidance_scale": scale, **shares}))
     if sheet is not None:
         write_png(sheet, frame_sheet(videos[:16], 7, 2))
+
+
+@main.command(cls=MochiCommand)
+@folder_argument
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--prompts", type=click.IntRange(min=1), default=128, show_default=True, help="Held-out prompts.")
+@click.option("--clips", type=click.IntRange(min=1), default=48, show_default=True, help="Clips through the VAE.")
+@steps_option
+@scale_option
+@click.option("--sheet", type=click.Path(path_type=Path), metavar="PNG", help="Write frames of several videos there.")
+@click.option("--force", is_flag=True, help="Replace a checkpoint that is already at OUT.")
+def release(
+    folder: Path, out: Path, prompts: int, clips: int, steps: int, scale: float, sheet: Path | None, force: bool
+) -> None:
+    """Write the model of the training run in FOLDER to OUT, in Genmo's layout, with a card of what is measured."""
+    from mochi_aot.tools.training.export import open_models
+    from mochi_aot.tools.training.picture import write_png
+    from mochi_aot.tools.training.release import contact_sheet
+    from mochi_aot.tools.training.release import release as write_release
+    from mochi_aot.tools.training.run import SETTINGS
+    from mochi_aot.tools.training.settings import Settings
+
+    settings = Settings.read(folder / SETTINGS)
+    measured = write_release(open_models(folder, "cpu"), settings, out, prompts, clips, steps, scale, force)
+    click.echo(json.dumps(measured))
+    if sheet is not None:
+        write_png(sheet, contact_sheet(open_models(out, "cpu"), steps, scale))
 
 
 @main.command(cls=MochiCommand)
