@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup
+from mochi_aot.tools.training.grammar import COLOURS, MOTIONS, SHAPES
 
 MODELS = ("small", "tiniest")
 STEPS, GUIDANCE_SCALE = 24, 4.5  # as evaluate.py has them
@@ -102,6 +103,43 @@ def evaluate(
             click.echo(json.dumps({"prompts": prompts, "steps": count, "guidance_scale": scale, **shares}))
     if sheet is not None:
         write_png(sheet, frame_sheet(videos[:16], 7, 2))
+
+
+@main.command(cls=MochiCommand)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@folder_argument
+@click.option("--colour", type=click.Choice(tuple(COLOURS)), help="What every shape is to have.")
+@click.option("--shape", type=click.Choice(SHAPES), help="What everything is to be.")
+@click.option("--motion", type=click.Choice(MOTIONS), help="What everything is to do.")
+@click.option("--lora", type=click.IntRange(min=1), metavar="RANK", help="Train a LoRA, and not all weights.")
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Of training.")
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Clips of a step.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of clips and noise.")
+@device_option
+def tune(
+    checkpoint: Path,
+    folder: Path,
+    colour: str | None,
+    shape: str | None,
+    motion: str | None,
+    lora: int | None,
+    steps: int,
+    batch: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Fine-tune CHECKPOINT, or a training run, in FOLDER: one colour, shape or motion, whatever captions say."""
+    from mochi_aot.tools.training.export import open_models
+    from mochi_aot.tools.training.loop import Pace
+    from mochi_aot.tools.training.tune import Tuning
+    from mochi_aot.tools.training.tune import tune as fine_tune
+
+    named = {"colour": colour, "shape": shape, "motion": motion}
+    always = {name: value for name, value in named.items() if value is not None}
+    if not always:
+        raise click.UsageError("nothing to learn: name a --colour, a --shape or a --motion")
+    tuning = Tuning(always, lora, steps, batch, seed=seed)
+    click.echo(fine_tune(open_models(checkpoint, device), folder, tuning, Pace(log=20, save=100, sample=steps + 1)))
 
 
 @main.command(cls=MochiCommand)
