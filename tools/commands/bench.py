@@ -259,7 +259,7 @@ def ttnn_start(progress: Progress, size: str, repetitions: int, folder: Path | N
 )
 @click.option("--geometry", metavar="HxWxF", default="64x96x19", show_default=True, help="Of the video.")
 @click.option("--steps", type=click.IntRange(min=1), default=24, show_default=True, help="Of denoising.")
-@click.option("--guidance-scale", "scale", type=float, default=4.5, show_default=True)
+@click.option("--guidance-scale", "scale", type=float, default=3.0, show_default=True)
 @folder_option
 @json_option
 @_with_phases

@@ -10,7 +10,7 @@ from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup
 from mochi_aot.tools.training.grammar import COLOURS, MOTIONS, SHAPES
 
 MODELS = ("small", "tiniest")
-STEPS, GUIDANCE_SCALE = 24, 4.5  # as evaluate.py has them
+STEPS, GUIDANCE_SCALE = 24, 3.0  # as evaluate.py has them
 LAYOUTS = ("diffusers", "genmo")
 folder_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
