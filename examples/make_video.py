@@ -17,7 +17,7 @@ def main(bundle: str, output: str, prompt: str = "a red circle moves left across
     """Make the video and save it."""
     with mochi_aot.load(bundle, device=os.environ.get("MOCHI_DEVICE")) as pipe:
         print("the bundle makes", ", ".join(pipe.geometries))
-        video = pipe(prompt, num_inference_steps=8, guidance_scale=4.5, seed=7)
+        video = pipe(prompt, num_inference_steps=24, guidance_scale=3.0, seed=7)
         frames, height, width, _ = video.frames.shape  # uint8 [F, H, W, 3]
         print(f"{frames} frames of {width}x{height}, {video.record['seconds']['total']:.1f} s")
         video.save(output, fps=30)

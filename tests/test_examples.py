@@ -50,7 +50,7 @@ def test_make_video(bundles: list[Path], tmp_path: Path) -> None:
     arguments = json.loads((tmp_path / "out.json").read_text())["arguments"]
     assert (arguments["prompt"], arguments["steps"], arguments["seed"]) == (
         "a green square moves right across a dark background",
-        8,
+        24,
         7,
     )
 
