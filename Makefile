@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 FOLDERS := artifacts compiler runtime tools
-DEMO_PROMPT ?= a paper boat on a calm lake at sunrise
+DEMO_PROMPT ?= a red circle moves left across a dark background
 
 .PHONY: venv demo test lint clean
 
@@ -20,13 +20,13 @@ $(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
 
 comma := ,
 
-# What a user does, on a model small enough to make a video in a minute: its pictures are noise, its path is the real one.
+# What a user does, on the trained model that comes with the package: its prompts are about shapes that move.
 demo: $(VENV)/installed-compile
 	@rm -rf demo
 	@mkdir demo
-	$(BIN)/mochi-checkpoint demo/checkpoint --preset tiny
-	$(BIN)/mochi-compile --checkpoint demo/checkpoint --mesh 2x4 --target torch --geometry 96x160x13 -o demo/mochi.bundle
-	$(BIN)/mochi-run demo/mochi.bundle --prompt '$(DEMO_PROMPT)' --seed 7 --steps 8 -o demo/out.mp4
+	$(BIN)/mochi-checkpoint demo/checkpoint --trained
+	$(BIN)/mochi-compile --checkpoint demo/checkpoint --mesh 2x4 --target torch --geometry 64x96x19 -o demo/mochi.bundle
+	$(BIN)/mochi-run demo/mochi.bundle --prompt '$(DEMO_PROMPT)' --seed 7 --steps 24 --guidance-scale 3 --fps 10 -o demo/out.mp4
 	$(BIN)/python -m mochi_aot.tools.commands.contact_sheet demo/out.mp4 demo/out.png
 
 lint: $(VENV)/installed-dev

@@ -2,8 +2,9 @@
 
     python examples/make_video.py BUNDLE OUTPUT.mp4 [PROMPT]
 
-The bundle is a folder that mochi-compile wrote. One for ttnn runs on chips; set MOCHI_DEVICE=mock for a mesh without
-hardware, whose videos are black.
+The bundle is a folder that mochi-compile wrote; `make demo` leaves one in demo/mochi.bundle, of a small model that
+draws moving shapes. One for ttnn runs on chips; set MOCHI_DEVICE=mock for a mesh without hardware, whose videos are
+black.
 """
 
 import os
@@ -12,11 +13,11 @@ import sys
 import mochi_aot
 
 
-def main(bundle: str, output: str, prompt: str = "a heron lands on a frozen lake") -> None:
+def main(bundle: str, output: str, prompt: str = "a red circle moves left across a dark background") -> None:
     """Make the video and save it."""
     with mochi_aot.load(bundle, device=os.environ.get("MOCHI_DEVICE")) as pipe:
         print("the bundle makes", ", ".join(pipe.geometries))
-        video = pipe(prompt, num_inference_steps=8, guidance_scale=4.5, seed=7)
+        video = pipe(prompt, num_inference_steps=24, guidance_scale=3.0, seed=7)
         frames, height, width, _ = video.frames.shape  # uint8 [F, H, W, 3]
         print(f"{frames} frames of {width}x{height}, {video.record['seconds']['total']:.1f} s")
         video.save(output, fps=30)

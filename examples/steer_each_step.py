@@ -42,7 +42,9 @@ def main(bundle: str, output: str, seconds: str = "600") -> None:
     """Make the video and save it; an array of one frame of the preview goes beside it."""
     steer = Steer(Path(output).with_suffix(".preview.npy"), float(seconds))
     with mochi_aot.load(bundle) as pipe:
-        video = pipe("a paper boat on a calm lake", num_inference_steps=STEPS, seed=7, callback_on_step_end=steer)
+        video = pipe(
+            "a cyan ring grows over a gray background", num_inference_steps=STEPS, seed=7, callback_on_step_end=steer
+        )
     video.save(output)
     print(f"{video.record['callback']['steps_done']} of {STEPS} steps done")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import mochi_aot
 
-PROMPT, NEGATIVE = "a heron lands on a frozen lake", "blurry"
+PROMPT, NEGATIVE = "a red circle moves left across a dark background", "a white square"
 
 
 def main(first_bundle: str, second_bundle: str) -> None:

@@ -1,4 +1,4 @@
-"""The scripts in examples/, each run as a user runs it, on bundles of a tiny seeded checkpoint."""
+"""The scripts in examples/, each run as a user runs it, on bundles of the trained checkpoint."""
 
 import ast
 import json
@@ -11,21 +11,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mochi_aot.compiler.checkpoint.presets import TINY
-from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.tools.commands.compile import main as compile_main
+from mochi_aot.tools.training.semantics import Observation, observe
+from mochi_aot.tools.training.shipped import SHAPES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-GEOMETRY = "32x48x13"
+GEOMETRY = "64x96x19"
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Of one checkpoint in float32, for one device and for two."""
     folder = tmp_path_factory.mktemp("examples")
-    write_checkpoint(folder / "mochi", TINY, "diffusers")
     for mesh in ("1x1", "1x2"):
-        words = ["--checkpoint", folder / "mochi", "--mesh", mesh, "--target", "torch", "--dtype", "float32"]
+        words = ["--checkpoint", SHAPES, "--mesh", mesh, "--target", "torch", "--dtype", "float32"]
         words += ["--geometry", GEOMETRY, "-o", folder / f"{mesh}.bundle"]
         result = CliRunner().invoke(compile_main, list(map(str, words)))
         assert result.exit_code == 0, result.output
@@ -42,11 +41,18 @@ def run(name: str, *arguments: object) -> str:
 
 @pytest.mark.slow
 def test_make_video(bundles: list[Path], tmp_path: Path) -> None:
-    said = run("make_video.py", bundles[0], tmp_path / "out.mp4", "a red fox")
-    assert said.startswith(f"the bundle makes {GEOMETRY}\n13 frames of 48x32, ")
-    assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "out.mp4")[0] == 13
+    said = run("make_video.py", bundles[0], tmp_path / "out.mp4", "a green square moves right across a dark background")
+    assert said.startswith(f"the bundle makes {GEOMETRY}\n19 frames of 96x64, ")
+    reader = imageio_ffmpeg.read_frames(str(tmp_path / "out.mp4"))
+    assert next(reader)["size"] == (96, 64)
+    frames = np.stack([np.frombuffer(frame, np.uint8).reshape(64, 96, 3) for frame in reader])
+    assert len(frames) == 19 and observe(frames) == Observation("green", "square", "right")
     arguments = json.loads((tmp_path / "out.json").read_text())["arguments"]
-    assert (arguments["prompt"], arguments["steps"], arguments["seed"]) == ("a red fox", 8, 7)
+    assert (arguments["prompt"], arguments["steps"], arguments["seed"]) == (
+        "a green square moves right across a dark background",
+        24,
+        7,
+    )
 
 
 @pytest.mark.slow
@@ -57,10 +63,10 @@ def test_steer_each_step(bundles: list[Path], tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["arguments"]["guidance-scale"] == [6.0 - step / 2 for step in range(8)]
     preview = np.load(tmp_path / "out.preview.npy")
-    assert preview.shape == (32, 48, 3) and preview.dtype == np.uint8
+    assert preview.shape == (64, 96, 3) and preview.dtype == np.uint8
     stopped = run("steer_each_step.py", bundles[0], tmp_path / "early.mp4", 0).splitlines()
     assert len(stopped) == 2 and stopped[1] == "1 of 8 steps done"
-    assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "early.mp4")[0] == 13
+    assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "early.mp4")[0] == 19
 
 
 @pytest.mark.slow

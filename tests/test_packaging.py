@@ -48,6 +48,8 @@ def test_wheel_and_source_distribution_hold_all_modules_and_all_that_tests_need(
     (wheel,), (source,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
     modules = {str(path.relative_to(ROOT)) for folder in FOLDERS for path in (PACKAGE / folder).rglob("*.py")}
     modules |= {"mochi_aot/__init__.py", "mochi_aot/py.typed"}
+    trained = (PACKAGE / "tools/training/shapes").rglob("*")
+    modules |= {str(path.relative_to(ROOT)) for path in trained if path.is_file()}
     with zipfile.ZipFile(wheel) as archive:
         assert {name for name in archive.namelist() if ".dist-info/" not in name} == modules
     with tarfile.open(source) as archive:

@@ -15,6 +15,7 @@ from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_op
 
 DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7
+QUALITY_MESHES = ("1x1", "1x2", "2x4")
 _STDOUT = Path("-")
 
 type Progress = Callable[[str], None]
@@ -258,6 +259,59 @@ def ttnn_start(progress: Progress, size: str, repetitions: int, folder: Path | N
     with _folder(folder) as place:
         result = measure_ttnn_start(place, size, repetitions, progress)
     _finish("ttnn-start", ttnn_start_numbers(result), ttnn_start_report, json_file)
+
+
+@main.command(cls=MochiCommand)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Default: the trained model of the package.")
+@click.option("--text-encoder", type=click.Path(path_type=Path), help="T5 and its tokenizer, as mochi-compile has it.")
+@click.option("--prompts", "file", type=click.Path(path_type=Path, exists=True), help="A file of prompts, one a line.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=64, show_default=True, help="Held-out prompts, if no file."
+)
+@click.option("--mesh", "meshes", multiple=True, default=QUALITY_MESHES, show_default=True, metavar="RxC")
+@click.option("--dtype", "dtypes", type=click.Choice(DTYPES), multiple=True, default=DTYPES, show_default=True)
+@click.option(
+    "--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Also this one, of any target."
+)
+@click.option("--geometry", metavar="HxWxF", default="64x96x19", show_default=True, help="Of the video.")
+@click.option("--steps", type=click.IntRange(min=1), default=24, show_default=True, help="Of denoising.")
+@click.option("--guidance-scale", "scale", type=float, default=3.0, show_default=True)
+@folder_option
+@json_option
+@_with_phases
+def quality(
+    progress: Progress,
+    checkpoint: Path | None,
+    text_encoder: Path | None,
+    file: Path | None,
+    count: int,
+    meshes: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    bundles: tuple[Path, ...],
+    geometry: str,
+    steps: int,
+    scale: float,
+    folder: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Measure what meshes and dtypes cost in quality: PSNR and SSIM against float32 on one device, at equal seeds.
+
+    Compiles a checkpoint for the torch target, once for each mesh and dtype, and makes the same videos by each. Of the
+    trained model that comes with the package it is also measured whether the videos show what held-out prompts say. For
+    a checkpoint of your own give prompts of your own; --bundle compares bundles of it that are there, also on chips.
+    """
+    from mochi_aot.compiler.reference.geometry import parse_geometry
+    from mochi_aot.tools.benchmarks.quality import Sampling, asked_prompts, measure_quality, quality_numbers
+    from mochi_aot.tools.benchmarks.quality_report import quality_report
+    from mochi_aot.tools.training.shipped import SHAPES
+
+    if checkpoint is not None and file is None:
+        raise click.UsageError("--checkpoint wants --prompts FILE: nothing is known of what other prompts should show")
+    asked, sampling = asked_prompts(file, count), Sampling(parse_geometry(geometry), steps, scale)
+    variants = [(mesh, dtype) for mesh in meshes for dtype in dtypes if (mesh, dtype) != ("1x1", "float32")]
+    with _folder(folder) as place:
+        paths = measure_quality(place, checkpoint or SHAPES, text_encoder, asked, sampling, variants, bundles, progress)
+    _finish("quality", quality_numbers(paths, asked, sampling), quality_report, json_file)
 
 
 @contextmanager

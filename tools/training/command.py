@@ -7,11 +7,18 @@ from pathlib import Path
 import click
 
 from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup
+from mochi_aot.tools.training.grammar import COLOURS, MOTIONS, SHAPES
 
 MODELS = ("small", "tiniest")
+STEPS, GUIDANCE_SCALE = 24, 3.0  # as evaluate.py has them
 LAYOUTS = ("diffusers", "genmo")
 folder_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
+
+steps_option = click.option(
+    "--steps", type=click.IntRange(min=1), default=STEPS, show_default=True, help="Of denoising."
+)
+scale_option = click.option("--guidance-scale", "scale", type=float, default=GUIDANCE_SCALE, show_default=True)
 
 
 @click.group(cls=MochiGroup)
@@ -68,8 +75,8 @@ def run(
 @folder_argument
 @click.option("--prompts", type=click.IntRange(min=1), default=64, show_default=True, help="Held-out prompts.")
 @click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Clips through the VAE.")
-@click.option("--steps", type=click.IntRange(min=1), multiple=True, default=(24,), show_default=True)
-@click.option("--guidance-scale", "scales", type=float, multiple=True, default=(4.5,), show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), multiple=True, default=(STEPS,), show_default=True)
+@click.option("--guidance-scale", "scales", type=float, multiple=True, default=(GUIDANCE_SCALE,), show_default=True)
 @click.option("--sheet", type=click.Path(path_type=Path), metavar="PNG", help="Write frames of the videos there.")
 @device_option
 def evaluate(
@@ -96,6 +103,70 @@ def evaluate(
             click.echo(json.dumps({"prompts": prompts, "steps": count, "guidance_scale": scale, **shares}))
     if sheet is not None:
         write_png(sheet, frame_sheet(videos[:16], 7, 2))
+
+
+@main.command(cls=MochiCommand)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@folder_argument
+@click.option("--colour", type=click.Choice(tuple(COLOURS)), help="What every shape is to have.")
+@click.option("--shape", type=click.Choice(SHAPES), help="What everything is to be.")
+@click.option("--motion", type=click.Choice(MOTIONS), help="What everything is to do.")
+@click.option("--lora", type=click.IntRange(min=1), metavar="RANK", help="Train a LoRA, and not all weights.")
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Of training.")
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Clips of a step.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of clips and noise.")
+@device_option
+def tune(
+    checkpoint: Path,
+    folder: Path,
+    colour: str | None,
+    shape: str | None,
+    motion: str | None,
+    lora: int | None,
+    steps: int,
+    batch: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Fine-tune CHECKPOINT, or a training run, in FOLDER: one colour, shape or motion, whatever captions say."""
+    from mochi_aot.tools.training.export import open_models
+    from mochi_aot.tools.training.loop import Pace
+    from mochi_aot.tools.training.tune import Tuning
+    from mochi_aot.tools.training.tune import tune as fine_tune
+
+    named = {"colour": colour, "shape": shape, "motion": motion}
+    always = {name: value for name, value in named.items() if value is not None}
+    if not always:
+        raise click.UsageError("nothing to learn: name a --colour, a --shape or a --motion")
+    tuning = Tuning(always, lora, steps, batch, seed=seed)
+    click.echo(fine_tune(open_models(checkpoint, device), folder, tuning, Pace(log=20, save=100, sample=steps + 1)))
+
+
+@main.command(cls=MochiCommand)
+@folder_argument
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--prompts", type=click.IntRange(min=1), default=128, show_default=True, help="Held-out prompts.")
+@click.option("--clips", type=click.IntRange(min=1), default=48, show_default=True, help="Clips through the VAE.")
+@steps_option
+@scale_option
+@click.option("--sheet", type=click.Path(path_type=Path), metavar="PNG", help="Write frames of several videos there.")
+@click.option("--force", is_flag=True, help="Replace a checkpoint that is already at OUT.")
+def release(
+    folder: Path, out: Path, prompts: int, clips: int, steps: int, scale: float, sheet: Path | None, force: bool
+) -> None:
+    """Write the model of the training run in FOLDER to OUT, in Genmo's layout, with a card of what is measured."""
+    from mochi_aot.tools.training.export import open_models
+    from mochi_aot.tools.training.picture import write_png
+    from mochi_aot.tools.training.release import contact_sheet
+    from mochi_aot.tools.training.release import release as write_release
+    from mochi_aot.tools.training.run import SETTINGS
+    from mochi_aot.tools.training.settings import Settings
+
+    settings = Settings.read(folder / SETTINGS)
+    measured = write_release(open_models(folder, "cpu"), settings, out, prompts, clips, steps, scale, force)
+    click.echo(json.dumps(measured))
+    if sheet is not None:
+        write_png(sheet, contact_sheet(open_models(out, "cpu"), steps, scale))
 
 
 @main.command(cls=MochiCommand)

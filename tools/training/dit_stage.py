@@ -1,7 +1,8 @@
 """Second stage: text encoder and transformer, by flow matching on latents."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,19 +33,13 @@ def train_dit(models: Models, settings: Settings, folder: Path, pace: Pace, fast
         return stage
     pool = LatentPool(models, settings, stage.step)
     loss = fast(flow_loss)
-    schedule = torch.from_numpy(linear_quadratic_sigmas(DEFAULT_STEPS)).to(device)
 
     def losses_of(step: int) -> Losses:
-        pool.renew(step)
-        generator = step_generator(settings.seed, "dit", step, device)
-        clean, ids, mask = pool.draw(settings.dit.batch, generator)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
-        sigma = draw_sigmas(schedule, settings.dit.batch, generator)
-        kept = torch.rand(len(mask), generator=generator, device=device) >= settings.caption_dropout
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-            # A caption that is left out is one without any token to attend to, as an empty prompt is.
-            caption = encode_text(models.text, ids, mask)
-            return {"loss": loss(models.dit, clean, noise, sigma, caption, mask & kept[:, None])}
+        return {
+            "loss": loss_of_batch(
+                models, settings, pool, step_generator(settings.seed, "dit", step, device), loss, step
+            )
+        }
 
     def sample(step: int) -> None:
         clips = [draw_clip(settings.seed, number, held_out=True) for number in range(SAMPLE_PROMPTS)]
@@ -55,6 +50,29 @@ def train_dit(models: Models, settings: Settings, folder: Path, pace: Pace, fast
 
     stage.run(losses_of, pace, sample)
     return stage
+
+
+def loss_of_batch(
+    models: Models,
+    settings: Settings,
+    pool: LatentPool,
+    generator: torch.Generator,
+    loss: Callable[..., Any],
+    step: int,
+) -> Tensor:
+    """`flow_loss`, or `loss` compiled from it, of the clips, noise and captions that step `step` draws."""
+    pool.renew(step)
+    device = generator.device
+    schedule = torch.from_numpy(linear_quadratic_sigmas(DEFAULT_STEPS)).to(device)
+    clean, ids, mask = pool.draw(settings.dit.batch, generator)
+    noise = torch.randn(clean.shape, generator=generator, device=device)
+    sigma = draw_sigmas(schedule, settings.dit.batch, generator)
+    kept = torch.rand(len(mask), generator=generator, device=device) >= settings.caption_dropout
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+        # A caption that is left out is one without any token to attend to, as an empty prompt is.
+        caption = encode_text(models.text, ids, mask)
+        value: Tensor = loss(models.dit, clean, noise, sigma, caption, mask & kept[:, None])
+    return value
 
 
 def flow_loss(dit: AsymmDiT, clean: Tensor, noise: Tensor, sigma: Tensor, caption: Tensor, mask: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from mochi_aot.tools.training.vae_stage import clip_batch
 DIRECTIONS = ("left", "right", "up", "down")
 PROMPT_SEED, CLIP_SEED = 1_000_003, 1_000_033  # far from those of training
 BATCH = 16
+STEPS, GUIDANCE_SCALE = 24, 3.0  # of videos, unless said otherwise
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def draw_scene(rng: Random, held_out: bool = False) -> Scene:
     """Return a scene at random, of the combinations for training or of those held out."""
     while True:
         scene = _any_scene(rng)
-        if _is_visible(scene) and scene.held_out == held_out:
+        if is_visible(scene) and scene.held_out == held_out:
             return scene
 
 
@@ -98,7 +98,8 @@ def _any_scene(rng: Random) -> Scene:
     )
 
 
-def _is_visible(scene: Scene) -> bool:
+def is_visible(scene: Scene) -> bool:
+    """Whether one can see all that `scene` says."""
     if scene.motion == "turn" and scene.shape in ROUND:
         return False
     return not (scene.colour == "white" and scene.tone == "light")

@@ -160,5 +160,5 @@ def _optimizers(modules: nn.Module, settings: StageSettings) -> list[Optimizer]:
 
 def step_generator(seed: int, stage: str, step: int, device: torch.device) -> torch.Generator:
     """The random numbers of one step."""
-    offset = {"vae": 1, "dit": 2, "statistics": 3}[stage]
+    offset = {"vae": 1, "dit": 2, "statistics": 3, "tune": 4}[stage]
     return torch.Generator(device).manual_seed(((seed * 8 + offset) << 32) + step)

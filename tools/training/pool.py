@@ -1,5 +1,7 @@
 """Latents to train on: a ring of encoded clips that is renewed chunk by chunk while training goes on."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -8,15 +10,18 @@ from mochi_aot.tools.training.captions import LENGTH, encode_captions
 from mochi_aot.tools.training.linear_vae import encode_linear
 from mochi_aot.tools.training.models import Models
 from mochi_aot.tools.training.render import render
-from mochi_aot.tools.training.scenes import clip_arrays, draw_clip
+from mochi_aot.tools.training.scenes import Clip, clip_arrays, draw_clip
 from mochi_aot.tools.training.settings import Settings
 
 
 class LatentPool:
     """The newest chunks of the endless row of clips, encoded. What it holds follows from the step alone."""
 
-    def __init__(self, models: Models, settings: Settings, step: int) -> None:
-        """Encode all chunks that the pool holds at `step`."""
+    def __init__(
+        self, models: Models, settings: Settings, step: int, draw: Callable[[int], Clip] | None = None
+    ) -> None:
+        """Encode all chunks that the pool holds at `step`. `draw`: makes clips by number, those of the seed if None."""
+        self._clip = draw or (lambda number: draw_clip(settings.seed, number))
         self.models, self.settings = models, settings
         self.device = next(models.encoder.parameters()).device
         size = settings.pool_chunks * settings.chunk
@@ -41,7 +46,7 @@ class LatentPool:
     @torch.no_grad()
     def _encode(self, chunk: int) -> None:
         count = self.settings.chunk
-        clips = [draw_clip(self.settings.seed, chunk * count + index) for index in range(count)]
+        clips = [self._clip(chunk * count + index) for index in range(count)]
         video = render(clip_arrays(clips), self.device)
         latents = normalised(self.models, encode_linear(self.models.encoder, video))
         if self.latents is None:

@@ -57,7 +57,7 @@ class Settings:
     statistics_clips: int = 256  # over which the latents are measured
     dit: StageSettings = field(
         default_factory=lambda: StageSettings(
-            steps=20000, batch=64, learning_rate=2e-3, warmup=50, weight_decay=0.01, ema=0.99, muon=True
+            steps=8000, batch=64, learning_rate=2e-3, warmup=50, weight_decay=0.01, ema=0.99, muon=True
         )
     )
     caption_dropout: float = 0.1

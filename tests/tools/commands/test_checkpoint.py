@@ -1,3 +1,4 @@
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from mochi_aot.compiler.checkpoint.layouts import LAYOUTS
 from mochi_aot.compiler.checkpoint.presets import PRESETS, TINY
 from mochi_aot.tools.commands import checkpoint as tool
 from mochi_aot.tools.commands.checkpoint import main
+from mochi_aot.tools.training.shipped import CARD, SHAPES
 
 
 @pytest.mark.parametrize("layout", ["diffusers", "genmo"])
@@ -65,6 +67,28 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     result = CliRunner().invoke(main, [str(tmp_path / "x")])
     assert result.exit_code == 130
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "genmo"])
+def test_the_trained_model(layout: str, tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    result = CliRunner().invoke(main, [str(out), "--trained", "--layout", layout])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{out}: trained, {layout} layout, bfloat16, 0.019 GB of weights\n"
+    made, shipped = open_checkpoint(out), open_checkpoint(SHAPES)
+    assert made.layout == layout and made.config == shipped.config
+    assert made.tokenizer_json() == shipped.tokenizer_json()
+    assert all(torch.equal(made.read(name), shipped.read(name)) for name in shipped.names())
+    assert (out / CARD).read_bytes() == (SHAPES / CARD).read_bytes()
+    wide = CliRunner().invoke(main, [str(out), "--trained", "--dtype", "float32", "--force", "--json"])
+    assert json.loads(wide.stdout)["weight_bytes"] == 4 * sum(shipped.read(name).numel() for name in shipped.names())
+    assert open_checkpoint(out).dtype("dit.final.proj.weight") == "float32"
+
+
+@pytest.mark.parametrize("options", [["--preset", "tiny"], ["--seed", "0"]])
+def test_the_trained_model_has_one_size_and_no_seed(options: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, [str(tmp_path / "x"), "--trained", *options])
+    assert result.exit_code == 2 and "--trained is one model: leave out --preset and --seed" in result.output
 
 
 def test_choices_are_those_of_the_compiler() -> None:

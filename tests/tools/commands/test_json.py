@@ -25,6 +25,7 @@ ON_BENCH = "--config bench --mesh 1x2 --geometry 16x16x7"
 GOOD = {
     "mochi-bench compile": "--size tiny",
     "mochi-bench model": ON_BENCH,
+    "mochi-bench quality": "--count 1 --steps 1 --mesh 1x1 --dtype float32",
     "mochi-bench start": "--size tiny",
     "mochi-bench step": "--size tiny --threads 1",
     "mochi-bench traffic": ON_BENCH,

@@ -17,8 +17,10 @@ from mochi_aot.tools.training.command import main
 from mochi_aot.tools.training.export import open_models, write_models
 from mochi_aot.tools.training.loop import Pace, Stage
 from mochi_aot.tools.training.models import TINIEST, Models
+from mochi_aot.tools.training.release import TRAINING
 from mochi_aot.tools.training.run import Hardware, load_run, train
 from mochi_aot.tools.training.settings import Settings, StageSettings, TrainingError
+from mochi_aot.tools.training.shipped import CARD
 
 STEPS = {"vae": 24, "dit": 32}
 SETTINGS = Settings(
@@ -187,6 +189,16 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
     clips, prompts = (json.loads(line) for line in result.output.splitlines())
     assert 5 < clips["psnr"] < 40 and prompts["prompts"] == 2 and 0 <= prompts["all"] <= 1
     assert sheet.read_bytes().startswith(b"\x89PNG")
+    released = tmp_path / "released"
+    options = ["--prompts", "2", "--clips", "1", "--steps", "2", "--sheet", str(sheet), "--force"]
+    result = runner.invoke(main, ["release", str(folder), str(released), *options])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["psnr"] == pytest.approx(clips["psnr"], abs=1e-3)
+    assert Settings.read(released / TRAINING) == Settings.read(folder / "settings.json")
+    said = (released / CARD).read_text()
+    assert "{" not in said and "on 2 prompts" in said and f"{prompts['shape']:.1%}" in said
+    assert (released / "dit.safetensors").read_bytes() == (out / "dit.safetensors").read_bytes()
+    assert sheet.read_bytes().startswith(b"\x89PNG") and open_models(released, "cpu").config == TINIEST
     stopped = runner.invoke(main, ["run", str(tmp_path / "new"), "--model", "tiniest", "--minutes", "0"])
     assert stopped.exit_code == 0, stopped.output
     assert Settings.read(tmp_path / "new" / "settings.json").model == "tiniest"
