@@ -100,8 +100,9 @@ def _chunks(queries: int, keys: int) -> list[int]:
 def joint_attention(lo: Lowerer, op: Op) -> None:
     """Lower attention where a chip has the whole sequence.
 
-    ttnn takes a text's length in the ring's op alone, and a mask for every query and key would be too big, so the mask goes into the scores by a tile of more columns: of ones in the
-    queries, and in the keys of zeros, or of huge negative numbers where the mask hides a token.
+    ttnn takes a text's length in the ring's op alone, and a mask for every query and key would be too big, so the mask
+    goes into the scores by a tile of more columns: of ones in the queries, and in the keys of zeros, or of huge
+    negative numbers where the mask hides a token.
 
     The text comes first, since its tokens are whole tiles.
     """
