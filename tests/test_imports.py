@@ -48,6 +48,7 @@ ALLOWED = {
         "safetensors",
     }
     | {"mochi_aot", "torch", "ttnn"},
+    "tools/golden": {"artifacts", "numpy", "runtime", "torch", "ttnn"},
     "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "tools", "torch", "transformers"},
 }
 # The one place where the host side may reach for a backend. And two where the compiler may reach for the runtime: to

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mochi_aot.artifacts.schema import Instruction, Program
+from mochi_aot.tools.golden.types import ChipMesh, Chips
 from tests.ttnn_golden.runner import Whole, place, run_on_chips
-from tests.ttnn_golden.types import ChipMesh, Chips
 
 
 @dataclass(frozen=True)

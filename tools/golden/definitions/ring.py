@@ -7,10 +7,10 @@ import torch
 import ttnn
 from torch import Tensor
 
-from tests.ttnn_golden.definitions.video import require_line
-from tests.ttnn_golden.formats import widened
-from tests.ttnn_golden.local import golden_function
-from tests.ttnn_golden.types import ChipMesh, Chips, Definition, GoldenError
+from mochi_aot.tools.golden.definitions.video import require_line
+from mochi_aot.tools.golden.formats import widened
+from mochi_aot.tools.golden.local import golden_function
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Definition, GoldenError
 
 RING = "transformer.ring_joint_scaled_dot_product_attention"
 TILE = 32
