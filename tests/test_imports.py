@@ -60,6 +60,7 @@ EXCEPTIONS = {
     ("runtime/targets.py", "runtime.torch"),
     ("runtime/targets.py", "runtime.ttnn.backend"),
     ("runtime/targets.py", "runtime.ttnn.environment"),
+    ("runtime/targets.py", "runtime.ttnn.simulator"),
 }
 FOLDERS = ("artifacts", "compiler", "runtime", "tools")
 PACKAGE = ROOT / "mochi_aot"

@@ -57,6 +57,10 @@ class TtnnBackend:
             wait(name)
             self._weights[name] = self._load(bundle, name)
 
+    def weight(self, name: str) -> ttnn.Tensor:
+        """Return a weight that is loaded. Raise KeyError if it is not."""
+        return self._weights[name]
+
     def free_weights(self, names: Iterable[str]) -> None:
         """Forget these weights, and all that programs hold on the chips; names that are not loaded are ignored."""
         for executable in self._executables:

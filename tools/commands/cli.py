@@ -182,7 +182,19 @@ def chip_dtype_option(name: str, help: str) -> Callable[[Any], Any]:
     return click.option(name, type=click.Choice(CHIP_DTYPES), default=CHIP_DTYPES[0], show_default=True, help=help)
 
 
+def _set_simulator(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        os.environ["TT_METAL_SIMULATOR"] = value
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+simulator_option = click.option(
+    "--simulator",
+    metavar="FILE",
+    callback=_set_simulator,
+    expose_value=False,
+    help="The library of ttsim for a machine that has the bundle's mesh. Default: $TT_METAL_SIMULATOR.",
+)
 
 
 def print_json(result: Any) -> None:
