@@ -12,7 +12,7 @@ from mochi_aot.artifacts.errors import ExitCode
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.tools.commands.bundle_report import verified
-from mochi_aot.tools.commands.cli import print_json
+from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json
 from mochi_aot.tools.commands.text import plain
 from mochi_aot.tools.commands.values_report import text
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from mochi_aot.tools.commands.console import Console
     from mochi_aot.tools.golden.check import ValuesReport
 
+DEFAULT_TOKENS = 7, 40  # of a prompt and a negative prompt
+
 
 def check_values(
-    path: Path, device: str, tokens: tuple[int, int], roles: Sequence[str], as_json: bool, console: "Console"
+    path: Path, device: str, tokens: tuple[int, int] | None, roles: Sequence[str], as_json: bool, console: "Console"
 ) -> None:
     """Run the programs of these `roles` on a device and print how instructions agree; exit with 6 if one departs.
 
@@ -31,7 +33,10 @@ def check_values(
     console.phase("comparing every byte with its hash")
     bundle = Bundle.open(path)
     verified(bundle)
+    longest = bundle.manifest.text_length
+    tokens = tokens or (min(DEFAULT_TOKENS[0], longest), min(DEFAULT_TOKENS[1], longest))
     _require(bundle, tokens, roles)
+    keep_stdout_for_results()
     console.phase("opening the mesh")
     from mochi_aot.runtime.targets import open_backend
 

@@ -182,6 +182,13 @@ def chip_dtype_option(name: str, help: str) -> Callable[[Any], Any]:
     return click.option(name, type=click.Choice(CHIP_DTYPES), default=CHIP_DTYPES[0], show_default=True, help=help)
 
 
+def keep_stdout_for_results() -> None:
+    """Send what libraries write on stdout to stderr from now on, also at this process's end, as the simulator does."""
+    sys.stdout.flush()
+    sys.stdout = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115 - open for as long as the process is
+    os.dup2(2, 1)
+
+
 def _set_simulator(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
         os.environ["TT_METAL_SIMULATOR"] = value

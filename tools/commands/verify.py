@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 DEFAULT_DTYPE = CHIP_DTYPES[0]
 
 
-DEFAULT_TOKENS = 7, 40  # of a prompt and a negative prompt
-
-
 def _two_counts(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
@@ -63,7 +60,7 @@ def _two_counts(context: click.Context, parameter: click.Parameter, value: str |
     "--prompt-tokens",
     metavar="N,M",
     callback=_two_counts,
-    help=f"With --values: tokens of the prompt and the negative prompt.  [default: {'{},{}'.format(*DEFAULT_TOKENS)}]",
+    help="With --values: tokens of the prompt and the negative prompt.  [default: 7,40, or as many as there can be]",
 )
 @click.option("--program", "roles", multiple=True, type=click.Choice(ROLES), help="With --values: these programs only.")
 @json_option
@@ -129,7 +126,7 @@ def _check_values(
     with Console() as console:
         from mochi_aot.tools.commands.checking_values import check_values
 
-        check_values(bundle, device, tokens or DEFAULT_TOKENS, roles, as_json, console)
+        check_values(bundle, device, tokens, roles, as_json, console)
 
 
 def _print(reports: list["ProgramReport"], refused: bool, as_json: bool) -> None:

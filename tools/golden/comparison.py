@@ -54,7 +54,7 @@ class Comparison:
     def __post_init__(self) -> None:
         rows, columns = self.program.mesh
         self._mesh = ChipMesh(Mesh(rows, columns), rounded=False, defects=False)
-        self._context = Context(self._mesh)  # type: ignore[arg-type]
+        self._context = Context(self._mesh)
         self._held: dict[int, Chips] = {}
 
     @classmethod

@@ -91,7 +91,7 @@ def attended_text(length: int, share: int, ring: int, chunk: int, defect: bool =
         raise GoldenError(f"{length} tokens of {ring} shares of {share}, in chunks of {chunk}")
     last = length % TILE
     spoiled = defect and last and share % chunk
-    attended = []
+    attended: list[int] = []
     for start in range(0, length, share):
         stop = start + share
         if stop > length:
