@@ -76,7 +76,8 @@ def _require(bundle: Bundle, tokens: tuple[int, int], roles: Sequence[str]) -> N
 def _reports(backend: object, bundle: Bundle, tokens: tuple[int, int], roles: Sequence[str]) -> list["ValuesReport"]:
     from mochi_aot.artifacts.layout import ROLES
     from mochi_aot.runtime.ttnn.backend import TtnnBackend
-    from mochi_aot.tools.golden.check import ProgramsCheck
+    from mochi_aot.tools.golden.check import check_programs
+    from mochi_aot.tools.golden.known_run import KnownRun
 
     assert isinstance(backend, TtnnBackend)
-    return list(ProgramsCheck(backend, bundle, tokens).run(roles or ROLES))
+    return list(check_programs(KnownRun(backend, bundle, tokens), roles or ROLES))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def text(reports: Sequence["ValuesReport"]) -> str:
     """Return a table with a line for each program, and below it the first departure of each, or why it ended early."""
     header = ["geometry", "program", "mesh", "tokens", "compared", "least PCC", "of", "departures", "seconds"]
-    return "\n".join([table(header, [_row(report) for report in reports]), *_findings(reports)])
+    return "\n".join([table(header, [_row(report) for report in reports]), *findings(reports)])
 
 
 def _row(report: "ValuesReport") -> list[str]:
@@ -24,7 +24,8 @@ def _row(report: "ValuesReport") -> list[str]:
     return [report.geometry, report.role, report.mesh, tokens, compared, *least, departures, f"{report.seconds:.0f}"]
 
 
-def _findings(reports: Sequence["ValuesReport"]) -> list[str]:
+def findings(reports: Sequence["ValuesReport"]) -> list[str]:
+    """Return a line for each program with a departure, and for each that ended early."""
     lines = []
     for report in reports:
         if report.departures:
@@ -36,4 +37,5 @@ def _findings(reports: Sequence["ValuesReport"]) -> list[str]:
 
 def _described(found: "Found") -> str:
     what = f"instruction {found.instruction}, {found.op} ({found.loc})"
-    return f"{what}: PCC {found.pcc:.6f}, relative error {found.error:.2g} on chip {found.chip}"
+    error = "numbers that are not finite, or too many" if found.error is None else f"relative error {found.error:.2g}"
+    return f"{what}: PCC {found.pcc:.6f}, {error} on chip {found.chip}"
