@@ -180,8 +180,8 @@ def _opened(run: Run) -> Iterator[Any]:
     backend = open_backend(run.bundle, run.device)
     try:
         yield backend
+        run.progress.say("closing the mesh")  # not after an error, of which the last line says where it was
     finally:
-        run.progress.say("closing the mesh")
         close_backend(backend)
 
 
