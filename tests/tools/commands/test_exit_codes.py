@@ -41,7 +41,8 @@ COMMANDS = {
     "mochi-verify": "mochi_aot.tools.commands.verify",
     "contact_sheet": "mochi_aot.tools.commands.contact_sheet",
 }
-# Good arguments of each, in a folder with the bundle `bundle`, one for ttnn `chips`, the checkpoint `checkpoint` and the video `video.mp4`.
+# Good arguments of each, in a folder with the bundle `bundle`, one for ttnn `chips`, the checkpoint `checkpoint` and
+# the video `video.mp4`.
 GOOD = {
     "mochi-bench": "traffic --config bench --mesh 1x2 --geometry 16x16x7",
     "mochi-bringup": "chips --device mock --step versions -o out",
