@@ -20,13 +20,19 @@ type Convert = Callable[[Any, int], Any]
 
 
 def to_plain(kind: type, value: object, where: str) -> dict[str, Any]:
-    """Plain values for an instance of the dataclass `kind`, dicts in key order. BundleError names a wrong field."""
+    """Return plain values for an instance of the dataclass `kind`, dicts in key order.
+
+    Raise BundleError, naming a wrong field.
+    """
     result: dict[str, Any] = _run(_dataclass(kind).encode, value, where)
     return result
 
 
 def from_plain[T](kind: type[T], value: object, where: str) -> T:
-    """The instance of the dataclass `kind` that plain values describe. BundleError names a wrong field."""
+    """Return the instance of the dataclass `kind` that plain values describe.
+
+    Raise BundleError, naming a wrong field.
+    """
     key: Any = kind  # type checkers do not take a type[T] for hashable
     result: T = _run(_dataclass(key).decode, value, where)
     return result
@@ -64,7 +70,7 @@ class _Converter:
 
 @cache
 def _converter(kind: Any) -> _Converter:
-    """The rule for a type that has one Python type of its own."""
+    """Return the rule for a type that has one Python type of its own."""
     if kind in (NoneType, None):
         return _exact(NoneType)
     if kind is int:
@@ -81,7 +87,7 @@ def _converter(kind: Any) -> _Converter:
 
 
 def _resolve(kind: Any) -> tuple[Convert, Convert]:
-    """(encode, decode) of any type; unions and aliases, which have no single Python type, stop here."""
+    """Return (encode, decode) of any type; unions and aliases, which have no single Python type, stop here."""
     if isinstance(kind, TypeAliasType):
         return _alias(kind)
     if isinstance(kind, UnionType):
@@ -211,7 +217,7 @@ def _union(kind: UnionType) -> tuple[Convert, Convert]:
 
 
 def _alias(kind: TypeAliasType) -> tuple[Convert, Convert]:
-    """An alias may name itself, so it is resolved at its first use, and its depth is counted."""
+    """Resolve an alias at its first use, since it may name itself; its depth is counted."""
 
     def enter(direction: int) -> Convert:
         def run(value: Any, depth: int) -> Any:
@@ -234,7 +240,7 @@ def _name(kind: type) -> str:
 
 
 def _describe(value: object) -> str:
-    """A short text for an error line, whatever the value is."""
+    """Return a short text for an error line, whatever the value is."""
     if value is None:
         return "nothing"
     if isinstance(value, (bool, int, float, str)):

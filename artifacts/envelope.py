@@ -21,7 +21,10 @@ _REMEDY = "copy or compile the bundle again"
 
 
 def pack(magic: str, value: Any, where: str) -> bytes:
-    """Bytes of a dataclass instance. BundleError if a field has the wrong type or the bytes would pass the limit."""
+    """Return the bytes of a dataclass instance.
+
+    Raise BundleError if a field has the wrong type or the bytes would pass the limit.
+    """
     plain = to_plain(type(value), value, where)
     try:
         body: bytes = msgpack.packb([magic, FORMAT_VERSION, plain])
@@ -34,7 +37,10 @@ def pack(magic: str, value: Any, where: str) -> bytes:
 
 
 def unpack[T](magic: str, kind: type[T], data: bytes, where: str) -> T:
-    """The instance of `kind` in `data`. BundleError if it is of another kind or version, cut short, or malformed."""
+    """Return the instance of `kind` in `data`.
+
+    Raise BundleError if it is of another kind or version, cut short, or malformed.
+    """
     if len(data) > MAX_METADATA_BYTES:
         raise BundleError(f"{where}: {len(data)} bytes, expected at most {MAX_METADATA_BYTES}")
     body = data[:-HASH_BYTES]
@@ -55,12 +61,13 @@ def unpack[T](magic: str, kind: type[T], data: bytes, where: str) -> T:
 
 
 def has_magic(magic: str, head: bytes) -> bool:
-    """Whether a file that begins with `head` is one of ours, of any version."""
+    """Return whether a file that begins with `head` is one of ours, of any version."""
     return head.startswith(b"\x93" + msgpack.packb(magic))
 
 
 def _unpacker(size: int) -> Any:
-    """Every element takes a byte or more, so no honest array or map has more elements than the file has bytes."""
+    """Return an unpacker with limits: every element takes a byte or more, so no honest array or map has more elements
+    than the file has bytes."""
     return msgpack.Unpacker(
         object_pairs_hook=_unique,
         max_buffer_size=MAX_METADATA_BYTES,

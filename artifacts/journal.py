@@ -31,7 +31,7 @@ class Journal:
         self.empty = False
 
     def remove(self) -> None:
-        """The folder becomes a bundle, which holds no journal."""
+        """Remove the journal: the folder becomes a bundle, which holds none."""
         (self._folder / NAME).unlink()
         self.empty = True
         self.close()
@@ -42,7 +42,7 @@ class Journal:
 
 
 def is_alive(folder: Path) -> bool:
-    """Whether a process is writing in this folder now."""
+    """Return whether a process is writing in this folder now."""
     try:
         with (folder / NAME).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,7 +54,10 @@ def is_alive(folder: Path) -> bool:
 
 
 def read_journal(folder: Path) -> Iterator[ReusableWeight]:
-    """The weights that a process has finished in `folder` before it died. Lines that were cut short are left out."""
+    """Yield the weights that a process has finished in `folder` before it died.
+
+    Lines that were cut short are left out.
+    """
     try:
         lines = (folder / NAME).read_text().splitlines()
     except (OSError, ValueError):

@@ -22,12 +22,12 @@ _NOTES = ".dephash"
 
 
 def kernel_folders(cache: Path) -> list[Path]:
-    """The folders of the kernels in a cache, sorted."""
+    """Return the folders of the kernels in a cache, sorted."""
     return sorted(cache.glob("*/kernels/*/*"))
 
 
 def build_keys(cache: Path) -> list[str]:
-    """The names of the folders that ttnn has put kernels into, sorted."""
+    """Return the names of the folders that ttnn has put kernels into, sorted."""
     return sorted({folder.parents[2].name for folder in kernel_folders(cache)})
 
 
@@ -46,7 +46,7 @@ def pack_kernels(cache: Path, path: Path) -> None:
 def unpack_kernels(path: Path, cache: Path) -> None:
     """Write the files of an archive into a folder.
 
-    Raises BundleError for an archive that `pack_kernels` has not written, OSError for what cannot be read or written.
+    Raise BundleError for an archive that `pack_kernels` has not written, OSError for what cannot be read or written.
     """
     try:
         with tarfile.open(path, "r:") as archive:
@@ -70,6 +70,6 @@ def _members(cache: Path) -> Iterator[Path]:
 
 
 def _notes_elsewhere(notes: bytes, cache: Path) -> bytes:
-    """Lines of a quoted path, a tab and a hash, without those of files in the cache."""
+    """Return lines of a quoted path, a tab and a hash, without those of files in the cache."""
     inside = f'"{cache}/'.encode()
     return b"".join(line for line in notes.splitlines(keepends=True) if not line.startswith(inside))

@@ -27,32 +27,29 @@ PUBLISHED_STEPS = 64
 DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, frames
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
 
-RATES = ("geometry", "prompt", "step", "latent")
-ROLES = ("encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode")
-
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 def program_path(sha256: str) -> str:
-    """Path of a program in the bundle, by the hash of its bytes."""
+    """Return the path of a program in the bundle, by the hash of its bytes."""
     return f"{PROGRAM_FOLDER}/{sha256}.msgpack"
 
 
 def weight_path(sha256: str) -> str:
-    """Path of a weight file in the bundle, by the hash of its bytes."""
+    """Return the path of a weight file in the bundle, by the hash of its bytes."""
     return f"{WEIGHT_FOLDER}/{sha256}.bin"
 
 
 def tensor_path(sha256: str) -> str:
-    """Path of a tensor file in the bundle, by the hash of its bytes."""
+    """Return the path of a tensor file in the bundle, by the hash of its bytes."""
     return f"{WEIGHT_FOLDER}/{sha256}.tensorbin"
 
 
 def kernel_path(sha256: str) -> str:
-    """Path of an archive of kernels in the bundle, by the hash of its bytes."""
+    """Return the path of an archive of kernels in the bundle, by the hash of its bytes."""
     return f"{KERNEL_FOLDER}/{sha256}.tar"
 
 
 def align(offset: int) -> int:
-    """The first multiple of ALIGNMENT at or after `offset`."""
+    """Return the first multiple of ALIGNMENT at or after `offset`."""
     return -(-offset // ALIGNMENT) * ALIGNMENT

@@ -10,7 +10,8 @@ _UNKNOWN = 4 << 30
 
 
 def free_memory() -> int:
-    """Bytes that the machine could give without swapping, or the limit of this process's control group if less."""
+    """Return the bytes that the machine could give without swapping, or the limit of this process's control group if
+    less."""
     amounts = [amount for path in _limits() if (amount := _number(_text(path))) is not None]
     for line in _text(_ROOT / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
@@ -19,7 +20,8 @@ def free_memory() -> int:
 
 
 def _limits() -> Iterator[Path]:
-    """Files with the limits of this process's group and of those around it; in a container some are not to be seen."""
+    """Yield files with the limits of this process's group and of those around it; in a container some are not to be
+    seen."""
     for line in _text(_ROOT / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers in _HIERARCHIES:

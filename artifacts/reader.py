@@ -55,25 +55,28 @@ class Bundle:
         return self._programs[index]
 
     def tokenizer(self) -> bytes:
-        """The tokenizer.json, checked against its hash. BundleError if the bundle was compiled without one."""
+        """Return the tokenizer.json, checked against its hash.
+
+        Raise BundleError if the bundle was compiled without one.
+        """
         for file in self.manifest.files:
             if file.path == TOKENIZER_PATH:
                 return self._read(file)
         raise BundleError(f"{self.path}: holds no tokenizer; give prompt embeddings instead of a prompt")
 
     def shard_bytes(self, index: int) -> memoryview:
-        """The bytes of a shard, read-only, mapped from the file: a page is read when it is touched."""
+        """Return the bytes of a shard, read-only, mapped from the file: a page is read when it is touched."""
         shard = self.manifest.shards[index]
         return self.file_bytes(shard.file)[shard.offset : shard.offset + shard.nbytes]
 
     def file_bytes(self, index: int) -> memoryview:
-        """The bytes of a file of weights, mapped in the same way, and once."""
+        """Return the bytes of a file of weights, mapped in the same way, and once."""
         if index not in self._maps:
             self._maps[index] = self._map(self.manifest.files[index])
         return self._maps[index]
 
     def tensor_file(self, name: str) -> Path | None:
-        """The tensor file of a weight, its size checked again; None if the weight has shards."""
+        """Return the tensor file of a weight, its size checked again; None if the weight has shards."""
         weight = self.weights[name]
         if weight.file is None:
             return None
@@ -82,7 +85,10 @@ class Bundle:
         return self.path / file.path
 
     def kernel_archive(self) -> Path:
-        """The archive of kernels, checked against its hash. BundleError if the bundle was compiled without any."""
+        """Return the archive of kernels, checked against its hash.
+
+        Raise BundleError if the bundle was compiled without any.
+        """
         if self.manifest.kernels is None:
             raise BundleError(f"{self.path}: holds no kernels")
         file = self.manifest.files[self.manifest.kernels.file]
@@ -106,7 +112,10 @@ class Bundle:
                 self.program(role, geometry)
 
     def _hash_weight_file(self, index: int) -> str:
-        """The hash of a file whose shards were seen to be whole. BundleError if there is more than zeros between."""
+        """Return the hash of a file whose shards were seen to be whole.
+
+        Raise BundleError if there is more than zeros between.
+        """
         shards = [shard for shard in self.manifest.shards if shard.file == index]
         shards.sort(key=lambda shard: shard.offset)
         ends = [0, *(shard.offset + shard.nbytes for shard in shards)]
@@ -125,7 +134,7 @@ class Bundle:
         return program
 
     def _read(self, file: File) -> bytes:
-        """The bytes of a small file, checked against its hash."""
+        """Return the bytes of a small file, checked against its hash."""
         place = self.path / file.path
         if file.nbytes > MAX_METADATA_BYTES:
             raise BundleError(f"{place}: {file.nbytes} bytes, expected at most {MAX_METADATA_BYTES}")

@@ -50,11 +50,11 @@ class ReusableWeights:
             self._names.add(weight.name)
 
     def has(self, name: str) -> bool:
-        """Whether there is any weight of this name, whatever it was made of."""
+        """Return whether there is any weight of this name, whatever it was made of."""
         return name in self._names
 
     def find(self, source: str) -> ReusableWeight | None:
-        """A weight with this source whose bytes are there; those of a broken-off compile are hashed again."""
+        """Return a weight with this source whose bytes are there; those of a broken-off compile are hashed again."""
         for made in self._made.get(source, ()):
             if made.synced or all(map(_is_whole, made.parts)):
                 return made
@@ -62,7 +62,7 @@ class ReusableWeights:
 
 
 def reusable_in_bundle(bundle: Bundle) -> Iterator[ReusableWeight]:
-    """The weights of a bundle that say what they were made of."""
+    """Yield the weights of a bundle that say what they were made of."""
     files, shards = bundle.manifest.files, bundle.manifest.shards
     for weight in bundle.manifest.weights:
         if not weight.source:

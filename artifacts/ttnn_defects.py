@@ -93,7 +93,9 @@ DEFECTS = (
 
 
 def known_defect(op: str, attrs: Attrs, shapes: Shapes, mesh: tuple[int, int], version: str) -> Defect | None:
-    """The first defect that a call meets in ttnn `version`, or None. `shapes` are those of the operands on a chip.
+    """Return the first defect that a call meets in ttnn `version`, or None.
+
+    `shapes` are those of the operands on a chip.
 
     A version that was not looked at is taken to have all defects.
     """
@@ -104,5 +106,5 @@ def known_defect(op: str, attrs: Attrs, shapes: Shapes, mesh: tuple[int, int], v
 
 
 def may_be_defective(op: str) -> bool:
-    """Whether the table has an entry for `op`."""
+    """Return whether the table has an entry for `op`."""
     return any(defect.op == op for defect in DEFECTS)

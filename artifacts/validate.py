@@ -11,7 +11,6 @@ from mochi_aot.artifacts.layout import (
     ARCHITECTURES,
     FABRICS,
     FORMAT_VERSION,
-    ROLES,
     SHA256_HEX,
     TOKENIZER_PATH,
     kernel_path,
@@ -19,6 +18,7 @@ from mochi_aot.artifacts.layout import (
     tensor_path,
     weight_path,
 )
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import (
     File,
     Geometry,
@@ -35,13 +35,13 @@ TARGET = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def require(condition: bool, where: str, problem: str) -> None:
-    """BundleError with "where: problem" unless the condition holds."""
+    """Raise BundleError with "where: problem" unless the condition holds."""
     if not condition:
         raise BundleError(f"{where}: {problem}")
 
 
 def require_unique(values: Iterable[object], where: str, what: str) -> None:
-    """BundleError naming the first value that occurs twice."""
+    """Raise BundleError naming the first value that occurs twice."""
     seen = set()
     for value in values:
         require(value not in seen, where, f"{what} {value!r} occurs twice")
@@ -49,12 +49,12 @@ def require_unique(values: Iterable[object], where: str, what: str) -> None:
 
 
 def require_shape(shape: list[int], where: str) -> None:
-    """Every dimension is 1 or more; [] is a scalar."""
+    """Raise BundleError unless every dimension is 1 or more; [] is a scalar."""
     require(all(size >= 1 for size in shape), where, f"expected positive dimensions, seen {shape}")
 
 
 def require_dtype(dtype: str, where: str) -> None:
-    """BundleError unless the dtype is one that devices hold."""
+    """Raise BundleError unless the dtype is one that devices hold."""
     known = (*DTYPES, *BLOCK_DTYPES)
     require(dtype in known, where, f"unknown dtype {dtype!r}, expected one of {', '.join(known)}")
 
@@ -115,7 +115,7 @@ def _check_header(manifest: Manifest, where: str) -> None:
 
 
 def _check_target(manifest: Manifest, where: str) -> None:
-    """What only bundles for ttnn have, and what the weights tell of the dtypes."""
+    """Check what only bundles for ttnn have, and what the weights tell of the dtypes."""
     chips = manifest.target == "ttnn"
     for field, value in (("mesh_settings", manifest.mesh_settings), ("ttnn", manifest.ttnn or None)):
         seen = "nothing" if value is None else repr(value)
@@ -161,8 +161,8 @@ def _check_shards(manifest: Manifest, where: str) -> None:
 
 
 def _check_whole_lists(manifest: Manifest, where: str) -> None:
-    """The hash of a file of shards is that of their list; no other shards are in it. Each shard and each tensor file is
-    a weight's."""
+    """Check that the hash of a file of shards is that of their list, that no other shards are in it, and that each
+    shard and each tensor file is a weight's."""
     listed: dict[int, list[Shard]] = {}
     for shard in manifest.shards:
         listed.setdefault(shard.file, []).append(shard)
@@ -239,7 +239,7 @@ def _check_kernels(kernels: Kernels, files: list[File], where: str) -> None:
 
 
 def _file_at(place: Callable[[str], str], index: int, files: list[File], where: str) -> File:
-    """The file, if it is of the kind that `place` gives a path to."""
+    """Return the file, if it is of the kind that `place` gives a path to."""
     require(0 <= index < len(files), where, f"file {index} of {len(files)}")
     file = files[index]
     require(file.path == place(file.sha256), where, f"expected {place('<sha256>')}, seen {file.path}")

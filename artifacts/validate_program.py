@@ -3,7 +3,8 @@
 import re
 
 from mochi_aot.artifacts.errors import BundleError
-from mochi_aot.artifacts.layout import LAYOUTS, RATES
+from mochi_aot.artifacts.layout import LAYOUTS
+from mochi_aot.artifacts.roles import RATES
 from mochi_aot.artifacts.schema import Instruction, Program, TensorSpec
 from mochi_aot.artifacts.validate import require, require_dtype, require_shape, require_unique, tensors
 

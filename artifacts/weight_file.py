@@ -36,7 +36,7 @@ class WeightFile:
         self._pending = 0  # bytes in the buffer, not yet in the file
 
     def append(self, data: memoryview) -> int:
-        """Write bytes at the next page; returns their offset."""
+        """Write bytes at the next page; return their offset."""
         if self._base is not None:
             self._copy_base()
         offset = align(self.nbytes)
@@ -144,13 +144,13 @@ def _address(data: memoryview) -> int:
 
 
 def link_or_copy(source: Path, place: Path) -> None:
-    """The bytes of `source` at `place` too, without writing them if the file system can."""
+    """Put the bytes of `source` at `place` too, without writing them if the file system can."""
     if not _linked(source, place):
         shutil.copyfile(source, place)
 
 
 def _linked(source: Path, place: Path) -> bool:
-    """Whether `place` is a second name of the file `source` now; some file systems have none."""
+    """Return whether `place` is a second name of the file `source` now; some file systems have none."""
     try:
         os.link(source, place)
     except OSError:
@@ -159,7 +159,7 @@ def _linked(source: Path, place: Path) -> bool:
 
 
 def _blocks(descriptor: int, start: int, nbytes: int) -> Iterator[memoryview]:
-    """Bytes of a file, piece by piece, in one buffer that is used again. OSError if there are fewer."""
+    """Yield the bytes of a file, piece by piece, in one buffer that is used again. Raise OSError if there are fewer."""
     buffer = memoryview(mmap.mmap(-1, min(BLOCK_BYTES, align(nbytes))))
     while nbytes > 0:
         count = os.preadv(descriptor, [buffer[: min(nbytes, len(buffer))]], start)

@@ -1,13 +1,13 @@
 """Writes a bundle, streaming: shards go to disk as they are added, so memory does not grow with the model."""
 
 import itertools
-import os
 from collections.abc import Buffer, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mochi_aot.artifacts.atomic_file import sync
 from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.errors import os_errors
 from mochi_aot.artifacts.integrity import hash_bytes, hash_file, hash_shards
@@ -87,7 +87,7 @@ class BundleWriter:
         self.kept = self._staged.discard()
 
     def add_program(self, program: Program) -> int:
-        """Validate and write a program; returns its index into Manifest.files, the same for equal programs."""
+        """Validate and write a program; return its index into Manifest.files, the same for equal programs."""
         where = f"program {program.name!r}"
         check_program(program, where)
         data = pack(PROGRAM_MAGIC, program, where)
@@ -102,7 +102,7 @@ class BundleWriter:
         self._add_file(TOKENIZER_PATH, data)
 
     def add_shard(self, data: Buffer, sha256: str | None = None, constant: bool = False) -> int:
-        """Write one device's part of a weight, unless the same bytes were written before; returns its index.
+        """Write one device's part of a weight, unless the same bytes were written before; return its index.
 
         `data` is any C-contiguous buffer, such as a numpy array, in the storage dtype of dtypes.DTYPES; `sha256` is its
         hash, if that is known. Pieces that are `constant`, not from a checkpoint, have files of their own.
@@ -112,20 +112,20 @@ class BundleWriter:
         return self._place_shard(known, len(view), constant, lambda file: file.append(view))
 
     def tensor_place(self) -> Path:
-        """A path for the next tensor file."""
+        """Return a path for the next tensor file."""
         folder = self._staged.folder / WEIGHT_FOLDER
         with os_errors(f"write {self._staged.path}"):
             folder.mkdir(exist_ok=True)
         return folder / f"open-{next(self._tensors)}.tensorbin"
 
     def add_tensor(self, place: Path, sha256: str) -> int:
-        """Take the tensor file with this hash that was written at a `tensor_place`; returns its index into
+        """Take the tensor file with this hash that was written at a `tensor_place`; return its index into
         Manifest.files. Of files with the same bytes one is kept."""
         with os_errors(f"write {self._staged.path}"):
             if sha256 in self._tensor_index:
                 place.unlink()
                 return self._tensor_index[sha256]
-            _sync_data(place)
+            sync(place)  # now, while others work, rather than all at the end
             final = self._staged.folder / tensor_path(sha256)
             place.rename(final)
             self._tensor_index[sha256] = len(self._files)
@@ -133,7 +133,7 @@ class BundleWriter:
         return self._tensor_index[sha256]
 
     def add_tensor_file(self, write: Callable[[Path], object]) -> int:
-        """Let `write` write a tensor file at a path that it is given; returns its index into Manifest.files."""
+        """Let `write` write a tensor file at a path that it is given; return its index into Manifest.files."""
         place = self.tensor_place()
         with os_errors(f"write {self._staged.path}"):
             write(place)
@@ -141,7 +141,7 @@ class BundleWriter:
         return self.add_tensor(place, sha256)
 
     def add_kernels(self, write: Callable[[Path], object]) -> int:
-        """Let `write` write an archive of kernels at a path that it is given; returns its index into Manifest.files."""
+        """Let `write` write an archive of kernels at a path that it is given; return its index into Manifest.files."""
         place = self._staged.folder / kernel_path("open")
         with os_errors(f"write {self._staged.path}"):
             place.parent.mkdir(exist_ok=True)
@@ -196,7 +196,7 @@ class BundleWriter:
         links_dtype: str | None = None,
         ttnn: str = "",
     ) -> str:
-        """Validate the whole, write the manifest and move the bundle into place; returns the bundle's id.
+        """Validate the whole, write the manifest and move the bundle into place; return the bundle's id.
 
         The dtypes of weights and links are `dtype` unless given.
         """
@@ -244,7 +244,7 @@ class BundleWriter:
             place.write_bytes(data)
 
     def _made(self, weight: Weight) -> ReusableWeight:
-        """A weight that was added, as another compile would find it."""
+        """Return a weight that was added, as another compile would find it."""
         distinct = list(dict.fromkeys(weight.shards))
         shards = [self._shards[index] for index in distinct]
         parts = [StoredBytes(self._weight_files[s.file].path, s.offset, s.nbytes, s.sha256) for s in shards]
@@ -267,7 +267,7 @@ class BundleWriter:
         return self._shard_index[sha256]
 
     def _weight_file(self, nbytes: int, constant: bool) -> int:
-        """The open weight file, or a new one if `nbytes` more would take it past the limit."""
+        """Return the open weight file, or a new one if `nbytes` more would take it past the limit."""
         index = self._open.get(constant)
         if index is not None and align(self._weight_files[index].nbytes) + nbytes <= self._file_bytes:
             return index
@@ -285,7 +285,7 @@ class BundleWriter:
             self._weight_files[index].finish()
 
     def _name_weight_files(self) -> None:
-        """Names come last: until then the journal says where a shard is."""
+        """Name the weight files, last of all: until then the journal says where a shard is."""
         for index, file in self._weight_files.items():
             sha256 = hash_shards(shard for shard in self._shards if shard.file == index)
             with os_errors(f"write {self._staged.path}"):
@@ -295,12 +295,3 @@ class BundleWriter:
 
 def _adopt(part: StoredBytes, file: WeightFile) -> int:
     return file.adopt(part.place, part.offset, part.nbytes)
-
-
-def _sync_data(path: Path) -> None:
-    """To the disk now, while others work, rather than all at the end."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)

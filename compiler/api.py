@@ -1,19 +1,19 @@
 """Compiling as one call: `mochi_aot.compile`, of which `mochi-compile` is a thin caller."""
 
+import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
-from mochi_aot.compiler.checkpoint import Checkpoint, open_checkpoint
-from mochi_aot.compiler.checkpoint.content_record import ContentRecord
-from mochi_aot.compiler.compile import Job, KernelSummary, ProgramSummary, Progress, Summary, compile_bundle
+from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileOptionError
+from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Request, Summary
 from mochi_aot.compiler.partition.choose import parse_plan
 from mochi_aot.compiler.partition.mesh import Mesh, parse_mesh
-from mochi_aot.compiler.profile import Profile
 from mochi_aot.compiler.reference.geometry import Geometry, parse_geometry
-from mochi_aot.runtime.cache import cache_folder
+from mochi_aot.runtime.cache import cache_folder, ensure_temporary_files
 
 __all__ = ["KernelSummary", "ProgramSummary", "Progress", "Summary", "compile", "default_output"]
 
@@ -44,6 +44,7 @@ def compile(
     print_ir: str | Path | None = None,
     profile: str | Path | None = None,
     progress: Progress | None = None,
+    own_process: bool = True,
 ) -> Summary:
     """Compile a Mochi 1 checkpoint into a bundle for a mesh of devices, and say what was made.
 
@@ -66,10 +67,10 @@ def compile(
         require_kernels: Refuse to compile for ttnn where this host can build no real kernels.
         print_ir: A folder to which each program's text is written after each pass.
         profile: A file to which seconds of each phase, pass and program are written, as a Chrome trace.
-        progress: Is told what is being done.
-
-    A compile for ttnn points this process at a mocked mesh, for good: it is refused where ttnn was imported before, and
-    no chips can be opened by this process afterwards.
+        progress: Is told what is being done, in the thread that calls.
+        own_process: Compile for ttnn in a child process, which ends with this call, and with this process however that
+            ends. Without it a compile for ttnn points this process at a mocked mesh, for good: it is refused where
+            ttnn was imported before, and no chips can be opened by this process afterwards.
 
     Raises:
         CompileOptionError: for options that contradict each other.
@@ -79,32 +80,45 @@ def compile(
         BundleError: where the bundle cannot be written, or exists.
         KernelsError: for require_kernels.
         BackendError: where ttnn cannot be used, or refuses a program.
+        CompileProcessError: where the child process was ended by something else, as for want of memory.
     """
+    started = time.monotonic()
     job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype, require_kernels)
     if trust_times and not (resume or reuse):
         raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
-    progress, measured = progress or Progress(), Profile()
-    source = _open_recorded(Path(checkpoint), _path(text_encoder), check_weights, trust_times)
-    for note in source.notes:
-        progress.note(note)
-    summary = compile_bundle(
-        source,
+    request = Request(
+        Path(checkpoint),
+        _path(text_encoder),
         job,
         _path(output) or default_output(Path(checkpoint)),
         force,
-        progress,
         resume,
         _path(reuse),
+        trust_times,
+        check_weights,
         _path(print_ir),
-        measured,
+        _path(profile),
+        _contents_folder(trust_times),
     )
-    if profile is not None:
-        measured.write(Path(profile))
-    return summary
+    ensure_temporary_files()
+    if job.target == "ttnn" and own_process:
+        summary = compile_in_child(request, progress or Progress())
+    else:
+        from mochi_aot.compiler.request import compile_request  # torch, which needs a place for temporary files
+
+        summary = compile_request(request, progress or Progress())
+    return dataclasses.replace(summary, seconds=time.monotonic() - started)
 
 
 def default_output(checkpoint: Path) -> Path:
-    """Return where a checkpoint's bundle is written unless said otherwise."""
+    """Return where a checkpoint's bundle is written unless said otherwise: beside it, also where it is `.` or `..`.
+
+    Raises CompileOptionError for the root of the file system, which has nothing beside it.
+    """
+    if checkpoint.name in ("", ".."):
+        checkpoint = checkpoint.resolve()
+    if not checkpoint.name:
+        raise CompileOptionError(f"no bundle can be written beside {checkpoint}: give an output")
     return checkpoint.with_name(checkpoint.name + ".bundle")
 
 
@@ -164,15 +178,14 @@ def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _open_recorded(path: Path, text_encoder: Path | None, check_weights: bool, trust_times: bool) -> Checkpoint:
-    """Return the checkpoint; what is read of it is recorded for this user, and with `trust_times` what was is believed.
+def _contents_folder(trust_times: bool) -> Path | None:
+    """Return where is kept, for this user, what was read of checkpoints; None if there is no place for that.
 
-    Raises CheckpointError, and BackendError for `trust_times` where there is no place for records.
+    Raises CacheError instead for `trust_times`, which needs it.
     """
     try:
-        record = ContentRecord(cache_folder() / "contents", trust_times)
+        return cache_folder() / "contents"
     except MochiError:
         if trust_times:
             raise
-        record = None
-    return open_checkpoint(path, text_encoder, check_weights, record)
+        return None

@@ -3,7 +3,7 @@
 import dataclasses
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,13 @@ from mochi_aot.artifacts.versions import installed_version, versions
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
+from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Summary
 from mochi_aot.compiler.lower.target import Checked, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import ttnn_target
-from mochi_aot.compiler.partition.choose import choose_plans
+from mochi_aot.compiler.partition.choose import Choice, Estimate, Programs, choose_plans
 from mochi_aot.compiler.partition.cost import Cost, cost_of
+from mochi_aot.compiler.partition.gathered import gather_at_use
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.spmd import partition
@@ -30,67 +32,6 @@ from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.sizes import check_geometries
 
 PACKAGES = ("mochi-aot", "torch", "transformers", "ttnn")  # whose versions a bundle records
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to compile. `plans` are plan names; families that they do not name choose for themselves."""
-
-    mesh: Mesh
-    geometries: tuple[Geometry, ...]
-    plans: tuple[str, ...] = ()
-    dtype: str = "bfloat16"
-    target: str = "torch"
-    weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
-    links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
-    require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
-
-
-@dataclass(frozen=True)
-class ProgramSummary:
-    """One lowered program of one geometry; `stats` are of one run on one device."""
-
-    geometry: str
-    role: str
-    plan: str
-    instructions: int
-    stats: schema.ProgramStats
-
-
-@dataclass(frozen=True)
-class KernelSummary:
-    """The kernels in a bundle; those of the stand-in compiler do nothing, and chips build their own."""
-
-    count: int
-    stand_in: bool
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a compile made and took. Bytes; `seconds` are of the call, `peak_rss` is the process's, mapped pages
-    included. `kernels` is None where the target has none."""
-
-    bundle_id: str
-    programs: list[ProgramSummary]
-    weight_bytes_per_device: int
-    weight_bytes_on_disk: int
-    weight_bytes_reused: int
-    seconds: float
-    peak_rss: int
-    kernels: KernelSummary | None = None
-
-
-class Progress:
-    """What a compile reports as it goes. This one is silent."""
-
-    def phase(self, text: str) -> None:
-        """A new part of the work begins."""
-
-    def weights(self, done: int, total: int) -> None:
-        """`done` of `total` bytes that a device holds were written."""
-
-    def note(self, text: str) -> None:
-        """Something about the checkpoint is worth knowing."""
 
 
 class Watch:
@@ -130,7 +71,7 @@ def compile_bundle(
     earlier compile has left there is used. Weights that the bundle `reuse` holds are not made again. Each program's
     text after each pass is written to the folder `print_ir`, which `force` may replace too.
 
-    Raises GeometryError before anything is traced, PlanError, CheckpointError, BundleError, KernelsError, and what the
+    Raise GeometryError before anything is traced, PlanError, CheckpointError, BundleError, KernelsError, and what the
     dry run raises: BackendError, and TtnnAlreadyImportedError in a process that has imported ttnn.
     """
     started = time.monotonic()
@@ -163,7 +104,7 @@ def compile_bundle(
 
 @contextmanager
 def opened_target(job: Job) -> Iterator[Target]:
-    """Give the job's target, ready to compile for. Raises what ttnn_target raises."""
+    """Give the job's target, ready to compile for. Raise what ttnn_target raises."""
     if job.target == "torch":
         yield TorchTarget()
         return
@@ -236,11 +177,11 @@ def _compile_programs(
         watch.begin("trace", f"tracing {geometry}")
         traced[geometry] = build_programs(checkpoint.config, geometry, job.dtype, checkpoint, pipeline)
     watch.begin("choose plans", f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
-    plans = choose_plans(list(traced.values()), job.mesh, job.plans, target.families)
+    plans = chosen_plans(list(traced.values()), job.mesh, job.plans, target).plans
     watch.begin("partition")
     compiled = {
         geometry: {
-            role: compile_program(programs[role], geometry, job.mesh, plan, target, pipelines[geometry])
+            role: compile_program(programs[role], job.mesh, plan, target, pipelines[geometry])
             for role, plan in plans.items()
         }
         for geometry, programs in traced.items()
@@ -250,21 +191,32 @@ def _compile_programs(
     return compiled
 
 
+def chosen_plans(geometries: Sequence[Programs], mesh: Mesh, names: tuple[str, ...], target: Target) -> Choice:
+    """Return the plans for programs without a mesh, by role and geometry, and those that lost. Raises PlanError."""
+
+    def estimate(program: Program, plan: Plan) -> Estimate:
+        made = compile_program(program, mesh, plan, target)
+        return target.estimate(made.program, plan.name, made.cost)
+
+    return choose_plans(geometries, mesh, names, target.families, estimate, target.memory_bytes(mesh))
+
+
 def compile_program(
     program: Program,
-    geometry: Geometry,
     mesh: Mesh,
     plan: Plan,
     target: Target | None = None,
     pipeline: Pipeline = SILENT,
 ) -> Compiled:
-    """Return a program for one device as a verified SPMD program for the mesh. Raises PlanError.
+    """Return a program for one device as a verified SPMD program for the mesh. Raise PlanError.
 
     `target` may change the program first so that it fits a device.
     """
     if target is not None:
         program = pipeline.apply("fit", lambda p: target.fitted(p, mesh, plan), program)
     program = optimised(pipeline.apply("partition", lambda p: partition(p, mesh, plan), program), pipeline)
+    if plan.gathered:
+        program = pipeline.apply("gather_at_use", lambda p: gather_at_use(p, plan), program)
     return Compiled(program, plan, cost_of(program))
 
 

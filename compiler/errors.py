@@ -13,3 +13,9 @@ class IRFolderError(MochiError):
     """The place where programs' text is to be written is taken."""
 
     exit_code = ExitCode.EXISTS
+
+
+class CompileProcessError(MochiError):
+    """The process that compiled has ended without a result."""
+
+    exit_code = ExitCode.SYSTEM

@@ -7,16 +7,16 @@ import torch
 
 from mochi_aot.artifacts.schema import Program
 from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.naming import parameter_shapes
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
-from mochi_aot.compiler.compile import compile_program
+from mochi_aot.compiler.compile import chosen_plans, compile_program
 from mochi_aot.compiler.ir.program import Program as IRProgram
 from mochi_aot.compiler.lower.ttnn.dry_run import LocalWeight, local_weight
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Tensor
 from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
-from mochi_aot.compiler.partition.choose import choose_plans
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.config import MochiConfig
@@ -37,7 +37,7 @@ class ProgramsOfConfig:
     tensors: dict[str, list[Tensor]]
 
     def all_or_error(self) -> "ProgramsOfConfig":
-        """Return these programs. Raises LoweringError if there is a reason against any of them."""
+        """Return these programs. Raise LoweringError if there is a reason against any of them."""
         for role, reason in self.failures.items():
             raise LoweringError(f"{role}: {reason}")
         return self
@@ -57,9 +57,13 @@ class SeededSource:
 def model_config(name: str) -> MochiConfig:
     """Return the preset of this name, or the configuration of the checkpoint in this folder.
 
-    Raises CheckpointError.
+    Raise CheckpointError.
     """
-    return PRESETS[name] if name in PRESETS else open_checkpoint(Path(name)).config
+    if name in PRESETS:
+        return PRESETS[name]
+    if not Path(name).is_dir():
+        raise CheckpointError(f"{name!r} is neither a model ({', '.join(PRESETS)}) nor the folder of a checkpoint")
+    return open_checkpoint(Path(name)).config
 
 
 def programs_of_config(
@@ -67,20 +71,20 @@ def programs_of_config(
 ) -> ProgramsOfConfig:
     """Trace, partition and lower each program for ttnn, without weights.
 
-    Raises GeometryError; PlanErrors and LoweringErrors are collected, each for the programs that they are about.
+    Raise GeometryError; PlanErrors and LoweringErrors are collected, each for the programs that they are about.
     """
     built = build_programs(config, geometry, "bfloat16", SeededSource(config))
     target = TtnnTarget(weights_dtype, links_dtype)
     made = ProgramsOfConfig({}, {}, {}, {}, {})
-    for roles, plans in target.families.items():
+    for roles in target.families:
         try:
-            chosen = choose_plans([built], mesh, (), {roles: plans})
+            chosen = chosen_plans([{role: built[role] for role in roles}], mesh, (), target)
         except PlanError as error:
             made.failures.update(dict.fromkeys(roles, str(error)))
             continue
-        for role, plan in chosen.items():
+        for role, plan in chosen.plans.items():
             try:
-                partitioned = compile_program(built[role], geometry, mesh, plan, target)
+                partitioned = compile_program(built[role], mesh, plan, target)
                 lowered = lower(
                     Lowerer(partitioned.program, mesh, weights_dtype, links_dtype), plan.name, partitioned.cost
                 )

@@ -1,14 +1,14 @@
 """What a compile took: seconds of each phase, of each pass and of each program."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mochi_aot.artifacts.errors import os_errors
+from mochi_aot.artifacts.atomic_file import replacing
+from mochi_aot.artifacts.errors import BundleError, os_errors
 from mochi_aot.artifacts.timeline import MAIN, Span, Timeline, seconds_by_name
 from mochi_aot.compiler.passes.pipeline import Applied
 
@@ -27,6 +27,14 @@ class CompileSpan(Span):
     def details(self) -> dict[str, Any]:
         """What a trace shows beside name and times."""
         return {"geometry": self.geometry, "program": self.program} if self.program else {}
+
+
+def check_profile_place(path: Path) -> None:
+    """Raise BundleError unless a profile can be written to `path`, before the work that it is about."""
+    if path.is_dir():
+        raise BundleError(f"the profile {path} is a folder; give a file name in it")
+    if not path.parent.is_dir():
+        raise BundleError(f"the profile's folder {path.parent} does not exist; make it first")
 
 
 class Profile(Timeline[CompileSpan]):
@@ -76,10 +84,5 @@ class Profile(Timeline[CompileSpan]):
         """
         self.phase("")
         profile = {"traceEvents": self.trace_events(), "displayTimeUnit": "ms", "ledger": self.numbers()}
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        with os_errors(f"write {path}"):
-            try:
-                partial.write_text(json.dumps(profile) + "\n")
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+        with os_errors(f"write {path}"), replacing(path) as new:
+            new.write_text(json.dumps(profile) + "\n")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mochi_aot.artifacts.layout import PUBLISHED_STEPS
+from mochi_aot.artifacts.roles import GEOMETRY, LATENT, STEP, roles_of
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Checkpoint, Param, Program
 from mochi_aot.compiler.lower.weights import Source
@@ -22,7 +23,6 @@ from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 from mochi_aot.compiler.trace.export import trace
 
 STEP_CAPACITY = PUBLISHED_STEPS  # rows of the step tables
-RATE_ROLES = {"prompt": "prepare_prompt", "step": "prepare_steps"}
 SILENT = Pipeline()
 
 
@@ -45,12 +45,10 @@ def rated_programs(traced: Program, source: Source, pipeline: Pipeline = SILENT)
     """Return the programs by role that a traced module is cut into, the fastest by the module's name."""
     parts = pipeline.split("split_by_rates", _by_rate, pipeline.apply("simplify", simplify, traced))
     parts = {rate: pipeline.apply("simplify", simplify, program) for rate, program in parts.items()}
-    constants = _run_once(parts.pop("geometry", None), source)
-    if "step" in parts:
-        parts["step"] = pipeline.apply("batch", lambda p: batch(p, "step", STEP_CAPACITY), parts["step"])
-        parts["latent"] = pipeline.apply(
-            "read_tables", lambda p: read_tables(p, "step", STEP_CAPACITY), parts["latent"]
-        )
+    constants = _run_once(parts.pop(GEOMETRY, None), source)
+    if STEP in parts:
+        parts[STEP] = pipeline.apply("batch", lambda p: batch(p, STEP, STEP_CAPACITY), parts[STEP])
+        parts[LATENT] = pipeline.apply("read_tables", lambda p: read_tables(p, STEP, STEP_CAPACITY), parts[LATENT])
     roles: dict[str, Program] = {}
     for program in parts.values():
         folded = pipeline.apply("fold", lambda p: fold_computed(p, constants), program)
@@ -60,10 +58,11 @@ def rated_programs(traced: Program, source: Source, pipeline: Pipeline = SILENT)
 
 def _by_rate(program: Program) -> dict[str, Program]:
     """Return the programs of each rate, those that a bundle holds under the names of their roles."""
+    names = {role.rate: name for name, role in roles_of(program.name).items()}
     parts = split_by_rates(program)
     for rate, part in parts.items():
         if part.name != program.name:
-            part.name = RATE_ROLES.get(rate, part.name)
+            part.name = names.get(rate, part.name)
     return parts
 
 

@@ -9,6 +9,7 @@ from math import prod
 
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES
 from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import Geometry, Manifest, Plain, Program, TensorSpec
 from mochi_aot.artifacts.tiles import device_bytes
 
@@ -19,7 +20,7 @@ Shape = list[int | None]  # None: of any size
 
 
 def check_agreement(manifest: Manifest, geometry: Geometry, programs: Mapping[str, Program]) -> None:
-    """Raises BundleError at the first thing in which the manifest and the programs of a geometry differ."""
+    """Raise BundleError at the first thing in which the manifest and the programs of a geometry differ."""
     _check_sizes(geometry)
     _check_model(manifest)
     for role, program in programs.items():
@@ -60,12 +61,8 @@ def _shapes(manifest: Manifest, geometry: Geometry) -> dict[str, dict[str, Shape
     frames: Shape = [geometry.frames, geometry.height, geometry.width, 3]
     return {
         "encode_text": {"input_ids": ids, "attention_mask": ids, "prompt_embeds": embeds},
-        "prepare_prompt": {
-            f"{sign}{name}": shape
-            for sign in ("", "negative_")
-            for name, shape in (("prompt_embeds", embeds), ("prompt_attention_mask", ids))
-        },
-        "prepare_steps": dict.fromkeys(("sigma", "next_sigma", "guidance_scale"), step),
+        "prepare_prompt": {name: embeds if name.endswith("embeds") else ids for name in ROLES["prepare_prompt"].inputs},
+        "prepare_steps": dict.fromkeys(ROLES["prepare_steps"].inputs, step),
         "denoise": {"latents": latents, "step": [1]},
         "decode": {"latents": latents, "frames": frames},
         "encode": {"frames": frames, "latents": latents},
@@ -86,14 +83,14 @@ def _check_shape(where: str, spec: TensorSpec, expected: Shape) -> None:
 
 
 def _known(model: Mapping[str, Plain], part: str, field: str) -> int | None:
-    """A size of the model's configuration, if it is told."""
+    """Return a size of the model's configuration, if it is told."""
     sizes = model.get(part)
     value = sizes.get(field) if isinstance(sizes, dict) else None
     return value if isinstance(value, int) else None
 
 
 def _check_model(manifest: Manifest) -> None:
-    """The sizes that the manifest has twice."""
+    """Check the sizes that the manifest has twice."""
     model = manifest.model
     length = model.get("text_length", manifest.text_length)
     _require(length == manifest.text_length, f"text_length is {manifest.text_length}, and the model's is {length}")
@@ -112,7 +109,8 @@ def _check_model(manifest: Manifest) -> None:
 
 
 def _check_links(manifest: Manifest, programs: Mapping[str, Program]) -> None:
-    """The fabric is there for programs that send, and a denoising step rounds what it sends if links_dtype says so."""
+    """Check that the fabric is there for programs that send, and that a denoising step rounds what it sends if
+    links_dtype says so."""
     assert manifest.mesh_settings is not None
     senders = [role for role, program in programs.items() if program.stats.collectives]
     fabric = manifest.mesh_settings.fabric

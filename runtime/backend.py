@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
 
@@ -61,7 +60,7 @@ class Backend(Protocol):
         """Resolve a program's instructions once. Its weights may be loaded later, but before it runs."""
 
     def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
-        """Copy a whole array of spec.shape and host_dtype(spec.dtype) to the devices, as spec.placements say."""
+        """Copy a whole array of spec.shape and held_dtype(spec.dtype) to the devices, as spec.placements say."""
 
     def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
         """Undo upload: return a new array of spec.shape, without padding."""
@@ -74,8 +73,3 @@ class Backend(Protocol):
 
     def kernel_use(self) -> KernelUse | None:
         """Return what became of kernels since the last call; None for a backend that does not know or has none."""
-
-
-def host_dtype(dtype: str) -> np.dtype:
-    """The numpy dtype in which values enter and leave a backend; bfloat16, unknown to numpy, crosses as float32."""
-    return DTYPES[dtype].held

@@ -8,7 +8,7 @@ MAX_SEED = 2**63 - 1
 
 
 def seeded_latents(seed: int, shape: Sequence[int]) -> np.ndarray:
-    """Standard normal noise, float32 of `shape`, from numpy's Philox generator keyed by `seed` (0 to MAX_SEED).
+    """Return standard normal noise, float32 of `shape`, from numpy's Philox generator keyed by `seed` (0 to MAX_SEED).
 
     The bit stream of Philox is fixed; numpy may in principle change how normal numbers are drawn from it, and a test
     with literal values would show that.

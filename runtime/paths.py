@@ -1,24 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Whether the place of an output can be written to."""
 
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mochi_aot.runtime.errors import OutputError, OutputExistsError, OutputFolderError
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling of `path` to write to, renamed to `path` at the end, or removed on any exception."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def check_writable(path: Path, force: bool) -> None:

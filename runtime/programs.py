@@ -4,31 +4,10 @@ from collections.abc import Mapping
 
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import Geometry, Program, TensorSpec
 from mochi_aot.runtime.agreement import check_agreement
 from mochi_aot.runtime.geometry import geometry_name
-
-# What the host itself gives to each program; all other inputs are outputs of the programs in _SOURCES.
-HOST_INPUTS: dict[str, tuple[str, ...]] = {
-    "encode_text": ("input_ids", "attention_mask"),
-    "prepare_prompt": (
-        "prompt_embeds",
-        "prompt_attention_mask",
-        "negative_prompt_embeds",
-        "negative_prompt_attention_mask",
-    ),
-    "prepare_steps": ("sigma", "next_sigma", "guidance_scale"),
-    "denoise": ("latents", "step"),
-    "decode": ("latents",),
-    "encode": ("frames",),
-}
-_SOURCES = {"prepare_steps": ("prepare_prompt",), "denoise": ("prepare_prompt", "prepare_steps")}
-_RESULTS = {
-    "encode_text": ("prompt_embeds",),
-    "denoise": ("latents",),
-    "decode": ("frames", "nonfinite"),
-    "encode": ("latents",),
-}
 
 
 def load_programs(bundle: Bundle, geometry: Geometry) -> dict[str, Program]:
@@ -57,14 +36,14 @@ def check_wiring(programs: Mapping[str, Program]) -> None:
     for role, program in programs.items():
         made = {
             item.name: item.spec
-            for source in _SOURCES.get(role, ())
+            for source in ROLES[role].sources
             if source in programs
             for item in programs[source].outputs
         }
         for item in program.inputs:
-            if item.name not in HOST_INPUTS[role]:
+            if item.name not in ROLES[role].inputs:
                 _check_connection(role, item.name, item.spec, made)
-        absent = set(_RESULTS.get(role, ())) - {item.name for item in program.outputs}
+        absent = set(ROLES[role].results) - {item.name for item in program.outputs}
         if absent:
             raise BundleError(f"program {role} has no output {min(absent)!r}")
     if "denoise" in programs:

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.versions import versions
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.job import Job, arguments, record_path
-from mochi_aot.runtime.paths import replacing
 
 _PACKAGES = ("mochi-aot", "numpy", "tokenizers", "imageio-ffmpeg")
 

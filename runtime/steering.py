@@ -68,7 +68,7 @@ class Steering:
         job: Job,
         start: Conditioning,
     ) -> None:
-        """`inputs` names what the callback gets. Raise OptionError for names that it cannot have."""
+        """Take the names of what the callback gets, `inputs`. Raise OptionError for names that it cannot have."""
         for name in inputs:
             if name not in TENSOR_INPUTS:
                 raise OptionError(f"a callback gets no {name!r}; it can have {', '.join(TENSOR_INPUTS)}")

@@ -101,7 +101,8 @@ def _open_ttnn(bundle: Bundle, device: str) -> Backend:
 def _enter_ttnn(bundle: Bundle, device: str) -> Any:
     """Set ttnn up, and return the folder of kernels that it works with; None if ttnn's own is used.
 
-    Compiling for ttnn sets it up for a mock mesh, which bundles can then be run on, and chips not. Raise BackendError.
+    A compile for ttnn without a process of its own sets it up for a mock mesh, which bundles can then be run on, and
+    chips not. Raise BackendError.
     """
     # ttnn tells of its configuration otherwise, and on stdout of each device; its errors become ours.
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")
@@ -113,8 +114,8 @@ def _enter_ttnn(bundle: Bundle, device: str) -> Any:
     mocked = _MOCKED in os.environ
     if mocked and device != MOCK:
         raise BackendError(
-            f"this process was set up for a mock mesh, as compiling for ttnn does ({_MOCKED} is set); load "
-            f"{bundle.path} in another process to run it on chips"
+            f"this process was set up for a mock mesh, as a compile without a process of its own does ({_MOCKED} is "
+            f"set); load {bundle.path} in another process to run it on chips"
         )
     if mocked and "ttnn" in sys.modules:
         return None

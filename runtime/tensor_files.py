@@ -8,9 +8,9 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.runtime.errors import InputFileError, OptionError
-from mochi_aot.runtime.paths import replacing
 from mochi_aot.runtime.safetensors_file import read_header, read_tensor
 
 

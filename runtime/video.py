@@ -10,9 +10,9 @@ from typing import IO
 import imageio_ffmpeg
 import numpy as np
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.runtime.defaults import DEFAULT_FPS
 from mochi_aot.runtime.errors import VideoError
-from mochi_aot.runtime.paths import replacing
 
 
 def write_video(

@@ -12,8 +12,9 @@ import pytest
 from mochi_aot.artifacts import Bundle
 from mochi_aot.compiler import compile as compiling
 from mochi_aot.compiler.checkpoint import Checkpoint
-from mochi_aot.compiler.compile import Job, compile_bundle
+from mochi_aot.compiler.compile import compile_bundle
 from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.job import Job
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, ENCODER_PLANS, TEXT_PLANS, TRANSFORMER_PLANS
@@ -131,8 +132,17 @@ def cases(family):
     return [pytest.param(mesh, plan, id=f"{mesh[0]}x{mesh[1]}-{plan}") for mesh in MESHES for plan in family]
 
 
+def rows_do_not_divide(mesh: tuple[int, int], plan: str) -> bool:
+    """Whether a plan cuts the two rows of guidance over more devices."""
+    return plan.startswith("gp") and mesh[int(plan[2])] > 2
+
+
 @pytest.mark.parametrize(("mesh", "plan"), cases(TRANSFORMER_PLANS))
 def test_latents_after_guided_steps(mesh, plan, tmp_path, tiny_checkpoint, prompts, noise, expected_latents):
+    if rows_do_not_divide(mesh, plan):
+        with pytest.raises(PlanError, match=r"dimension 0 of \[2, .* does not divide by the \d devices"):
+            opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
+        return
     pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
     for (positive, negative), expected in expected_latents.items():
         conditioning = pipeline.condition(prompts[positive], prompts[negative], SIGMAS, GUIDANCE, pipeline.geometry())

@@ -13,9 +13,9 @@ MARKS = ("model_index.json", "dit.safetensors")  # one of these makes a folder a
 
 @contextmanager
 def atomic_folder(path: Path, replace: bool) -> Iterator[Path]:
-    """A fresh folder beside `path`, which takes its place when the block ends and is removed if the block raises.
+    """Yield a fresh folder beside `path`, which takes its place when the block ends and is removed if the block raises.
 
-    Raises CheckpointExistsError if `path` exists, unless `replace` is given and it is a checkpoint or an empty folder.
+    Raise CheckpointExistsError if `path` exists, unless `replace` is given and it is a checkpoint or an empty folder.
     """
     if path.exists() or path.is_symlink():
         _check_replaceable(path, replace)

@@ -59,23 +59,24 @@ class Checkpoint:
         self.notes = tuple(notes)
 
     def names(self) -> tuple[str, ...]:
-        """Every canonical name, in the order of compiler/checkpoint/naming.py."""
+        """Return every canonical name, in the order of compiler/checkpoint/naming.py."""
         return tuple(self._entries)
 
     def shape(self, name: str) -> Shape:
-        """Shape of parameter `name`. Raises KeyError for a name that the model does not have."""
+        """Return the shape of parameter `name`. Raise KeyError for a name that the model does not have."""
         return self._entries[name].shape
 
     def dtype(self, name: str) -> str:
-        """How parameter `name` is stored: "float32", "bfloat16" or "float16"."""
+        """Return how parameter `name` is stored: "float32", "bfloat16" or "float16"."""
         source = self._entries[name].source
         return DTYPE_NAMES[DTYPES[self._components[source.component].info(self._keys[source]).dtype]]
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> torch.Tensor:
-        """Parameter `name`, or the part of it that `index` selects, in the dtype it is stored in, in fresh memory.
+        """Return the parameter `name`, or the part of it that `index` selects, in the dtype it is stored in, in fresh
+        memory.
 
         `index` has a slice without step for each of the first dimensions. Only the selected rows are read.
-        Raises CheckpointError if the file cannot be read any more, and WeightError for rows that are not finite.
+        Raise CheckpointError if the file cannot be read any more, and WeightError for rows that are not finite.
         """
         entry = self._entries[name]
         rows, rest = (index[0], index[1:]) if index else (slice(None), ())
@@ -88,9 +89,9 @@ class Checkpoint:
         return tensor[:, *rest].clone() if rest else tensor
 
     def fingerprint(self, name: str) -> str:
-        """What parameter `name` is: its dtype and shape, and the hash of all of its numbers as they are stored.
+        """Return what parameter `name` is: its dtype and shape, and the hash of all of its numbers as they are stored.
 
-        Reads what of it was not read yet, unless the record of contents is trusted and has it. Raises CheckpointError
+        Reads what of it was not read yet, unless the record of contents is trusted and has it. Raise CheckpointError
         if its file cannot be read, or was changed since it was opened.
         """
         entry = self._entries[name]
@@ -103,9 +104,9 @@ class Checkpoint:
         return f"{self.dtype(name)} {list(entry.shape)} {sha256}"
 
     def identity(self) -> str:
-        """A hash of the whole model: equal ones have equal sizes and numbers. Reads what was not read yet.
+        """Return a hash of the whole model: equal ones have equal sizes and numbers. Read what was not read yet.
 
-        Raises CheckpointError if a file was changed since it was opened.
+        Raise CheckpointError if a file was changed since it was opened.
         """
         found = identity(self.config, {name: self.fingerprint(name) for name in self.names()})
         for component in self._components.values():
@@ -114,11 +115,12 @@ class Checkpoint:
         return found
 
     def tokenizer_json(self) -> bytes:
-        """The tokenizer as `tokenizers` loads it. Raises CheckpointError if it is not the text encoder's."""
+        """Return the tokenizer as `tokenizers` loads it. Raise CheckpointError if it is not the text encoder's."""
         return load_tokenizer_json(self.tokenizer, self.config.text.vocab_size)
 
     def _known_contents(self) -> dict[str, Contents]:
-        """Of each parameter nothing is hashed yet; some hashes may be known from its file's times."""
+        """Return the contents of each parameter, with nothing hashed yet; some hashes may be known from its file's
+        times."""
         known: dict[TensorFile, dict[str, str]] = {}
         contents = {}
         for name, entry in self._entries.items():
@@ -143,7 +145,7 @@ class Checkpoint:
             raise CheckpointError(f"{path}: {name} is not what the file's times say: compile without --trust-times")
 
     def _place(self, entry: Entry) -> str:
-        """Where a parameter is in its file, as the record of contents has it."""
+        """Return where a parameter is in its file, as the record of contents has it."""
         return f"{self._keys[entry.source]} {entry.start}:{entry.stop}"
 
     def _read_rows(self, entry: Entry, start: int, count: int) -> torch.Tensor:
@@ -177,7 +179,7 @@ def open_checkpoint(
     Genmo's layout has no T5: `text_encoder` is a folder in Hugging Face layout that holds it, or that holds
     `text_encoder/` and `tokenizer/`; without it these are looked for in `path`. Diffusers' layout has its own, which
     `text_encoder` replaces. Weights are checked while they are read unless `check_weights` is off: one that is not
-    finite is an error then. `record` knows, and is told, the contents of files that were read. Raises CheckpointError.
+    finite is an error then. `record` knows, and is told, the contents of files that were read. Raise CheckpointError.
     """
     root = Path(path)
     layout = _recognise(root)
@@ -193,7 +195,7 @@ def open_checkpoint(
 
 
 def _use_precise_frequencies(root: Path, components: dict[str, Component], keys: Mapping[Source, str]) -> list[str]:
-    """Looks for them in the transformer's files of either layout. Returns what is to be said of it."""
+    """Look for them in the transformer's files of either layout. Return what is to be said of it."""
     (source,) = (source for source in keys if frequencies.PARAMETER in source.parts)
     folders = (root / diffusers.TRANSFORMER, root)
     note = frequencies.use_float32(components[source.component], keys[source], folders)
@@ -217,7 +219,7 @@ def _open_diffusers(root: Path, text: TextConfig) -> tuple[dict[str, Component],
 
 
 def _recognise(root: Path) -> str:
-    """The layout of folder `root`. A folder that holds both, as the published one does, counts as Diffusers'."""
+    """Return the layout of folder `root`. A folder that holds both, as the published one does, counts as Diffusers'."""
     if not root.is_dir():
         raise CheckpointError(
             f"{root} is not a folder: give the folder of a checkpoint in Genmo's or Diffusers' layout"
@@ -239,7 +241,7 @@ def _recognise(root: Path) -> str:
 
 
 def _find_text_encoder(root: Path, layout: str) -> _TextFolder:
-    """T5 and its tokenizer in the checkpoint's own folder."""
+    """Return T5 and its tokenizer in the checkpoint's own folder."""
     folder = root / TEXT
     if not folder.is_dir():
         advice = "give T5's folder with --text-encoder" if layout == GENMO else "the checkpoint is incomplete"
@@ -248,7 +250,7 @@ def _find_text_encoder(root: Path, layout: str) -> _TextFolder:
 
 
 def _given_text_encoder(folder: Path) -> _TextFolder:
-    """T5 in `folder` or below it; its tokenizer there or beside it."""
+    """Return T5 in `folder` or below it; its tokenizer there or beside it."""
     for candidate in (folder / TEXT, folder):
         if (candidate / "config.json").is_file():
             return _TextFolder(candidate, find_tokenizer([folder / "tokenizer", folder, folder.parent / "tokenizer"]))

@@ -14,7 +14,7 @@ class Component:
     """All tensors of a component, whichever of its files they are in."""
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
-        """Open every file. Raises CheckpointError if one is damaged or two hold the same tensor."""
+        """Open every file. Raise CheckpointError if one is damaged or two hold the same tensor."""
         self.name = name
         self.files = [TensorFile(path) for path in paths]
         self.taken: dict[str, TensorFile] = {}  # tensors that are read from other files than the component's
@@ -26,11 +26,11 @@ class Component:
                 self._where[key] = file
 
     def shapes(self) -> dict[str, Shape]:
-        """Key -> shape of every tensor."""
+        """Return the shape of every tensor by key."""
         return {key: self.info(key).shape for key in self._where}
 
     def info(self, key: str) -> Entry:
-        """What the header says of tensor `key`."""
+        """Return what the header says of tensor `key`."""
         return self._where[key].tensors[key]
 
     def take(self, key: str, file: TensorFile) -> None:
@@ -39,15 +39,15 @@ class Component:
         self.taken[key] = file
 
     def file(self, key: str) -> TensorFile:
-        """The file that holds tensor `key`."""
+        """Return the file that holds tensor `key`."""
         return self._where[key]
 
 
 def find_weights(folder: Path, stems: Sequence[str]) -> list[Path]:
-    """The safetensors files of a folder in Hugging Face layout, named after one of `stems`.
+    """Return the safetensors files of a folder in Hugging Face layout, named after one of `stems`.
 
     In this order: an index of shards, a single file, and the one variant (as `STEM.bf16.safetensors`) that is there.
-    Raises CheckpointError if there is none, or more than one variant to choose from.
+    Raise CheckpointError if there is none, or more than one variant to choose from.
     """
     for stem in stems:
         index, single = folder / f"{stem}.safetensors.index.json", folder / f"{stem}.safetensors"
@@ -67,7 +67,8 @@ def find_weights(folder: Path, stems: Sequence[str]) -> list[Path]:
 
 
 def _variants(folder: Path, stem: str) -> list[Path]:
-    """Indexes and whole files of variants; the shards that an index lists are named with a count and left out."""
+    """Return indexes and whole files of variants; the shards that an index lists are named with a count and left
+    out."""
     patterns = (f"{stem}.safetensors.index.*.json", f"{stem}.*.safetensors.index.json", f"{stem}.*.safetensors")
     return sorted(path for pattern in patterns for path in folder.glob(pattern) if "-of-" not in path.name)
 

@@ -48,7 +48,7 @@ class ContentRecord:
                 file.write(f"{sha256} {place}\n")
 
     def _remove_stale(self, inode: int) -> None:
-        """What was recorded of a file in other states, and of all files so long ago that they may be gone."""
+        """Remove what was recorded of a file in other states, and of all files so long ago that they may be gone."""
         for path in self._folder.iterdir():
             if path.name.startswith(f"{inode}-") or path.stat().st_mtime < time.time() - KEPT_SECONDS:
                 path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ class Contents:
         self._done = 0
 
     def offer(self, start: int, rows: torch.Tensor) -> None:
-        """Rows from `start` on, contiguous: hashed if it is their turn."""
+        """Hash rows from `start` on, contiguous, if it is their turn."""
         if self._done == start and self._lock.acquire(blocking=False):
             try:
                 if self._done == start:
@@ -35,7 +35,7 @@ class Contents:
                 self._lock.release()
 
     def digest(self, read: ReadRows) -> str:
-        """The hash in hex; the rows that were not hashed yet are read now."""
+        """Return the hash in hex; the rows that were not hashed yet are read now."""
         if self.trusted is not None:
             return self.trusted
         with self._lock:
@@ -45,7 +45,7 @@ class Contents:
             return self._hash.hexdigest()
 
     def contradicts(self) -> bool:
-        """Whether all rows were read, and have another hash than the one that was trusted."""
+        """Return whether all rows were read, and have another hash than the one that was trusted."""
         if self.trusted is None or self._done < self._rows:
             return False
         with self._lock:

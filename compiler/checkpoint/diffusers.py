@@ -29,12 +29,12 @@ DIT = DiTNames(
 
 
 def dit_sources(config: DiTConfig) -> list[Source]:
-    """The tensors of transformer/."""
+    """Return the tensors of transformer/."""
     return dit_table(DIT, config, dit_shapes(config), _add_block)
 
 
 def vae_sources(config: VAEConfig) -> list[Source]:
-    """The tensors of vae/, encoder and decoder."""
+    """Return the tensors of vae/, encoder and decoder."""
     return _encoder_sources(config, encoder_shapes(config)) + _decoder_sources(config, decoder_shapes(config))
 
 

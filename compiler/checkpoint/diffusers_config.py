@@ -10,12 +10,15 @@ TRANSFORMER_CLASS, VAE_CLASS = "MochiTransformer3DModel", "AutoencoderKLMochi"
 
 
 def swiglu_hidden(width: int) -> int:
-    """Width of diffusers' SwiGLU over `width` channels: two thirds of four times that, rounded down."""
+    """Return the width of diffusers' SwiGLU over `width` channels: two thirds of four times that, rounded down."""
     return 8 * width // 3
 
 
 def read_dit_config(config: JsonConfig) -> tuple[DiTConfig, int]:
-    """Sizes of the DiT and the length of a prompt in tokens, from transformer/config.json. Raises CheckpointError."""
+    """Return the sizes of the DiT and the length of a prompt in tokens, from transformer/config.json.
+
+    Raise CheckpointError.
+    """
     default = DiTConfig()
     config.expect("_class_name", TRANSFORMER_CLASS)
     config.expect("activation_fn", "swiglu")
@@ -41,7 +44,7 @@ def read_dit_config(config: JsonConfig) -> tuple[DiTConfig, int]:
 
 
 def read_vae_config(config: JsonConfig) -> VAEConfig:
-    """Sizes of the VAE from vae/config.json. Raises CheckpointError."""
+    """Return the sizes of the VAE from vae/config.json. Raise CheckpointError."""
     default = VAEConfig()
     config.expect("_class_name", VAE_CLASS)
     config.expect("act_fn", "silu", "swish")
@@ -65,7 +68,7 @@ def read_vae_config(config: JsonConfig) -> VAEConfig:
 
 
 def dit_fields(config: DiTConfig, text_length: int) -> dict[str, Any]:
-    """The fields of transformer/config.json; a prompt has `text_length` tokens."""
+    """Return the fields of transformer/config.json; a prompt has `text_length` tokens."""
     return {
         "_class_name": TRANSFORMER_CLASS,
         "activation_fn": "swiglu",
@@ -84,7 +87,7 @@ def dit_fields(config: DiTConfig, text_length: int) -> dict[str, Any]:
 
 
 def vae_fields(config: VAEConfig) -> dict[str, Any]:
-    """The fields of vae/config.json."""
+    """Return the fields of vae/config.json."""
     return {
         "_class_name": VAE_CLASS,
         "act_fn": "silu",
@@ -104,5 +107,5 @@ def vae_fields(config: VAEConfig) -> dict[str, Any]:
 
 
 def _attention(res: tuple[int, ...]) -> list[bool]:
-    """Which groups of the encoder's residual blocks have attention: all but the first."""
+    """Return which groups of the encoder's residual blocks have attention: all but the first."""
     return [False] + [True] * (len(res) - 1)

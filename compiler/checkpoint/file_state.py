@@ -20,12 +20,12 @@ class FileState:
 
     @classmethod
     def of(cls, file: Path | int) -> Self:
-        """The state of a path or of an open file's descriptor. OSError if there is none."""
+        """Return the state of a path or of an open file's descriptor. Raise OSError if there is none."""
         status = os.stat(file)
         return cls(status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
     def settled(self, time_ns: int) -> bool:
-        """Whether the last change was so long before `time_ns` that one more would have another time.
+        """Return whether the last change was so long before `time_ns` that one more would have another time.
 
         File systems keep times in steps: of the kernel's tick, 10 ms at most, or where they are coarse of a second.
         """

@@ -22,7 +22,7 @@ SAME = 2.0**-7
 def use_float32(component: Component, key: str, folders: Iterable[Path]) -> str | None:
     """Have `component` read tensor `key` in float32 from another file of `folders`, if its own has it in less.
 
-    Only one that rounds to the component's own counts. Returns what is to be said of it, None where all is well.
+    Only one that rounds to the component's own counts. Return what is to be said of it, None where all is well.
     """
     info, file = component.info(key), component.file(key)
     if info.dtype == FLOAT32:
@@ -43,7 +43,7 @@ def use_float32(component: Component, key: str, folders: Iterable[Path]) -> str 
 
 
 def _others(folders: Iterable[Path], own: Path) -> Iterator[TensorFile]:
-    """The readable safetensors files of the folders."""
+    """Yield the readable safetensors files of the folders."""
     for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors")) if path != own):
         try:
             yield TensorFile(path)

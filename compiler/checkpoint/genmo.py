@@ -26,12 +26,12 @@ DIT = DiTNames(
 
 
 def dit_sources(config: DiTConfig) -> list[Source]:
-    """The tensors of dit.safetensors."""
+    """Return the tensors of dit.safetensors."""
     return dit_table(DIT, config, dit_shapes(config), _add_block)
 
 
 def decoder_sources(config: VAEConfig) -> list[Source]:
-    """The tensors of decoder.safetensors: blocks.0 is conv_in and block_in, the last block is block_out."""
+    """Return the tensors of decoder.safetensors: blocks.0 is conv_in and block_in, the last block is block_out."""
     table = Table("decoder", decoder_shapes(config))
     res = config.decoder_res[::-1]
     table.module("blocks.0.0", "decoder.conv_in", tail=(config.latent_channels, 1, 1, 1))
@@ -48,7 +48,8 @@ def decoder_sources(config: VAEConfig) -> list[Source]:
 
 
 def encoder_sources(config: VAEConfig) -> list[Source]:
-    """The tensors of encoder.safetensors: layers are proj_in, block_in's blocks, the stages, block_out's blocks."""
+    """Return the tensors of encoder.safetensors: layers are proj_in, block_in's blocks, the stages, block_out's
+    blocks."""
     table = Table("encoder", encoder_shapes(config))
     res = config.encoder_res
     table.module("layers.0", "encoder.proj_in")

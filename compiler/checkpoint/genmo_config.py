@@ -16,7 +16,7 @@ KeyShapes = Mapping[str, Shape]
 
 
 def read_dit_config(dit: KeyShapes) -> DiTConfig:
-    """Sizes of the DiT from the shapes of dit.safetensors."""
+    """Return the sizes of the DiT from the shapes of dit.safetensors."""
     default = DiTConfig()
     head_dim = _size(dit, r"blocks\.\d+\.attn\.[qk]_norm_[xy]\.weight", 0, default.head_dim)
     width = _size(dit, r"blocks\.\d+\.attn\.proj_x\.weight", 0, default.width)
@@ -35,7 +35,9 @@ def read_dit_config(dit: KeyShapes) -> DiTConfig:
 
 
 def read_vae_config(decoder: KeyShapes, encoder: KeyShapes) -> VAEConfig:
-    """Sizes of the VAE from the shapes of decoder.safetensors and encoder.safetensors. Raises CheckpointError.
+    """Return the sizes of the VAE from the shapes of decoder.safetensors and encoder.safetensors.
+
+    Raise CheckpointError.
 
     Not in the shapes, and therefore the published ones: the groups of the norms, the width of the encoder's attention
     heads, and the statistics of the latents.
@@ -64,7 +66,7 @@ def read_vae_config(decoder: KeyShapes, encoder: KeyShapes) -> VAEConfig:
 
 
 def _decoder_stages(shapes: KeyShapes) -> tuple[Shape, Shape]:
-    """Channels and residual blocks of the decoder, output end first."""
+    """Return the channels and residual blocks of the decoder, output end first."""
     last = _count(shapes, r"blocks\.(\d+)\.") - 1
     ups = [_count(shapes, rf"blocks\.{stage}\.blocks\.(\d+)\.") for stage in range(1, last)]
     res = [_count(shapes, r"blocks\.0\.(\d+)\.") - 1, *ups, _count(shapes, rf"blocks\.{last}\.(\d+)\.")]
@@ -73,7 +75,7 @@ def _decoder_stages(shapes: KeyShapes) -> tuple[Shape, Shape]:
 
 
 def _encoder_stages(shapes: KeyShapes) -> tuple[int, list[int], int]:
-    """Residual blocks before the stages, the layer numbers of the stages, residual blocks after them."""
+    """Return the residual blocks before the stages, the layer numbers of the stages, residual blocks after them."""
     stages = sorted({int(match[1]) for key in shapes if (match := re.match(r"layers\.(\d+)\.layers\.", key))})
     layers = _count(shapes, r"layers\.(\d+)\.")
     if not stages:
@@ -82,16 +84,16 @@ def _encoder_stages(shapes: KeyShapes) -> tuple[int, list[int], int]:
 
 
 def _size(shapes: KeyShapes, pattern: str, dim: int, default: int) -> int:
-    """The commonest size of `dim` among the keys that match `pattern` as a whole."""
+    """Return the commonest size of `dim` among the keys that match `pattern` as a whole."""
     sizes = Counter(shape[dim] for key, shape in shapes.items() if len(shape) > dim and re.fullmatch(pattern, key))
     return sizes.most_common(1)[0][0] if sizes else default
 
 
 def _width(shapes: KeyShapes, prefix: str) -> int:
-    """Channels of the residual blocks below `prefix`."""
+    """Return the channels of the residual blocks below `prefix`."""
     return _size(shapes, rf"{re.escape(prefix)}(.*\.)?stack\.\d+\.(weight|bias)", 0, 1)
 
 
 def _count(shapes: KeyShapes, pattern: str) -> int:
-    """One more than the largest number that `pattern` finds at the start of a key; 0 if it finds none."""
+    """Return one more than the largest number that `pattern` finds at the start of a key; 0 if it finds none."""
     return max((int(match[1]) + 1 for key in shapes if (match := re.match(pattern, key))), default=0)

@@ -7,7 +7,7 @@ from mochi_aot.compiler.reference.config import MochiConfig
 
 
 def identity(config: MochiConfig, fingerprints: Mapping[str, str]) -> str:
-    """sha256 (hex) over the sizes, and over every parameter's canonical name, dtype, shape and contents.
+    """Return the sha256 (hex) over the sizes, and over every parameter's canonical name, dtype, shape and contents.
 
     It depends neither on where the checkpoint lies nor on how it is laid out in files: one model has one identity.
     """

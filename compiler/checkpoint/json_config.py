@@ -27,28 +27,28 @@ class JsonConfig:
             raise CheckpointError(f"{self._path}: {field} is {json.dumps(value)}, Mochi has {wanted}")
 
     def integer(self, field: str, default: int | None = None) -> int:
-        """A positive integer."""
+        """Return a positive integer."""
         value = self._get(field, default)
         if not _is_integer(value):
             raise self._mistyped(field, value, "a positive integer")
         return int(value)
 
     def number(self, field: str, default: float | None = None) -> float:
-        """A number."""
+        """Return a number."""
         value = self._get(field, default)
         if not _is_number(value):
             raise self._mistyped(field, value, "a number")
         return float(value)
 
     def integers(self, field: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """A list of positive integers."""
+        """Return a list of positive integers."""
         value = self._get(field, default)
         if not isinstance(value, list | tuple) or not all(_is_integer(item) for item in value):
             raise self._mistyped(field, value, "a list of positive integers")
         return tuple(value)
 
     def numbers(self, field: str, default: tuple[float, ...]) -> tuple[float, ...]:
-        """A list of numbers."""
+        """Return a list of numbers."""
         value = self._get(field, default)
         if not isinstance(value, list | tuple) or not all(_is_number(item) for item in value):
             raise self._mistyped(field, value, "a list of numbers")
@@ -65,7 +65,7 @@ class JsonConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in file `path`. Raises CheckpointError if it cannot be read or is something else."""
+    """Return the JSON object in file `path`. Raise CheckpointError if it cannot be read or is something else."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -10,7 +10,7 @@ LAYOUTS = (GENMO, DIFFUSERS)
 
 
 def layout_sources(layout: str, config: MochiConfig) -> list[Source]:
-    """Every tensor of a checkpoint of `config` in `layout`, one of LAYOUTS."""
+    """Return every tensor of a checkpoint of `config` in `layout`, one of LAYOUTS."""
     if layout == GENMO:
         networks = [
             *genmo.dit_sources(config.dit),

@@ -15,7 +15,7 @@ MODULATIONS = ("scale_msa", "gate_msa", "scale_mlp", "gate_mlp")  # in the order
 
 
 def parameter_shapes(config: MochiConfig) -> Shapes:
-    """Canonical name -> shape of every parameter of the four networks."""
+    """Return the shape of every parameter of the four networks by canonical name."""
     return {
         **dit_shapes(config.dit),
         **decoder_shapes(config.vae),
@@ -25,12 +25,13 @@ def parameter_shapes(config: MochiConfig) -> Shapes:
 
 
 def modulations(block: int, blocks: int, stream: str) -> tuple[str, ...]:
-    """The modulations of a block's stream ("x" visual, "y" text): the last block only scales the text it reads."""
+    """Return the modulations of a block's stream ("x" visual, "y" text): the last block only scales the text it
+    reads."""
     return MODULATIONS[:1] if stream == "y" and block == blocks - 1 else MODULATIONS
 
 
 def dit_shapes(config: DiTConfig) -> Shapes:
-    """Parameters of AsymmDiT, prefix `dit.`."""
+    """Return the parameters of AsymmDiT, prefix `dit.`."""
     width, caption = config.width, config.caption_width
     patch = config.in_channels * config.patch**2
     shapes: Shapes = {"dit.pos_frequencies": (3, config.heads, config.head_dim // 2)}
@@ -50,7 +51,7 @@ def dit_shapes(config: DiTConfig) -> Shapes:
 
 
 def decoder_shapes(config: VAEConfig) -> Shapes:
-    """Parameters of the AsymmVAE decoder, prefix `decoder.`, from the latent to the frames."""
+    """Return the parameters of the AsymmVAE decoder, prefix `decoder.`, from the latent to the frames."""
     channels, res = config.decoder_channels[::-1], config.decoder_res[::-1]
     factors = list(zip(config.time_factors, config.space_factors, strict=True))[::-1]
     shapes = _linear("decoder.conv_in", channels[0], config.latent_channels)
@@ -64,7 +65,8 @@ def decoder_shapes(config: VAEConfig) -> Shapes:
 
 
 def encoder_shapes(config: VAEConfig) -> Shapes:
-    """Parameters of the AsymmVAE encoder, prefix `encoder.`, from the frames to the latent's mean and log variance."""
+    """Return the parameters of the AsymmVAE encoder, prefix `encoder.`, from the frames to the latent's mean and log
+    variance."""
     channels, res = config.encoder_channels, config.encoder_res
     shapes = _linear("encoder.proj_in", channels[0], RGB + config.fourier_features)
     shapes |= _resnets("encoder.block_in", channels[0], res[0])
@@ -84,7 +86,7 @@ def encoder_shapes(config: VAEConfig) -> Shapes:
 
 
 def text_shapes(config: TextConfig) -> Shapes:
-    """Parameters of the T5 v1.1 encoder, prefix `text.`, named as transformers.T5EncoderModel names them."""
+    """Return the parameters of the T5 v1.1 encoder, prefix `text.`, named as transformers.T5EncoderModel names them."""
     shapes: Shapes = {"text.shared.weight": (config.vocab_size, config.d_model)}
     inner = config.num_heads * config.d_kv
     for block in range(config.num_layers):

@@ -62,7 +62,7 @@ def write_parameters(
     `tokenizer_json`: the tokenizer, that of common words unless given.
 
     `pos_frequencies` is float32 whatever `dtype`. In Genmo's layout T5 and the tokenizer lie beside the three files, in
-    Hugging Face layout. Raises CheckpointError if `path` exists (see atomic_folder) or the layout cannot hold `config`.
+    Hugging Face layout. Raise CheckpointError if `path` exists (see atomic_folder) or the layout cannot hold `config`.
     """
     _check_expressible(layout, config)
     with atomic_folder(path, replace) as folder:
@@ -92,7 +92,7 @@ def write_parameters(
 def plan(
     config: MochiConfig, layout: str, read: Parameters, dtype: torch.dtype, progress: Progress = lambda nbytes: None
 ) -> dict[str, list[Tensor]]:
-    """Component -> its tensors, none of them made yet."""
+    """Return each component's tensors, none of them made yet."""
     components: dict[str, list[Tensor]] = {}
     for source in layout_sources(layout, config):
         kept = torch.float32 if FREQUENCIES in source.parts else dtype

@@ -19,7 +19,7 @@ Draw = Callable[[np.random.Generator, Shape], Array]
 
 
 def seeded_parameter(name: str, shape: Shape, seed: int) -> torch.Tensor:
-    """Parameter `name` in float32, the same on every machine."""
+    """Return the parameter `name` in float32, the same on every machine."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
     draw = next(draw for pattern, draw in _RULES if re.fullmatch(pattern, name))
@@ -27,7 +27,7 @@ def seeded_parameter(name: str, shape: Shape, seed: int) -> torch.Tensor:
 
 
 def _normal(mean: float, deviation: float) -> Draw:
-    """Independent normal values."""
+    """Return independent normal values."""
 
     def draw(generator: np.random.Generator, shape: Shape) -> Array:
         values = generator.standard_normal(shape, dtype=np.float32)
@@ -39,7 +39,7 @@ def _normal(mean: float, deviation: float) -> Draw:
 
 
 def _fan_in(gain: float) -> Draw:
-    """Normal values scaled so that inputs of unit variance give outputs of variance gain^2."""
+    """Return normal values scaled so that inputs of unit variance give outputs of variance gain^2."""
 
     def draw(generator: np.random.Generator, shape: Shape) -> Array:
         return _normal(0.0, gain / sqrt(prod(shape[1:])))(generator, shape)
@@ -48,7 +48,7 @@ def _fan_in(gain: float) -> Draw:
 
 
 def _frequencies(generator: np.random.Generator, shape: Shape) -> Array:
-    """Angles per position, of either sign, spread evenly in their logarithm over two decades.
+    """Return angles per position, of either sign, spread evenly in their logarithm over two decades.
 
     A frame's positions span about +-96, whatever its resolution, so wavelengths go from a dozen positions to all.
     """

@@ -35,12 +35,12 @@ def write_checkpoint(
 
 
 def checkpoint_bytes(config: MochiConfig, layout: str, dtype: torch.dtype) -> int:
-    """Bytes of all weights of the checkpoint that write_checkpoint would write."""
+    """Return the bytes of all weights of the checkpoint that write_checkpoint would write."""
     components = plan(config, layout, seeded_parameters(config, 0), dtype)
     return sum(tensor.nbytes for tensors in components.values() for tensor in tensors)
 
 
 def seeded_parameters(config: MochiConfig, seed: int) -> Parameters:
-    """Canonical name -> seeded parameter of `config`, float32."""
+    """Return the seeded parameters of `config`, float32, by canonical name."""
     shapes = parameter_shapes(config)
     return lambda name: seeded_parameter(name, shapes[name], seed)

@@ -45,13 +45,14 @@ class Table:
         self._shapes = shapes
 
     def add(self, key: str, *parts: str, tail: Shape | None = None) -> None:
-        """Tensor `key` is `parts` stacked; `tail` is its shape past dim 0 where it is not the parameter's own."""
+        """Add tensor `key`, which is `parts` stacked; `tail` is its shape past dim 0 where it is not the parameter's
+        own."""
         rows = sum(self._shapes[part][0] for part in parts)
         inner = self._shapes[parts[0]][1:] if tail is None else tail
         self.sources.append(Source(self._component, key, (rows, *inner), parts))
 
     def module(self, key: str, *names: str, tail: Shape | None = None) -> None:
-        """The weight of modules `names`, and the bias where there is one, stacked under `key`."""
+        """Add the weight of modules `names`, and the bias where there is one, stacked under `key`."""
         self.add(f"{key}.weight", *(f"{name}.weight" for name in names), tail=tail)
         if f"{names[0]}.bias" in self._shapes:
             self.add(f"{key}.bias", *(f"{name}.bias" for name in names))
@@ -94,7 +95,10 @@ def dit_table(
 
 
 def entries(sources: Iterable[Source], shapes: Mapping[str, Shape]) -> dict[str, Entry]:
-    """Canonical name -> where it is. Raises ValueError where a table does not hold each parameter exactly once."""
+    """Return by canonical name where each parameter is.
+
+    Raise ValueError where a table does not hold each parameter exactly once.
+    """
     found: dict[str, Entry] = {}
     for source in sources:
         row = 0

@@ -25,7 +25,7 @@ class TensorFile:
     """The tensors of one safetensors file. The file stays open as long as this object lives."""
 
     def __init__(self, path: Path) -> None:
-        """Open and validate. Raises CheckpointError naming the file if it is absent, truncated or malformed."""
+        """Open and validate. Raise CheckpointError naming the file if it is absent, truncated or malformed."""
         self.path = path
         try:
             with safe_open(path, framework="pt"):  # the format's own validator: header, offsets, file size
@@ -42,7 +42,7 @@ class TensorFile:
         self.tensors = parse_header(self.header)
 
     def read_rows(self, key: str, start: int, stop: int) -> torch.Tensor:
-        """Rows [start, stop) of tensor `key`, as stored: [stop - start, *shape[1:]]. Raises CheckpointError."""
+        """Return rows [start, stop) of tensor `key`, as stored: [stop - start, *shape[1:]]. Raise CheckpointError."""
         info = self.tensors[key]
         row = info.nbytes // info.shape[0]
         tensor = torch.empty((stop - start, *info.shape[1:]), dtype=DTYPES[info.dtype])
@@ -50,7 +50,7 @@ class TensorFile:
         return tensor
 
     def check_unchanged(self) -> None:
-        """Raises CheckpointError unless the file at this path is the one that was opened, unchanged since then."""
+        """Raise CheckpointError unless the file at this path is the one that was opened, unchanged since then."""
         try:
             state = FileState.of(self.path)
         except OSError as error:

@@ -72,7 +72,7 @@ def write_sharded(folder: Path, stem: str, tensors: Sequence[Tensor], shard_byte
 
 
 def split(tensors: Sequence[Tensor], shard_bytes: int) -> list[list[Tensor]]:
-    """Consecutive runs of tensors of at most `shard_bytes` each; a larger tensor has a run of its own."""
+    """Return consecutive runs of tensors of at most `shard_bytes` each; a larger tensor has a run of its own."""
     shards: list[list[Tensor]] = [[]]
     size = 0
     for tensor in tensors:

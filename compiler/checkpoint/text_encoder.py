@@ -14,7 +14,7 @@ _PREFIX = "text."
 
 
 def text_sources(config: TextConfig) -> list[Source]:
-    """The tensors of the text encoder; canonical names are its keys behind a prefix."""
+    """Return the tensors of the text encoder; canonical names are its keys behind a prefix."""
     return [
         Source(COMPONENT, key, shape, (name,), TIED if key == "shared.weight" else None)
         for name, shape in text_shapes(config).items()
@@ -23,12 +23,13 @@ def text_sources(config: TextConfig) -> list[Source]:
 
 
 def is_ignored(key: str) -> bool:
-    """Whether a tensor belongs to the decoder half of T5, which Mochi does not use but full T5 checkpoints hold."""
+    """Return whether a tensor belongs to the decoder half of T5, which Mochi does not use but full T5 checkpoints
+    hold."""
     return key.startswith("decoder.") or key == "lm_head.weight"
 
 
 def read_text_config(config: JsonConfig) -> TextConfig:
-    """Sizes from T5's config.json. Raises CheckpointError naming the field that does not fit."""
+    """Return the sizes from T5's config.json. Raise CheckpointError naming the field that does not fit."""
     config.expect("model_type", "t5")
     config.expect("feed_forward_proj", "gated-gelu")
     default = TextConfig()
@@ -48,7 +49,7 @@ def read_text_config(config: JsonConfig) -> TextConfig:
 
 
 def text_fields(config: TextConfig) -> dict[str, Any]:
-    """The fields of T5's config.json."""
+    """Return the fields of T5's config.json."""
     return {
         "architectures": ["T5EncoderModel"],
         "d_ff": config.d_ff,

@@ -12,7 +12,7 @@ END = "</s>"
 
 
 def find_tokenizer(folders: Iterable[Path]) -> Path:
-    """The first of `folders` that holds a tokenizer. Raises CheckpointError if none does."""
+    """Return the first of `folders` that holds a tokenizer. Raise CheckpointError if none does."""
     candidates = list(folders)
     for folder in candidates:
         if any((folder / name).is_file() for name in (JSON, SENTENCEPIECE)):
@@ -22,9 +22,10 @@ def find_tokenizer(folders: Iterable[Path]) -> Path:
 
 
 def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> bytes:
-    """The tokenizer in `folder` as the bytes of a tokenizer.json: the file as it is, or converted from spiece.model.
+    """Return the tokenizer in `folder` as the bytes of a tokenizer.json: the file as it is, or converted from
+    spiece.model.
 
-    Raises CheckpointError if it cannot be read, does not end a prompt with </s>, or knows tokens past `vocab_size`.
+    Raise CheckpointError if it cannot be read, does not end a prompt with </s>, or knows tokens past `vocab_size`.
     """
     path = Path(folder) / JSON
     if not path.is_file():
@@ -44,7 +45,7 @@ def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> by
 
 
 def _convert(folder: Path) -> bytes:
-    """tokenizer.json for the spiece.model in `folder`, by transformers' own converter."""
+    """Return tokenizer.json for the spiece.model in `folder`, by transformers' own converter."""
     from transformers import T5Tokenizer  # takes seconds to import, and only old folders need it
 
     return T5Tokenizer.from_pretrained(folder).backend_tokenizer.to_str().encode()

@@ -13,9 +13,9 @@ SHOWN = 10  # of each kind; the rest are counted
 
 
 def locate(sources: Iterable[Source], components: Mapping[str, Component], title: str) -> dict[Source, str]:
-    """Source -> the key it has in its component: its own, or the alias where only that is there.
+    """Return the key that each source has in its component: its own, or the alias where only that is there.
 
-    Raises one CheckpointError, starting with `title`, that lists every missing, unexpected and misshapen tensor and
+    Raise one CheckpointError, starting with `title`, that lists every missing, unexpected and misshapen tensor and
     every one of a dtype that weights do not have.
     """
     shapes = {name: component.shapes() for name, component in components.items()}

@@ -40,21 +40,25 @@ _WORD, _ENDING, _CHARACTER = -6.0, -8.0, -12.0  # log probabilities: whole words
 
 
 def word_tokenizer() -> Tokenizer:
-    """A tokenizer for common words of video prompts. Characters outside ASCII are unknown; a prompt ends with </s>."""
+    """Return a tokenizer for common words of video prompts.
+
+    Characters outside ASCII are unknown; a prompt ends with </s>.
+    """
     pieces = {SPACE + word: _WORD for word in _WORDS.split()}
     pieces |= dict.fromkeys(ENDINGS, _ENDING)
     return _unigram(pieces)
 
 
 def trained_tokenizer(captions: Iterable[str]) -> Tokenizer:
-    """A tokenizer of the words in `captions`, each with the logarithm of its frequency, and of letters for the rest."""
+    """Return a tokenizer of the words in `captions`, each with the logarithm of its frequency, and of letters for the
+    rest."""
     counts = Counter(word for text in captions for word in text.replace(",", " ").replace(".", " ").split())
     total = counts.total()
     return _unigram({SPACE + word: math.log(counts[word] / total) for word in sorted(counts)})
 
 
 def _unigram(words: dict[str, float]) -> Tokenizer:
-    """T5's kind of tokenizer from log probabilities of `words`, the special tokens and single characters."""
+    """Return T5's kind of tokenizer from log probabilities of `words`, the special tokens and single characters."""
     pieces = {PAD: 0.0, END: 0.0, UNKNOWN: 0.0} | words
     pieces |= dict.fromkeys([SPACE, *string.ascii_letters, *string.digits, *string.punctuation], _CHARACTER)
     ids = {piece: number for number, piece in enumerate(pieces)}

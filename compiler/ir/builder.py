@@ -39,12 +39,12 @@ class Builder:
         self.program.outputs.append(Output(name, value))
 
     def emit(self, opcode: str, operands: list[Value], attrs: Attrs | None = None, loc: str = "") -> Value:
-        """An op with one result in a program without a mesh; its type is inferred."""
+        """Append an op with one result, in a program without a mesh, and return the result; its type is inferred."""
         (value,) = self.emit_many(opcode, operands, attrs, loc)
         return value
 
     def emit_many(self, opcode: str, operands: list[Value], attrs: Attrs | None = None, loc: str = "") -> list[Value]:
-        """As `emit`, for ops with several results."""
+        """Append an op as `emit` does, for ops with several results."""
         attrs = attrs or {}
         specs = infer(opcode, attrs, [(v.type.shape, v.type.dtype) for v in operands])
         return self.emit_typed(opcode, operands, [TensorType(*spec) for spec in specs], attrs, loc)
@@ -52,20 +52,20 @@ class Builder:
     def emit_typed(
         self, opcode: str, operands: list[Value], types: Iterable[TensorType], attrs: Attrs | None = None, loc: str = ""
     ) -> list[Value]:
-        """An op whose result types are known, as in a partitioned program."""
+        """Append an op whose result types are known, as in a partitioned program, and return its results."""
         op = Op(opcode, operands, [self._value(type) for type in types], attrs or {}, loc)
         self.program.ops.append(op)
         return op.results
 
     def copy_op(self, op: Op, values: dict[Value, Value]) -> None:
-        """Appends a copy of `op` on the operands that `values` maps to, and records its results there."""
+        """Append a copy of `op` on the operands that `values` maps to, and record its results there."""
         operands = [values[v] for v in op.operands]
         results = self.emit_typed(op.opcode, operands, [v.type for v in op.results], dict(op.attrs), op.loc)
         values.update(zip(op.results, results, strict=True))
 
 
 def copy_signature(program: Program, builder: Builder) -> dict[Value, Value]:
-    """Copies inputs and params of `program` into `builder`; returns the value map."""
+    """Copy inputs and params of `program` into `builder`; return the value map."""
     values: dict[Value, Value] = {}
     for item in program.inputs:
         values[item.value] = builder.input(item.value.name, item.value.type, item.rate)
@@ -75,5 +75,5 @@ def copy_signature(program: Program, builder: Builder) -> dict[Value, Value]:
 
 
 def attrs_key(attrs: Attrs) -> tuple[tuple[str, str], ...]:
-    """A hashable form of attributes, for finding equal ops."""
+    """Return a hashable form of attributes, for finding equal ops."""
     return tuple(sorted((key, repr(value)) for key, value in attrs.items()))

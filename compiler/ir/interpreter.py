@@ -9,6 +9,7 @@ import numpy as np
 
 from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.errors import IRError
+from mochi_aot.compiler.ir.last_uses import dead_after
 from mochi_aot.compiler.ir.numpy_ops import LOCAL, MOVES, ON_MESH
 from mochi_aot.compiler.ir.numpy_values import (
     Devices,
@@ -30,7 +31,7 @@ Params = Callable[[Param], np.ndarray] | Mapping[str, np.ndarray]
 def run(
     program: Program, inputs: Mapping[str, np.ndarray], params: Params, poison: float | None = None
 ) -> dict[str, np.ndarray]:
-    """Outputs by name, global and unpadded; bfloat16 values are float32 arrays.
+    """Return outputs by name, global and unpadded; bfloat16 values are float32 arrays.
 
     `inputs` are global arrays by name. `params` gives the global array of each parameter, by the value's name or by
     a function of the Param. Constants bring their own data. A Concat parameter %x is given by its parts, which are
@@ -38,12 +39,12 @@ def run(
     by the output that computes it. Padding is zero, or `poison` if given (float values; True for bool): results
     must not depend on it. Outputs may share memory with inputs and constants: treat them as read-only.
 
-    Raises IRError for missing or misshapen arrays, for replicas of an output that differ, and for an op that fails,
+    Raise IRError for missing or misshapen arrays, for replicas of an output that differ, and for an op that fails,
     which it prints.
     """
     mesh = program.mesh or (1, 1)
     held = _arguments(program, mesh, inputs, params, poison)
-    dead = _deaths(program)
+    dead = dead_after([op.values for op in program.ops], {output.value for output in program.outputs})
     for op, dying in zip(program.ops, dead, strict=True):
         operands = [held[value] for value in op.operands]
         held.update(zip(op.results, _located(op, mesh, operands, poison), strict=True))
@@ -53,7 +54,10 @@ def run(
 
 
 def evaluate(op: Op, mesh: Mesh, operands: list[Devices], poison: float | None = None) -> list[Devices]:
-    """One op on what the devices hold. Raises ValueError, KeyError, IndexError or TypeError if operands do not fit."""
+    """Evaluate one op on what the devices hold.
+
+    Raise ValueError, KeyError, IndexError or TypeError if operands do not fit.
+    """
     if op.opcode in ON_MESH:
         fill = padding(op.results[0].type.dtype, poison)
         results = list(ON_MESH[op.opcode](mesh, op.attrs, fill, *operands))
@@ -69,7 +73,7 @@ def _tuple(results: np.ndarray | tuple[np.ndarray, ...]) -> tuple[np.ndarray, ..
 
 
 def _finished(op: Op, type: TensorType, devices: Devices) -> Devices:
-    """Results as their type says: rounded if they are bfloat16, and of the right shape and dtype."""
+    """Return results as their type says: rounded if they are bfloat16, and of the right shape and dtype."""
 
     def finish(array: np.ndarray) -> np.ndarray:
         if array.ndim == 0:  # numpy gives scalars, and not always of the operands' dtype
@@ -89,17 +93,6 @@ def _located(op: Op, mesh: Mesh, operands: list[Devices], poison: float | None) 
         raise IRError(f"{type(error).__name__}: {error}\n  {op_text(op)}") from error
 
 
-def _deaths(program: Program) -> list[list[Value]]:
-    """For each op, the values that nothing reads after it."""
-    kept = {output.value for output in program.outputs}
-    dead: list[list[Value]] = []
-    for op in reversed(program.ops):
-        dying = dict.fromkeys(value for value in (*op.operands, *op.results) if value not in kept)
-        dead.append(list(dying))
-        kept.update(dying)
-    return dead[::-1]
-
-
 def _assembled(value: Value, held: Mapping[Value, Devices], mesh: Mesh) -> np.ndarray:
     try:
         return assemble(held[value], value.type, mesh)
@@ -110,7 +103,7 @@ def _assembled(value: Value, held: Mapping[Value, Devices], mesh: Mesh) -> np.nd
 def _arguments(
     program: Program, mesh: Mesh, inputs: Mapping[str, np.ndarray], params: Params, poison: float | None
 ) -> dict[Value, Devices]:
-    """What each device holds of inputs and parameters."""
+    """Return what each device holds of inputs and parameters."""
     expected = {item.value.name for item in program.inputs}
     if set(inputs) != expected:
         raise IRError(f"@{program.name} has inputs {sorted(expected)}, given {sorted(inputs)}")
@@ -135,7 +128,7 @@ def _arguments(
 
 
 def _array(param: Param, params: Params) -> np.ndarray:
-    """The global array of a parameter that is not a Concat."""
+    """Return the global array of a parameter that is not a Concat."""
     if isinstance(param.recipe, Constant):
         return param.recipe.array
     if not isinstance(params, Mapping):
@@ -148,7 +141,7 @@ def _array(param: Param, params: Params) -> np.ndarray:
 
 
 def _source(recipe: Recipe) -> str:
-    """The checkpoint name or output that a leaf recipe names."""
+    """Return the checkpoint name or output that a leaf recipe names."""
     if isinstance(recipe, Checkpoint):
         return recipe.name
     assert isinstance(recipe, Computed)

@@ -9,7 +9,7 @@ from mochi_aot.compiler.ir.program import Attr, Attrs
 
 
 def _scalar(value: Attr, like: np.ndarray) -> np.generic:
-    """An attribute as a scalar of the operand's dtype, so that float32 stays float32."""
+    """Return an attribute as a scalar of the operand's dtype, so that float32 stays float32."""
     if not isinstance(value, int | float):
         raise ValueError(f"expected a number, not {value!r}")
     return like.dtype.type(value)
@@ -28,7 +28,7 @@ def mul(attrs: Attrs, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def div(attrs: Attrs, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Floating point only."""
+    """Divide numbers of floating point."""
     return np.divide(a, b)
 
 
@@ -41,12 +41,12 @@ def mul_scalar(attrs: Attrs, a: np.ndarray) -> np.ndarray:
 
 
 def silu(attrs: Attrs, a: np.ndarray) -> np.ndarray:
-    """a / (1 + exp(-a)); where exp overflows the result is -0."""
+    """Return a / (1 + exp(-a)); where exp overflows the result is -0."""
     return a / (np.float32(1) + np.exp(-a))
 
 
 def gelu_tanh(attrs: Attrs, a: np.ndarray) -> np.ndarray:
-    """The tanh approximation of Hendrycks and Gimpel, arXiv:1606.08415, section 2."""
+    """Return the tanh approximation of Hendrycks and Gimpel, arXiv:1606.08415, section 2."""
     inner = np.float32(math.sqrt(2 / math.pi)) * (a + np.float32(0.044715) * a * a * a)
     return np.float32(0.5) * a * (np.float32(1) + np.tanh(inner))
 
@@ -68,19 +68,19 @@ def exp(attrs: Attrs, a: np.ndarray) -> np.ndarray:
 
 
 def round(attrs: Attrs, a: np.ndarray) -> np.ndarray:
-    """To the nearest integer, ties to even."""
+    """Round to the nearest integer, ties to even."""
     return np.rint(a)
 
 
 def clamp(attrs: Attrs, a: np.ndarray) -> np.ndarray:
-    """A bound of None is no bound."""
+    """Clamp; a bound of None is no bound."""
     low, high = attrs["min"], attrs["max"]
     a = a if low is None else np.maximum(a, _scalar(low, a))
     return a if high is None else np.minimum(a, _scalar(high, a))
 
 
 def cast(attrs: Attrs, a: np.ndarray) -> np.ndarray:
-    """Float to integer truncates (values out of range are undefined); anything to bool is `!= 0`."""
+    """Cast: float to integer truncates (values out of range are undefined); anything to bool is `!= 0`."""
     return a.astype(DTYPES[str(attrs["dtype"])].held, copy=False)
 
 

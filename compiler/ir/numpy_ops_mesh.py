@@ -15,7 +15,7 @@ from mochi_aot.compiler.ir.program import Attrs
 
 
 def _per_line(mesh: Mesh, axis: int, x: Devices, change: Callable[[Devices], Devices]) -> Devices:
-    """Applies `change` to what the devices of each line along `axis` hold, in the order of their coordinates."""
+    """Apply `change` to what the devices of each line along `axis` hold, in the order of their coordinates."""
     grid = np.arange(len(x)).reshape(mesh)
     result = list(x)
     made: dict[tuple[int, ...], Devices] = {}
@@ -44,7 +44,7 @@ def _split(x: np.ndarray, dim: int, chunk: int, count: int, fill: float) -> Devi
 
 
 def shard(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:
-    """Each device keeps its piece of what it holds."""
+    """Keep each device's piece of what it holds."""
     axis, dim, chunk = (integer(attrs[key]) for key in ("axis", "dim", "chunk"))
 
     def change(held: Devices) -> Devices:
@@ -54,7 +54,7 @@ def shard(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:
 
 
 def all_gather(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:
-    """The pieces of a line joined in the order of coordinates, padding trimmed."""
+    """Join the pieces of a line in the order of coordinates, padding trimmed."""
     axis, dim, size = (integer(attrs[key]) for key in ("axis", "dim", "size"))
     return (_per_line(mesh, axis, x, lambda held: [_gather(held, dim, size)] * len(held)),)
 
@@ -64,13 +64,13 @@ def all_reduce(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devic
 
 
 def reduce_scatter(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:
-    """The sum over a line; each device keeps its piece of it."""
+    """Sum over a line; each device keeps its piece of the sum."""
     axis, dim, chunk = (integer(attrs[key]) for key in ("axis", "dim", "chunk"))
     return (_per_line(mesh, axis, x, lambda held: _split(_sum(held), dim, chunk, len(held), fill)),)
 
 
 def all_to_all(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:
-    """all_gather along `gather_dim`, then shard along `split_dim`."""
+    """Gather along `gather_dim`, then shard along `split_dim`."""
     keys = ("axis", "gather_dim", "size", "split_dim", "chunk")
     axis, gather_dim, size, split_dim, chunk = (integer(attrs[key]) for key in keys)
 
@@ -81,7 +81,8 @@ def all_to_all(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devic
 
 
 def halo_exchange(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:
-    """Element i of coordinate c is global position c * chunk - before + i, clamped to the positions that exist."""
+    """Make pieces whose element i at coordinate c is global position c * chunk - before + i, clamped to the positions
+    that exist."""
     keys = ("axis", "dim", "before", "after", "size", "chunk")
     axis, dim, before, after, size, chunk = (integer(attrs[key]) for key in keys)
 
@@ -96,7 +97,7 @@ def halo_exchange(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[De
 def ring_joint_attention(
     mesh: Mesh, attrs: Attrs, fill: float, q: Devices, k: Devices, v: Devices, *text: Devices
 ) -> tuple[Devices, Devices]:
-    """Joint attention of each device's queries to all visual keys of its line; text is q, k, v and mask, all whole."""
+    """Attend from each device's queries to all visual keys of its line; text is q, k, v and mask, all whole."""
     axis, size = integer(attrs["axis"]), integer(attrs["size"])
     keys = _per_line(mesh, axis, k, lambda held: [_gather(held, 1, size)] * len(held))
     values = _per_line(mesh, axis, v, lambda held: [_gather(held, 1, size)] * len(held))
@@ -105,20 +106,23 @@ def ring_joint_attention(
 
 
 def group_norm_stats(mesh: Mesh, attrs: Attrs, fill: float, x: Devices) -> tuple[Devices]:
-    """Statistics of the positions that exist. Of two entries of `valid` for one dim, the major axis comes first."""
+    """Return the statistics of the positions that exist.
+
+    Of two entries of `valid` for one dim, the major axis comes first.
+    """
     groups = integer(attrs["groups"])
     return ([statistics(a, groups, _exists(mesh, attrs, n, a.shape)[..., None]) for n, a in enumerate(x)],)
 
 
 def count_nonfinite(mesh: Mesh, attrs: Attrs, fill: float, x: Devices, before: Devices | None = None) -> tuple[Devices]:
-    """How many of each device's elements that exist are not finite, and as many as were counted `before`."""
+    """Return how many of each device's elements that exist are not finite, and as many as were counted `before`."""
     found = [np.sum(~np.isfinite(a) & _exists(mesh, attrs, n, a.shape)) for n, a in enumerate(x)]
     counts = [np.full((1, 1), count, np.float32) for count in found]
     return (counts if before is None else [a + b for a, b in zip(counts, before, strict=True)],)
 
 
 def _exists(mesh: Mesh, attrs: Attrs, device: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Which positions of a device's [B, T, H, W, C] are no padding, broadcastable to it."""
+    """Return which positions of a device's [B, T, H, W, C] are no padding, broadcastable to it."""
     valid = attrs["valid"]
     if not isinstance(valid, list):
         raise ValueError(f"valid is {valid!r}, not a list")

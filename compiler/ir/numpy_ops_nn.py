@@ -9,14 +9,14 @@ from mochi_aot.compiler.ir.program import Attr, Attrs
 
 
 def number(value: Attr) -> np.float32:
-    """An attribute that must be a number."""
+    """Return an attribute that must be a number."""
     if not isinstance(value, int | float):
         raise ValueError(f"expected a number, not {value!r}")
     return np.float32(value)
 
 
 def linear(attrs: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """x [..., in], w [out, in], b [out] -> [..., out]."""
+    """Multiply x [..., in] by w [out, in] and add b [out]: [..., out]."""
     rows = x.reshape(-1, x.shape[-1])  # one large product is faster than many small ones
     y = np.matmul(rows, w.T).reshape(*x.shape[:-1], w.shape[0])
     return y if b is None else y + b
@@ -37,21 +37,21 @@ def _softmax(a: np.ndarray, dim: int) -> np.ndarray:
 
 
 def rms_norm(attrs: Attrs, x: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
-    """x / sqrt(mean(x^2) + eps) over the last dimension, times `scale` (broadcast), arXiv:1910.07467."""
+    """Return x / sqrt(mean(x^2) + eps) over the last dimension, times `scale` (broadcast), arXiv:1910.07467."""
     mean = np.mean(np.square(x), -1, keepdims=True)
     y = x / np.sqrt(mean + number(attrs["eps"]))
     return y if scale is None else y * scale
 
 
 def rope(attrs: Attrs, x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
-    """Rotates pairs (2i, 2i + 1) of x [B, N, H, Dh] by angles given as cos, sin [N, H, Dh / 2], arXiv:2104.09864."""
+    """Rotate pairs (2i, 2i + 1) of x [B, N, H, Dh] by angles given as cos, sin [N, H, Dh / 2], arXiv:2104.09864."""
     even, odd = x[..., 0::2], x[..., 1::2]
     rotated = np.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
     return rotated.reshape(x.shape)
 
 
 def attention(attrs: Attrs, q: np.ndarray, k: np.ndarray, v: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """q, k, v [B, H, L, D]: softmax(scale * q k^T + bias) v; causal: query i attends to keys 0..i."""
+    """Return softmax(scale * q k^T + bias) v of q, k, v [B, H, L, D]; causal: query i attends to keys 0..i."""
     scores = np.matmul(q, np.swapaxes(k, -1, -2)) * number(attrs["scale"])
     if bias is not None:
         scores = scores + bias
@@ -71,7 +71,7 @@ def joint_attention(
     v_text: np.ndarray,
     mask: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All of q [B, N, H, D] and q_text [B, L, H, D] attend to all of k [B, M, H, D] and to k_text where mask [B, L].
+    """Attend from q [B, N, H, D] and q_text [B, L, H, D] to all of k [B, M, H, D] and to k_text where mask [B, L].
 
     M is N, except in the ring, where N is what one device holds.
     """

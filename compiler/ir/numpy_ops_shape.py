@@ -15,7 +15,7 @@ def permute(attrs: Attrs, a: np.ndarray) -> np.ndarray:
 
 
 def slice(attrs: Attrs, a: np.ndarray) -> np.ndarray:
-    """Elements [start, stop) of `dim`."""
+    """Return elements [start, stop) of `dim`."""
     dim, start, stop = (integer(attrs[key]) for key in ("dim", "start", "stop"))
     return np.moveaxis(np.moveaxis(a, dim, 0)[start:stop], 0, dim)
 
@@ -29,12 +29,12 @@ def expand(attrs: Attrs, a: np.ndarray) -> np.ndarray:
 
 
 def select(attrs: Attrs, table: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Row `index[0]` of dimension `dim`, which is removed."""
+    """Return row `index[0]` of dimension `dim`, which is removed."""
     return table.take(index[0], axis=integer(attrs["dim"]))
 
 
 def embedding(attrs: Attrs, weight: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """weight [rows, width], ids of any shape -> [*ids.shape, width]."""
+    """Look up rows of weight [rows, width] by ids of any shape: [*ids.shape, width]."""
     return weight.take(ids, axis=0)
 
 

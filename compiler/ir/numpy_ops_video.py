@@ -8,7 +8,8 @@ from mochi_aot.compiler.ir.program import Attrs
 
 
 def causal_conv3d(attrs: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """x [B, T, H, W, I], w [O, I, kt, kh, kw], b [O]; pads by repeating the border; one product a kernel position."""
+    """Convolve x [B, T, H, W, I] with w [O, I, kt, kh, kw], b [O]; pad by repeating the border; one product per kernel
+    position."""
     front, h_low, h_high, w_low, w_high = ints(attrs["padding"])
     x = np.pad(x, ((0, 0), (front, 0), (h_low, h_high), (w_low, w_high), (0, 0)), mode="edge")
     stride = ints(attrs["stride"])
@@ -22,7 +23,7 @@ def causal_conv3d(attrs: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray | No
 
 
 def group_norm(attrs: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Normalises over H, W and the channels of a group, for each sample and frame; w, b [C]. arXiv:1803.08494."""
+    """Normalise over H, W and the channels of a group, for each sample and frame; w, b [C]. arXiv:1803.08494."""
     groups = _grouped(x, integer(attrs["groups"]))
     centred = groups - groups.mean((2, 3, 5), keepdims=True)
     variance = np.mean(np.square(centred), (2, 3, 5), keepdims=True)
@@ -30,7 +31,7 @@ def group_norm(attrs: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.
 
 
 def statistics(x: np.ndarray, groups: int, valid: np.ndarray) -> np.ndarray:
-    """(count, mean, sum of squared deviations from it) [1, 1, B, T, groups, 3] of each sample, frame and group.
+    """Return (count, mean, sum of squared deviations from it) [1, 1, B, T, groups, 3] of each sample, frame and group.
 
     Only positions where valid (broadcastable to [B, T, H, W, groups, C / groups]) count; of none: all three are 0.
     """
@@ -44,7 +45,7 @@ def statistics(x: np.ndarray, groups: int, valid: np.ndarray) -> np.ndarray:
 
 
 def group_norm_apply(attrs: Attrs, x: np.ndarray, stats: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Combines the parts of stats [P0, P1, B, T, G, 3] (Chan, Golub and LeVeque 1979) and normalises x with them."""
+    """Combine the parts of stats [P0, P1, B, T, G, 3] (Chan, Golub and LeVeque 1979) and normalise x with them."""
     counts, means, squares = stats[..., 0], stats[..., 1], stats[..., 2]
     count = np.maximum(counts.sum((0, 1)), np.float32(1))
     mean = (counts * means).sum((0, 1)) / count
@@ -55,5 +56,5 @@ def group_norm_apply(attrs: Attrs, x: np.ndarray, stats: np.ndarray, w: np.ndarr
 
 
 def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
-    """[B, T, H, W, C] as [B, T, H, W, groups, C / groups]."""
+    """Return [B, T, H, W, C] as [B, T, H, W, groups, C / groups]."""
     return x.reshape(*x.shape[:4], groups, -1)

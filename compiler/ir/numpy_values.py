@@ -18,7 +18,7 @@ Devices = list[np.ndarray]
 
 
 def once_each[T](function: Callable[..., T], operands: list[Devices]) -> list[T]:
-    """`function` of each device's arrays, computed once for devices that share their arrays."""
+    """Return `function` of each device's arrays, computed once for devices that share their arrays."""
     made: dict[tuple[int, ...], T] = {}
     results = []
     for arrays in zip(*operands, strict=True):
@@ -30,7 +30,7 @@ def once_each[T](function: Callable[..., T], operands: list[Devices]) -> list[T]
 
 
 def round_bfloat16(x: np.ndarray) -> np.ndarray:
-    """float32 array of the nearest bfloat16 numbers, ties to even; NaN stays NaN."""
+    """Return the float32 array of the nearest bfloat16 numbers, ties to even; NaN stays NaN."""
     bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
     rounded = bits >> 16
     rounded &= 1
@@ -45,7 +45,10 @@ def round_bfloat16(x: np.ndarray) -> np.ndarray:
 
 
 def store(array: np.ndarray, type: TensorType) -> np.ndarray:
-    """A global array as the interpreter holds it. Raises ValueError if shape or kind of dtype do not fit the type."""
+    """Return a global array as the interpreter holds it.
+
+    Raise ValueError if shape or kind of dtype do not fit the type.
+    """
     array = np.asarray(array)
     if array.shape != type.shape:
         raise ValueError(f"array of shape {array.shape} for {type_text(type)}")
@@ -56,14 +59,14 @@ def store(array: np.ndarray, type: TensorType) -> np.ndarray:
 
 
 def padding(dtype: str, poison: float | None) -> float | bool:
-    """What fills padding: zero, or `poison` to show reads of it. Integers stay zero, for they may be indices."""
+    """Return what fills padding: zero, or `poison` to show reads of it. Integers stay zero, for they may be indices."""
     if poison is None or dtype in ("int32", "uint8"):
         return 0
     return True if dtype == "bool" else float(round_bfloat16(np.array(poison, np.float32)))
 
 
 def piece(x: np.ndarray, dim: int, chunk: int, coordinate: int, fill: float) -> np.ndarray:
-    """Elements [coordinate * chunk, (coordinate + 1) * chunk) of `dim`, with `fill` past the end."""
+    """Return elements [coordinate * chunk, (coordinate + 1) * chunk) of `dim`, with `fill` past the end."""
     start = min(coordinate * chunk, x.shape[dim])
     index: list[slice] = [slice(None)] * x.ndim
     index[dim] = slice(start, start + chunk)
@@ -76,14 +79,14 @@ def piece(x: np.ndarray, dim: int, chunk: int, coordinate: int, fill: float) -> 
 
 
 def trim(x: np.ndarray, dim: int, size: int) -> np.ndarray:
-    """The first `size` elements of `dim`."""
+    """Return the first `size` elements of `dim`."""
     index: list[slice] = [slice(None)] * x.ndim
     index[dim] = slice(size)
     return x[tuple(index)]
 
 
 def distribute(array: np.ndarray, type: TensorType, mesh: Mesh, poison: float | None) -> Devices:
-    """What each device holds of a global array."""
+    """Return what each device holds of a global array."""
     fill = padding(type.dtype, poison)
     rows = _cut(array, type.placements[0], mesh[0], fill) if type.placements else [array] * mesh[0]
     devices: Devices = []
@@ -96,7 +99,7 @@ def distribute(array: np.ndarray, type: TensorType, mesh: Mesh, poison: float | 
 
 
 def assemble(devices: Devices, type: TensorType, mesh: Mesh) -> np.ndarray:
-    """The global array, padding trimmed. Raises ValueError if the value is partial or its replicas differ."""
+    """Return the global array, padding trimmed. Raise ValueError if the value is partial or its replicas differ."""
     if not type.placements:
         return devices[0]
     outer, inner = type.placements
@@ -111,14 +114,14 @@ def assemble(devices: Devices, type: TensorType, mesh: Mesh) -> np.ndarray:
 
 
 def _replicas(placement: Placement, count: int) -> list[list[int]]:
-    """The coordinates that make up each copy along an axis: all of them make one, or each its own."""
+    """Return the coordinates that make up each copy along an axis: all of them make one, or each its own."""
     if isinstance(placement, Partial):
         raise ValueError("a partial value has no global array")
     return [list(range(count))] if isinstance(placement, Shard) else [[c] for c in range(count)]
 
 
 def _whole(grid: list[Devices], type: TensorType) -> np.ndarray:
-    """The pieces of one copy, joined along axis 1, then along axis 0."""
+    """Return the pieces of one copy, joined along axis 1, then along axis 0."""
     outer, inner = type.placements
     nested = isinstance(outer, Shard) and isinstance(inner, Shard) and outer.dim == inner.dim
     rows = [_join(row, inner, type, outer.chunk if nested and isinstance(outer, Shard) else None) for row in grid]
@@ -133,7 +136,8 @@ def _join(pieces: Devices, placement: Placement, type: TensorType, size: int | N
 
 
 def _require_equal(first: np.ndarray, other: np.ndarray, type: TensorType) -> None:
-    """Replicas come from the same sums in the same order; the tolerance is a few roundings of their largest value."""
+    """Raise ValueError unless copies are equal: they come from the same sums in the same order; the tolerance is a few
+    roundings of their largest value."""
     if first is other or np.array_equal(first, other, equal_nan=first.dtype == np.float32):
         return
     difference = float(np.max(np.abs(first.astype(np.float32) - other.astype(np.float32))))

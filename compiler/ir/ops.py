@@ -27,7 +27,10 @@ COLLECTIVES = frozenset(
 
 
 def infer(opcode: str, attrs: Attrs, operands: list[Spec], mesh: Mesh = (1, 1)) -> list[Spec]:
-    """Local shapes and dtypes of the results. Raises IRError for an unknown opcode or operands that do not fit."""
+    """Return the local shapes and dtypes of the results.
+
+    Raise IRError for an unknown opcode or operands that do not fit.
+    """
     rule = OPS.get(opcode)
     if rule is None:
         raise IRError(f"unknown opcode {opcode!r}")
@@ -46,14 +49,14 @@ def _op(*names: str) -> Callable[[Rule], Rule]:
 
 
 def ints(attr: object) -> list[int]:
-    """An attribute that must be a list of integers."""
+    """Return an attribute that must be a list of integers."""
     if not isinstance(attr, list) or not all(isinstance(i, int) for i in attr):
         raise ValueError(f"expected a list of integers, not {attr!r}")
     return attr
 
 
 def integer(attr: object) -> int:
-    """An attribute that must be an integer."""
+    """Return an attribute that must be an integer."""
     if not isinstance(attr, int):
         raise ValueError(f"expected an integer, not {attr!r}")
     return attr
@@ -250,7 +253,7 @@ def _group_norm_apply(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Sp
 
 @_op("count_nonfinite")
 def _count_nonfinite(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Spec]:
-    """Of a video, after those counted `before`."""
+    """Infer the count of a video, after those counted `before`."""
     (x, _), *before = operands
     _require(len(x) == 5 and before in ([], [((1, 1), "float32")]), f"{x} after {before}")
     return [((1, 1), "float32")]

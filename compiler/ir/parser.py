@@ -34,9 +34,9 @@ _JSON = json.JSONDecoder()
 
 
 def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Program:
-    """The program that `text` describes; `constants` holds the data of its constants (see `text.constants_of`).
+    """Return the program that `text` describes; `constants` holds the data of its constants (see `text.constants_of`).
 
-    Raises IRError with the line's number, what was expected there, and the line. Blank lines are skipped.
+    Raise IRError with the line's number, what was expected there, and the line. Blank lines are skipped.
     The result is not verified.
     """
     lines = [_Line(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -62,13 +62,13 @@ class _Line:
         self._at = 0
 
     def fail(self, expected: str) -> NoReturn:
-        """Raises the error for what stands at the cursor."""
+        """Raise the error for what stands at the cursor."""
         self._skip()
         found = repr(self._text[self._at :]) if self._at < len(self._text) else "the end of the line"
         self.reject(f"expected {expected}, found {found}")
 
     def reject(self, message: str) -> NoReturn:
-        """Raises an error about what was just read."""
+        """Raise an error about what was just read."""
         raise IRError(f"line {self.number}: {message}\n  {self._text.strip()}")
 
     def _skip(self) -> None:
@@ -76,7 +76,7 @@ class _Line:
             self._at += 1
 
     def take(self, literal: str) -> bool:
-        """Moves past `literal` if it is next."""
+        """Move past `literal` if it is next; return whether it is."""
         self._skip()
         found = self._text.startswith(literal, self._at)
         self._at += len(literal) * found
@@ -114,7 +114,7 @@ class _Line:
         return value
 
     def sequence(self, item: Callable[[], None], close: str) -> None:
-        """Items separated by commas up to `close`, possibly none."""
+        """Read items separated by commas up to `close`, possibly none."""
         if self.take(close):
             return
         item()

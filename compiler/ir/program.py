@@ -12,9 +12,6 @@ from mochi_aot.compiler.ir.types import TensorType
 Attr = int | float | bool | str | None | list[int] | list[list[int]]
 Attrs = dict[str, Attr]
 
-# How often a value changes, slowest first. A value's rate is the fastest of what it is computed from.
-RATES = ("geometry", "prompt", "step", "latent")
-
 
 @dataclass(eq=False)
 class Value:
@@ -38,6 +35,11 @@ class Op:
     def result(self) -> Value:
         (value,) = self.results
         return value
+
+    @property
+    def values(self) -> list[Value]:
+        """What the op reads and makes."""
+        return [*self.operands, *self.results]
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,14 @@ class Program:
     mesh: tuple[int, int] | None = None
 
     def values(self) -> Iterator[Value]:
-        """Every value in definition order."""
+        """Yield every value in definition order."""
         yield from (i.value for i in self.inputs)
         yield from (p.value for p in self.params)
         for op in self.ops:
             yield from op.results
 
     def users(self) -> dict[Value, list[Op]]:
-        """The ops that read each value; outputs are not users."""
+        """Return the ops that read each value; outputs are not users."""
         table: dict[Value, list[Op]] = {value: [] for value in self.values()}
         for op in self.ops:
             for operand in op.operands:

@@ -22,7 +22,7 @@ from mochi_aot.compiler.ir.types import Partial, Placement, Shard, TensorType
 
 
 def to_text(program: Program) -> str:
-    """The whole program as text."""
+    """Return the whole program as text."""
     mesh = f" mesh={program.mesh[0]}x{program.mesh[1]}" if program.mesh else ""
     lines = [f"program @{program.name}{mesh} {{"]
     lines += [f"  {input_text(item)}" for item in program.inputs]
@@ -33,22 +33,22 @@ def to_text(program: Program) -> str:
 
 
 def input_text(item: Input) -> str:
-    """One input on one line, as in `to_text`; errors quote it."""
+    """Return one input on one line, as in `to_text`; errors quote it."""
     return f"input {_definition(item.value)} rate={item.rate}"
 
 
 def param_text(param: Param) -> str:
-    """One parameter on one line, as in `to_text`; errors quote it."""
+    """Return one parameter on one line, as in `to_text`; errors quote it."""
     return f"param {_definition(param.value)} = {recipe_text(param.recipe)}"
 
 
 def output_text(output: Output) -> str:
-    """One output on one line, as in `to_text`; errors quote it."""
+    """Return one output on one line, as in `to_text`; errors quote it."""
     return f"return {json.dumps(output.name)} %{output.value.name}"
 
 
 def op_text(op: Op) -> str:
-    """One op on one line, as in `to_text`; errors quote it."""
+    """Return one op on one line, as in `to_text`; errors quote it."""
     results = ", ".join(f"%{value.name}" for value in op.results)
     operands = ", ".join(f"%{value.name}" for value in op.operands)
     attrs = f" {attrs_text(op.attrs)}" if op.attrs else ""
@@ -58,19 +58,19 @@ def op_text(op: Op) -> str:
 
 
 def attrs_text(attrs: Attrs) -> str:
-    """Attributes with JSON values: `{dims=[0, 2], scale=0.125}`."""
+    """Return the attributes with JSON values: `{dims=[0, 2], scale=0.125}`."""
     return "{" + ", ".join(f"{key}={json.dumps(value, default=repr)}" for key, value in attrs.items()) + "}"
 
 
 def type_text(type: TensorType) -> str:
-    """A type: `f32[1,512]`, and in a partitioned program `f32[1,512]{R,S(1:128)}`."""
+    """Return a type: `f32[1,512]`, and in a partitioned program `f32[1,512]{R,S(1:128)}`."""
     dtype = DTYPES[type.dtype].short if type.dtype in DTYPES else type.dtype
     placements = "{" + ",".join(_placement_text(p) for p in type.placements) + "}" if type.placements else ""
     return f"{dtype}[{','.join(map(str, type.shape))}]{placements}"
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """A recipe; a constant is named by the hash that `constants_of` files it under."""
+    """Return a recipe; a constant is named by the hash that `constants_of` files it under."""
     if isinstance(recipe, Checkpoint):
         return f"checkpoint({json.dumps(recipe.name)})"
     if isinstance(recipe, Computed):
@@ -82,7 +82,7 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def constants_of(program: Program) -> dict[str, np.ndarray]:
-    """The arrays of all constants in the program, by the keys that its text has."""
+    """Return the arrays of all constants in the program, by the keys that its text has."""
     table: dict[str, np.ndarray] = {}
 
     def collect(recipe: Recipe) -> None:

@@ -60,7 +60,7 @@ class TensorType:
         return tensor_bytes(self.dtype, self.local_shape)
 
     def shard_axes(self, dim: int) -> list[int]:
-        """Mesh axes that cut dimension `dim`, major first."""
+        """Return the mesh axes that cut dimension `dim`, major first."""
         return [a for a, p in enumerate(self.placements) if isinstance(p, Shard) and p.dim == dim]
 
     def placed(self, placements: tuple[Placement, ...]) -> "TensorType":

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from mochi_aot.artifacts.roles import RATES
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.ops import COLLECTIVES, infer
 from mochi_aot.compiler.ir.parser import NAME
-from mochi_aot.compiler.ir.program import RATES, Attrs, Input, Op, Output, Param, Program, Value
+from mochi_aot.compiler.ir.program import Attrs, Input, Op, Output, Param, Program, Value
 from mochi_aot.compiler.ir.text import input_text, op_text, output_text, param_text
 from mochi_aot.compiler.ir.verify_collectives import MASKED_DIMS, check_collective, check_valid_ranges
 from mochi_aot.compiler.ir.verify_types import check_argument, check_recipe, check_type
@@ -17,7 +18,7 @@ _NAME = re.compile(NAME)
 
 
 def verify(program: Program) -> None:
-    """Raises IRError naming the program, saying what is wrong and printing the line at fault.
+    """Raise IRError naming the program, saying what is wrong and printing the line at fault.
 
     Checks: names, definitions before uses, rates, recipes, every op against the table on local shapes, placements
     against the mesh, collectives against their operands' and results' placements, outputs. It does not check that
@@ -48,7 +49,7 @@ def verify(program: Program) -> None:
 
 @contextmanager
 def _located(program: Program, line: Callable[[], str]) -> Iterator[None]:
-    """Adds the program's name and the line to an error."""
+    """Add the program's name and the line to an error."""
     try:
         yield
     except KeyError as error:
@@ -114,7 +115,7 @@ def _check_attrs(attrs: Attrs) -> None:
 
 
 def _is_plain(value: object) -> bool:
-    """Exact types: a numpy scalar would not survive the text form."""
+    """Return whether types are exact: a numpy scalar would not survive the text form."""
     if isinstance(value, list):
         return all(map(_is_plain, value))
     return value is None or type(value) in (int, float, bool, str)

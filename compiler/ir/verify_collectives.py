@@ -13,7 +13,7 @@ MASKED_DIMS = {"group_norm_stats": (2, 3), "count_nonfinite": (0, 1, 2, 3, 4)}
 
 
 def check_collective(op: Op) -> None:
-    """Raises ValueError (or KeyError for a missing attribute) for an op of `ops.COLLECTIVES` that is inconsistent.
+    """Raise ValueError (or KeyError for a missing attribute) for an op of `ops.COLLECTIVES` that is inconsistent.
 
     Takes the shapes on a device for granted: `ops.infer` checks those.
     """
@@ -23,7 +23,7 @@ def check_collective(op: Op) -> None:
 
 
 def check_valid_ranges(op: Op, mesh: tuple[int, int]) -> None:
-    """`valid` of an op of MASKED_DIMS lists [dim, axis, chunk, size] as the operand is placed.
+    """Check that `valid` of an op of MASKED_DIMS lists [dim, axis, chunk, size] as the operand is placed.
 
     Dimensions over which the op counts, and whose pieces hold padding, must be listed.
     """
@@ -57,7 +57,7 @@ def _sharded(type: TensorType, axis: int, dim: int, what: str) -> None:
 
 
 def _innermost(type: TensorType, axis: int, dim: int) -> None:
-    """Only the axis that cuts last can join or make pieces: otherwise they are not contiguous."""
+    """Check that the axis is the one that cuts last: pieces that another one joins or makes are not contiguous."""
     _require(type.shard_axes(dim)[-1:] == [axis], f"axis {axis} does not cut dim {dim} of {type_text(type)} last")
 
 

@@ -8,7 +8,7 @@ from mochi_aot.compiler.ir.types import PARTIAL, Shard, TensorType
 
 
 def check_type(type: TensorType, mesh: tuple[int, int] | None) -> None:
-    """A known dtype, no empty dimension, one placement a mesh axis, and pieces that cover what they cut."""
+    """Check for a known dtype, no empty dimension, one placement per mesh axis, and pieces that cover what they cut."""
     if type.dtype not in PROGRAM_DTYPES:
         raise ValueError(f"dtype {type.dtype!r} is none of {', '.join(PROGRAM_DTYPES)}")
     if not all(size >= 1 for size in type.shape):
@@ -34,7 +34,8 @@ def _check_pieces(type: TensorType, axis: int, placement: Shard, pieces: int) ->
 
 
 def extent(type: TensorType, dim: int, axis: int) -> int:
-    """The size that `axis` cuts: the whole dimension, or the piece that axis 0 made where axis 1 cuts within it."""
+    """Return the size that `axis` cuts: the whole dimension, or the piece that axis 0 made where axis 1 cuts within
+    it."""
     outer = type.placements[0]
     if axis == 1 and isinstance(outer, Shard) and outer.dim == dim:
         return outer.chunk
@@ -42,14 +43,14 @@ def extent(type: TensorType, dim: int, axis: int) -> int:
 
 
 def check_argument(type: TensorType, mesh: tuple[int, int] | None) -> None:
-    """What crosses a program's border is whole or sharded."""
+    """Check that what crosses a program's border is whole or sharded."""
     check_type(type, mesh)
     if PARTIAL in type.placements:
         raise ValueError(f"{type_text(type)} is partial: inputs, params and outputs are whole or sharded")
 
 
 def check_recipe(recipe: Recipe, type: TensorType, mesh: tuple[int, int] | None) -> None:
-    """Constants have the type's shape and dtype; parts join to what a device holds."""
+    """Check that constants have the type's shape and dtype, and that parts join to what a device holds."""
     if isinstance(recipe, Constant):
         held = DTYPES[type.dtype].held
         if recipe.array.shape != type.shape:

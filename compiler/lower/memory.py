@@ -19,7 +19,7 @@ class Arena:
         self._kept = 0
 
     def acquire(self, nbytes: int) -> torch.Tensor:
-        """A tensor of at least `nbytes` bytes, with anything in it."""
+        """Return a tensor of at least `nbytes` bytes, with anything in it."""
         size = _rounded(nbytes)
         with self._lock:
             for index, tensor in enumerate(self._free):

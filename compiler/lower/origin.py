@@ -18,15 +18,20 @@ class Origin:
         self._looked = False
 
     def source(self) -> str:
-        """What it is made of and how, as a hash. Once the weight was made, most of that was hashed as it was read."""
+        """Return what it is made of and how, as a hash.
+
+        Once the weight was made, most of that was hashed as it was read.
+        """
         with self._lock:
             if self._source is None:
                 self._source = self._describe()
             return self._source
 
     def made_before(self) -> ReusableWeight | None:
-        """The weight as an earlier compile has made it of the same numbers. The checkpoint is read for that only where
-        there is a weight of this name."""
+        """Return the weight as an earlier compile has made it of the same numbers.
+
+        The checkpoint is read for that only where there is a weight of this name.
+        """
         with self._lock:
             if not self._looked:
                 self._looked = True

@@ -7,6 +7,7 @@ from typing import Protocol
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.weights import KnownSource
+from mochi_aot.compiler.partition.choose import Estimate
 from mochi_aot.compiler.partition.cost import Cost
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
@@ -31,6 +32,13 @@ class Target(Protocol):
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """Return a program without a mesh, changed where a device would not have room for its values under the plan."""
+
+    def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
+        """Return what one run of a partitioned program takes of a device, modelled. Raises PlanError if it cannot be
+        lowered."""
+
+    def memory_bytes(self, mesh: Mesh) -> float:
+        """Return the bytes of a device's memory that plans may use."""
 
     def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """Return a partitioned program as the target's instructions; its weights are remembered."""

@@ -1,18 +1,23 @@
 """The torch target: instructions are the IR's ops with the same names and attributes."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from functools import partial
 
 from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.compiler.ir.last_uses import dead_after
 from mochi_aot.compiler.ir.program import Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.memory import Arena
 from mochi_aot.compiler.lower.shards import WINDOW_BYTES, ShardedWeight
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
+from mochi_aot.compiler.lower.torch_seconds import seconds
 from mochi_aot.compiler.lower.weight_belt import WeightBelt
 from mochi_aot.compiler.lower.weights import KnownSource, weight_name
+from mochi_aot.compiler.partition.choose import Estimate
 from mochi_aot.compiler.partition.cost import Cost
+from mochi_aot.compiler.partition.liveness import peak_bytes
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import FAMILIES
@@ -29,6 +34,14 @@ class TorchTarget:
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """See Target. Hosts have room."""
         return program
+
+    def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
+        """See Target."""
+        return Estimate(seconds(cost), cost.collective_bytes, peak_bytes(program), cost.weight_bytes)
+
+    def memory_bytes(self, mesh: Mesh) -> float:
+        """See Target. Hosts have room."""
+        return math.inf
 
     def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """See Target."""
@@ -70,9 +83,8 @@ def lower(program: Program, plan: str, cost: Cost) -> schema.Program:
     """Return the instruction list of a partitioned program; a value is freed at its last use."""
     assert program.mesh is not None
     ids = {value: i for i, value in enumerate(program.values())}
-    kept = {output.value for output in program.outputs}
-    last_use = {v: op for op in program.ops for v in (*op.results, *op.operands)}
-    params = {param.value for param in program.params}
+    kept = {output.value for output in program.outputs} | {param.value for param in program.params}
+    dead = dead_after([op.values for op in program.ops], kept)
     return schema.Program(
         name=program.name,
         mesh=list(program.mesh),
@@ -80,7 +92,7 @@ def lower(program: Program, plan: str, cost: Cost) -> schema.Program:
         inputs=[schema.ProgramInput(i.value.name, ids[i.value], spec(i.value.type), i.rate) for i in program.inputs],
         weights=[_program_weight(p, ids[p.value]) for p in program.params],
         outputs=[schema.ProgramOutput(o.name, ids[o.value], spec(o.value.type)) for o in program.outputs],
-        instructions=[_instruction(op, ids, last_use, kept | params) for op in program.ops],
+        instructions=[_instruction(op, ids, dying) for op, dying in zip(program.ops, dead, strict=True)],
         stats=schema.ProgramStats(cost.flops, cost.weight_bytes, cost.collective_bytes, cost.collectives),
     )
 
@@ -90,8 +102,7 @@ def _program_weight(param: Param, value: int) -> schema.ProgramWeight:
     return schema.ProgramWeight(weight_name(param), value, type.dtype, list(type.local_shape))
 
 
-def _instruction(op: Op, ids: dict[Value, int], last_use: dict[Value, Op], kept: set[Value]) -> schema.Instruction:
-    dead = {v for v in (*op.operands, *op.results) if last_use[v] is op and v not in kept}
+def _instruction(op: Op, ids: dict[Value, int], dead: list[Value]) -> schema.Instruction:
     return schema.Instruction(
         op=op.opcode,
         operands=[ids[v] for v in op.operands],

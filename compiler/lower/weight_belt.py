@@ -54,7 +54,7 @@ class WeightBelt:
     """Context manager: weights are made in several threads and written, in the order in which they were put, in one."""
 
     def __init__(self, writer: BundleWriter, window: int) -> None:
-        """What was made and not yet written takes `window` bytes at most."""
+        """Let what was made and not yet written take `window` bytes at most."""
         self._writer = writer
         self._conveyor = Conveyor(window, start=single_thread)
         self._asked: set[str] = set()

@@ -33,7 +33,8 @@ class KnownSource(Source, Protocol):
 
 
 def weight_name(param: Param) -> str:
-    """The name of a parameter in the bundle: its recipe, cuts and dtype, so that equal weights have equal names."""
+    """Return the name of a parameter in the bundle: its recipe, cuts and dtype, so that equal weights have equal
+    names."""
     return _named(param.recipe, param.value.type)
 
 
@@ -54,7 +55,7 @@ def _origin(recipe: Recipe) -> str:
 
 
 def weight_source(name: str, recipe: Recipe, mesh: Mesh, source: KnownSource, *tools: str) -> str:
-    """What the weight `name` is made of and how, as a hash: equal ones have equal bytes.
+    """Return what the weight `name` is made of and how, as a hash: equal ones have equal bytes.
 
     It covers every number of the checkpoint's tensors. `tools` are the packages that made it, besides this one.
     """
@@ -64,14 +65,15 @@ def weight_source(name: str, recipe: Recipe, mesh: Mesh, source: KnownSource, *t
 
 
 def checkpoint_names(recipe: Recipe) -> list[str]:
-    """The checkpoint's tensors that a recipe reads, in order."""
+    """Return the checkpoint's tensors that a recipe reads, in order."""
     if isinstance(recipe, Concat):
         return [name for part, _ in recipe.parts for name in checkpoint_names(part)]
     return [recipe.name] if isinstance(recipe, Checkpoint) else []
 
 
 def distinct_coordinates(recipe: Recipe, type: TensorType, mesh: Mesh) -> tuple[list[Coordinates], list[int]]:
-    """The devices that hold different pieces of a parameter, and for each device of the mesh which of them it is as."""
+    """Return the devices that hold different pieces of a parameter, and for each device of the mesh which of them it is
+    as."""
     axes = cut_axes(recipe, type)
     found: dict[Coordinates, int] = {}
     indices = []
@@ -82,7 +84,7 @@ def distinct_coordinates(recipe: Recipe, type: TensorType, mesh: Mesh) -> tuple[
 
 
 def cut_axes(recipe: Recipe, type: TensorType) -> set[int]:
-    """Mesh axes along which devices hold different pieces."""
+    """Return the mesh axes along which devices hold different pieces."""
     axes = {axis for axis, placement in enumerate(type.placements) if isinstance(placement, Shard)}
     if isinstance(recipe, Concat):
         axes |= {axis for part, part_type in recipe.parts for axis in cut_axes(part, part_type)}
@@ -90,7 +92,8 @@ def cut_axes(recipe: Recipe, type: TensorType) -> set[int]:
 
 
 def local_tensor(recipe: Recipe, type: TensorType, coordinates: Coordinates, source: Source) -> torch.Tensor:
-    """What the device at `coordinates` holds of a parameter: local shape, the type's dtype, zeros in the padding."""
+    """Return what the device at `coordinates` holds of a parameter: local shape, the type's dtype, zeros in the
+    padding."""
     out = torch.empty(type.local_shape, dtype=TORCH_DTYPES[type.dtype])
     fill(recipe, type, [coordinates], [out], source)
     return out
@@ -127,7 +130,7 @@ def fill(
 def _fill_rows(
     name: str, type: TensorType, indices: list[tuple[slice, ...]], outs: Sequence[torch.Tensor], source: Source
 ) -> None:
-    """Each run of rows that some device holds is read once, a block at a time, and dealt out."""
+    """Read each run of rows that some device holds once, a block at a time, and deal it out."""
     by_rows: dict[tuple[int, int], list[tuple[tuple[slice, ...], torch.Tensor]]] = {}
     for index, out in zip(indices, outs, strict=True):
         by_rows.setdefault((index[0].start, index[0].stop), []).append((index[1:], out))
@@ -142,7 +145,7 @@ def _fill_rows(
 
 
 def local_index(type: TensorType, coordinates: Coordinates) -> tuple[slice, ...]:
-    """The part of the global tensor that a device holds, clipped to the logical size."""
+    """Return the part of the global tensor that a device holds, clipped to the logical size."""
     parts = [slice(0, size) for size in type.shape]
     for coordinate, placement in zip(coordinates, type.placements, strict=True):
         if isinstance(placement, Shard):

@@ -32,7 +32,7 @@ class Cost:
 
 
 def cost_of(program: Program) -> Cost:
-    """The cost of one run of `program`."""
+    """Return the cost of one run of `program`."""
     mesh = program.mesh or (1, 1)
     counts: dict[str, int] = {}
     for op in program.ops:
@@ -67,27 +67,29 @@ def _flops(op: Op) -> int:
 
 
 def gathered(piece: float, pieces: int) -> float:
-    """Sent by each of `pieces` devices that gather pieces of `piece` bytes."""
+    """Return the bytes sent by each of `pieces` devices that gather pieces of `piece` bytes."""
     return (pieces - 1) * piece
 
 
 def scattered(whole: float, pieces: int) -> float:
-    """Sent by each of `pieces` devices that each keep a piece of the sum of `whole` bytes, or swap pieces of it."""
+    """Return the bytes sent by each of `pieces` devices that each keep a piece of the sum of `whole` bytes, or swap
+    pieces of it."""
     return (pieces - 1) * whole / pieces
 
 
 def reduced(whole: float, pieces: int) -> float:
-    """Sent by each of `pieces` devices that all keep the sum of `whole` bytes."""
+    """Return the bytes sent by each of `pieces` devices that all keep the sum of `whole` bytes."""
     return 2 * scattered(whole, pieces)
 
 
 def halo(borders: float, pieces: int) -> float:
-    """Sent by each of `pieces` devices where `borders` bytes, both ways together, cross between two neighbours."""
+    """Return the bytes sent by each of `pieces` devices where `borders` bytes, both ways together, cross between two
+    neighbours."""
     return (pieces - 1) * borders / pieces
 
 
 def bytes_sent(op: Op, mesh: tuple[int, int]) -> int:
-    """Bytes that a device sends for a collective, zero for other ops."""
+    """Return the bytes that a device sends for a collective, zero for other ops."""
     if op.opcode not in COLLECTIVES or op.opcode == "shard":
         return 0
     pieces = mesh[integer(op.attrs["axis"])]

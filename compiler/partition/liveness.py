@@ -1,5 +1,6 @@
 """How much memory a partitioned program takes on a device, from the lives of its values."""
 
+from mochi_aot.compiler.ir.last_uses import dead_after
 from mochi_aot.compiler.ir.program import Op, Program, Value
 
 # Results that need not be other bytes than their operand.
@@ -7,8 +8,8 @@ VIEWS = frozenset(("reshape",))
 
 
 def peak_bytes(program: Program) -> int:
-    """The most bytes alive on a device at once: parameters and inputs all the time, another value from the op that
-    makes it until after the last that reads it.
+    """Return the most bytes alive on a device at once: parameters and inputs all the time, another value from the op
+    that makes it until after the last that reads it.
 
     Modelled: nothing is fused, padded to tiles or fragmented, and ops need no scratch.
     """
@@ -29,16 +30,11 @@ def _is_view(op: Op) -> bool:
 
 
 def _deaths(program: Program, resident: set[Value]) -> list[list[Value]]:
-    """For each op the values, views left out, whose bytes nothing needs after it."""
+    """Return for each op the values, views left out, whose bytes nothing needs after it."""
     owner: dict[Value, Value] = {}
-    last: dict[Value, int] = {}
-    for index, op in enumerate(program.ops):
+    steps: list[list[Value]] = []
+    for op in program.ops:
         for result in op.results:
             owner[result] = owner.get(op.operands[0], op.operands[0]) if _is_view(op) else result
-        last.update((owner.get(value, value), index) for value in (*op.operands, *op.results))
-    kept = resident | {owner.get(output.value, output.value) for output in program.outputs}
-    dead: list[list[Value]] = [[] for _ in program.ops]
-    for value, index in last.items():
-        if value not in kept:
-            dead[index].append(value)
-    return dead
+        steps.append([owner.get(value, value) for value in op.values])
+    return dead_after(steps, resident | {owner.get(output.value, output.value) for output in program.outputs})

@@ -9,7 +9,7 @@ MAX_DEVICES = 1024
 
 
 def parse_mesh(text: str) -> Mesh:
-    """`RxC` as (R, C). Raises PlanTextError for anything else."""
+    """Return `RxC` as (R, C). Raise PlanTextError for anything else."""
     match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", text)
     if not match:
         raise PlanTextError(f"mesh {text!r} is not RxC with two positive numbers; write for example 2x4")

@@ -33,11 +33,11 @@ class Partitioner:
             self.values[param.value] = self._param(param, self._seed(param))
 
     def operands(self, op: Op) -> list[Value]:
-        """What the operands of an op of the source became."""
+        """Return what the operands of an op of the source became."""
         return [self.values[value] for value in op.operands]
 
     def finish(self) -> Program:
-        """The program made: outputs are whole on every device but for those that the plan leaves cut."""
+        """Return the program made: outputs are whole on every device but for those that the plan leaves cut."""
         for output in self.source.outputs:
             value = self.values[output.value]
             kept = output.name in self.plan.cut_outputs
@@ -55,12 +55,12 @@ class Partitioner:
         return value
 
     def fail(self, reason: str) -> PlanError:
-        """The error for an op that the plan cannot place."""
+        """Return the error for an op that the plan cannot place."""
         place = f", {self.loc}" if self.loc else ""
         return PlanError(f"plan {self.plan.name}, program {self.source.name}{place}: {reason}")
 
     def annotated(self, name: str, shape: tuple[int, ...]) -> Placements | None:
-        """Where the plan wants the value that the reference calls `name`; None if it does not say."""
+        """Return where the plan wants the value that the reference calls `name`; None if it does not say."""
         cuts = self.plan.values.get(name)
         try:
             return None if cuts is None else value_placements(cuts, shape, self.mesh)
@@ -68,7 +68,7 @@ class Partitioner:
             raise self.fail(str(error)) from None
 
     def reshard(self, value: Value, placements: Sequence[Placement]) -> Value:
-        """`value` under `placements`, by collectives if need be; asked twice, moved once."""
+        """Return `value` under `placements`, by collectives if need be; asked twice, moved once."""
         target = tuple(placements)
         if value.type.placements == target:
             return value
@@ -89,7 +89,7 @@ class Partitioner:
         return value
 
     def summed(self, value: Value) -> Value:
-        """`value` with its partial sums added up."""
+        """Return `value` with its partial sums added up."""
         return self.reshard(value, [REPLICATE if isinstance(p, Partial) else p for p in value.type.placements])
 
     def emit(
@@ -99,10 +99,10 @@ class Partitioner:
         placements: Sequence[Placement],
         attrs: Attrs | None = None,
     ) -> list[Value]:
-        """A local copy of the one-result `op` on placed operands."""
+        """Emit a local copy of the one-result `op` on placed operands."""
         type = op.result.type.placed(tuple(placements))
         return self.emit_as(op.opcode, operands, [type], op.attrs if attrs is None else attrs)
 
     def emit_as(self, opcode: str, operands: list[Value], types: list[TensorType], attrs: Attrs) -> list[Value]:
-        """Any op, with the types of its results given."""
+        """Emit any op, with the types of its results given."""
         return self.builder.emit_typed(opcode, operands, types, attrs, self.loc)

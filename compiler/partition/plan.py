@@ -28,13 +28,15 @@ class Plan:
 
     `params` cuts the parameters whose checkpoint names match a pattern; they must divide evenly. `values` places the
     values that the reference annotates: exactly these cuts, whole along the other axes, padded where a length does not
-    divide. Outputs are whole on every device except those named in `cut_outputs`.
+    divide. Outputs are whole on every device except those named in `cut_outputs`. Of a parameter that a pattern of
+    `gathered` names, and nothing else cuts, devices keep pieces, and gather them where they are used.
     """
 
     name: str
     params: tuple[tuple[str, Cut], ...] = ()
     values: dict[str, tuple[Cut, ...]] = field(default_factory=dict)
     cut_outputs: frozenset[str] = frozenset()
+    gathered: tuple[tuple[str, Cut], ...] = ()
 
 
 def param_placements(plan: Plan, name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[Placement, ...]:

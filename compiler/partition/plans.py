@@ -1,10 +1,13 @@
 """The plans for Mochi's programs: which mesh axis cuts what.
 
-`sp1tp0` puts the sequence on axis 1 and tensor parallelism on axis 0 of the transformer's programs. The VAE's plans
+`sp1tp0` puts the sequence on axis 1 and tensor parallelism on axis 0 of the transformer's programs, `gp0sp1` the rows
+of guidance on axis 0 and the sequence on axis 1, and `gp0sp1fs0` cuts large weights along axis 0 too while they are not
+used (fully sharded). The VAE's plans
 name what each axis cuts: `h0w1` height on axis 0 and width on axis 1. The text encoder's name the axes of its tensor
 parallelism.
 """
 
+from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Cut, Plan
 
 # Megatron's split: the first product of a pair by its outputs, the second by its inputs, one sum after the pair.
@@ -14,12 +17,16 @@ TRANSFORMER_OUTPUTS = (
     "dit.blocks.*.mlp_[xy].up.weight",
 )
 TRANSFORMER_INPUTS = ("dit.blocks.*.attn.proj_[xy].weight", "dit.blocks.*.mlp_[xy].down.weight")
+# Most of a block's weights. All of the full model's in bfloat16 are more than a Wormhole chip has room for; with these
+# in halves there is enough, and the more is gathered, the more a step sends.
+GATHERED = ("dit.blocks.*.mlp_[xy].*.weight",)
 MODULATIONS = ("dit.blocks.*.mod_[xy].*.weight",)
 TEXT_OUTPUTS = (
     "text.encoder.block.*.SelfAttention.[qkv].weight",
     "text.encoder.block.*.DenseReluDense.wi_[01].weight",
 )
 TEXT_INPUTS = ("text.encoder.block.*.SelfAttention.o.weight", "text.encoder.block.*.DenseReluDense.wo.weight")
+CAPTIONED, ROWS = "captioned_tokens", 0  # [B, N, D]: the same tokens for each of B captions
 VIDEO_DIMS = {"t": 1, "h": 2, "w": 3}  # of [B, T, H, W, C]
 
 Seeds = tuple[tuple[str, Cut], ...]
@@ -43,6 +50,29 @@ def transformer_plan(sequence_axis: int, multiple: int = 1) -> Plan:
     )
     values = {"tokens": (Cut(sequence_axis, 1, multiple),), "velocity_tokens": ()}
     return Plan(f"sp{sequence_axis}tp{tensor_axis}", params, values)
+
+
+def guidance_plan(guidance_axis: int, multiple: int = 1, gathered: bool = False) -> Plan:
+    """The two rows of guidance on the two halves of one axis, sequence parallelism along the other.
+
+    Each half has the blocks' weights whole, so that no product leaves partial sums. The axis has two devices, or the
+    plan does not work. `gathered`: of the largest weights each half keeps a half, and gathers the other at use.
+    """
+    sequence_axis = 1 - guidance_axis
+    tokens = Cut(sequence_axis, 1, multiple)
+    values = {
+        "tokens": (tokens,),
+        CAPTIONED: (tokens, Cut(guidance_axis, ROWS, even=True)),
+        "velocity_tokens": (),
+    }
+    at_rest = tuple((pattern, Cut(guidance_axis, 1, multiple)) for pattern in GATHERED) if gathered else ()
+    name = f"gp{guidance_axis}sp{sequence_axis}" + (f"fs{guidance_axis}" if gathered else "")
+    return Plan(name, _seeds(MODULATIONS, guidance_axis, 0), values, gathered=at_rest)
+
+
+def guidance_cut(plan: Plan, mesh: Mesh) -> bool:
+    """Return whether the plan puts the rows of guidance on different devices of the mesh."""
+    return any(cut.dim == ROWS and mesh[cut.axis] > 1 for cut in plan.values.get(CAPTIONED, ()))
 
 
 def text_plan(axes: tuple[int, ...]) -> Plan:
@@ -73,7 +103,14 @@ def _video_name(dims: str) -> str:
     return "".join(f"{letter}{axis}" for axis, letter in enumerate(dims))
 
 
-TRANSFORMER_PLANS = {plan.name: plan for plan in (transformer_plan(1), transformer_plan(0))}
+def transformer_plans(multiple: int = 1) -> dict[str, Plan]:
+    """The plans of the transformer's programs, in pieces of a multiple of `multiple` tokens, by name."""
+    plans = [transformer_plan(axis, multiple) for axis in (1, 0)]
+    plans += [guidance_plan(axis, multiple, gathered) for gathered in (False, True) for axis in (0, 1)]
+    return {plan.name: plan for plan in plans}
+
+
+TRANSFORMER_PLANS = transformer_plans()
 TEXT_PLANS = {plan.name: plan for plan in (text_plan((0,)), text_plan((1,)), text_plan((0, 1)))}
 DECODER_DIMS = ("hw", "wh", "th", "tw", "ht", "wt")
 DECODER_PLANS = {plan.name: plan for plan in map(decoder_plan, DECODER_DIMS)}
@@ -91,8 +128,6 @@ FAMILIES: Families = {
 # Tokens in whole tiles of 32, and halos and norms that know of no padding. The encoder has no ttnn lowering.
 TTNN_FAMILIES: Families = {
     ("encode_text",): TEXT_PLANS,
-    ("prepare_prompt", "prepare_steps", "denoise"): {
-        plan.name: plan for plan in (transformer_plan(1, multiple=32), transformer_plan(0, multiple=32))
-    },
+    ("prepare_prompt", "prepare_steps", "denoise"): transformer_plans(multiple=32),
     ("decode",): {plan.name: plan for plan in (decoder_plan(dims, even=True) for dims in DECODER_DIMS)},
 }

@@ -18,7 +18,7 @@ class Move:
 
 
 def moves(source: TensorType, target: Placements) -> list[Move]:
-    """Collectives that take `source` to the placements `target`, which are partial only where `source` is.
+    """Return the collectives that take `source` to the placements `target`, which are partial only where `source` is.
 
     Sums come first (a reduce_scatter where a cut is wanted), then gathers from the minor axis up, then cuts from the
     major axis down; a cut that changes its dimension is an all_to_all. Where both axes cut one dimension, only the
@@ -48,7 +48,7 @@ class _Path:
         self.steps.append(Move(opcode, {"axis": axis, **attrs}, self.type))
 
     def sum(self, axis: int) -> None:
-        """Adds up partial sums, straight into the pieces that are wanted if they can be made now."""
+        """Add up partial sums, straight into the pieces that are wanted if they can be made now."""
         wanted = self.target[axis]
         if not isinstance(self.type.placements[axis], Partial) or isinstance(wanted, Partial):
             return
@@ -58,7 +58,7 @@ class _Path:
             self._step("all_reduce", axis, REPLICATE)
 
     def leave(self, axis: int) -> None:
-        """Gives up a cut that is not wanted, or that a major axis is to change on the same dimension."""
+        """Give up a cut that is not wanted, or that a major axis is to change on the same dimension."""
         held, wanted, outer = self.type.placements[axis], self.target[axis], self._outer_dims(axis)
         if not isinstance(held, Shard) or (held == wanted and held.dim not in outer):
             return
@@ -70,18 +70,18 @@ class _Path:
             self._step("all_gather", axis, REPLICATE, dim=held.dim, size=size)
 
     def cut(self, axis: int) -> None:
-        """Makes a cut that is wanted and not yet there."""
+        """Make a cut that is wanted and not yet there."""
         wanted = self.target[axis]
         if isinstance(wanted, Shard) and self.type.placements[axis] != wanted:
             self._step("shard", axis, wanted, dim=wanted.dim, chunk=wanted.chunk)
 
     def _outer_dims(self, axis: int) -> set[int]:
-        """Dimensions that a major axis, on its way to something else, cuts or will cut."""
+        """Return the dimensions that a major axis, on its way to something else, cuts or will cut."""
         pairs = [pair for pair in zip(self.type.placements[:axis], self.target, strict=False) if pair[0] != pair[1]]
         return {p.dim for pair in pairs for p in pair if isinstance(p, Shard)}
 
     def _inner_dims(self, axis: int) -> set[int]:
-        """Dimensions that a minor axis cuts."""
+        """Return the dimensions that a minor axis cuts."""
         return {p.dim for p in self.type.placements[axis + 1 :] if isinstance(p, Shard)}
 
 

@@ -12,7 +12,7 @@ from mochi_aot.compiler.passes.dce import eliminate_dead_code
 
 
 def partition(program: Program, mesh: Mesh, plan: Plan) -> Program:
-    """The SPMD form of `program` for `mesh` under `plan`.
+    """Return the SPMD form of `program` for `mesh` under `plan`.
 
     Inputs are whole on every device. Raises PlanError, naming the op's place in the reference, where the plan cannot
     work.

@@ -12,9 +12,9 @@ LAST_DIM_OPS = frozenset(("linear", "rms_norm"))
 
 
 def batch(program: Program, rate: str, size: int) -> Program:
-    """`program` with its inputs of `rate` (each of shape [1]) widened to [size], and all that depends on them.
+    """Return `program` with its inputs of `rate` (each of shape [1]) widened to [size], and all that depends on them.
 
-    Outputs that depend on them gain a leading dimension of `size`. Raises IRError for an op without a batching rule.
+    Outputs that depend on them gain a leading dimension of `size`. Raise IRError for an op without a batching rule.
     """
     return _Batcher(program, rate, size).run()
 
@@ -79,7 +79,8 @@ class _Batcher:
         return self.builder.emit(op.opcode, [self._aligned(v, rank) for v in operands], op.attrs, op.loc)
 
     def _aligned(self, value: Value, rank: int) -> Value:
-        """A batched value with ones after its batch dimension, so that it broadcasts as its unbatched self did."""
+        """Return a batched value with ones after its batch dimension, so that it broadcasts as its unbatched self
+        did."""
         missing = rank + 1 - len(value.type.shape)
         if value not in self.batched or missing == 0:
             return value

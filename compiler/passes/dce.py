@@ -4,7 +4,7 @@ from mochi_aot.compiler.ir.program import Op, Program, Value
 
 
 def eliminate_dead_code(program: Program) -> Program:
-    """Drops ops and params that no output depends on. Inputs stay: they are the program's interface."""
+    """Drop ops and params that no output depends on. Inputs stay: they are the program's interface."""
     live: set[Value] = {output.value for output in program.outputs}
     kept: list[Op] = []
     for op in reversed(program.ops):

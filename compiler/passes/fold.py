@@ -8,7 +8,7 @@ from mochi_aot.compiler.ir.program import Computed, Constant, Param, Program
 
 
 def fold_computed(program: Program, arrays: Mapping[tuple[str, str], np.ndarray]) -> Program:
-    """`program` with each `Computed` recipe replaced by the array of its (program, output)."""
+    """Return `program` with each `Computed` recipe replaced by the array of its (program, output)."""
 
     def folded(param: Param) -> Param:
         if isinstance(param.recipe, Computed):

@@ -15,7 +15,7 @@ Group = list[Op]
 
 
 def merge_linears(program: Program) -> Program:
-    """`program` with each group of mergeable linears replaced by one linear and slices of its result."""
+    """Return `program` with each group of mergeable linears replaced by one linear and slices of its result."""
     params = {param.value: param for param in program.params}
     groups = {op: group for group in linear_groups(program) for op in group}
     builder = Builder(program.name, program.mesh)
@@ -35,7 +35,8 @@ def merge_linears(program: Program) -> Program:
 
 
 def linear_groups(program: Program) -> list[Group]:
-    """Linears of the same operand, with parameters cut alike, in order; each group is within MAX_MERGED_BYTES."""
+    """Return the linears of the same operand, with parameters cut alike, in order; each group is within
+    MAX_MERGED_BYTES."""
     params = {param.value for param in program.params}
     open_groups: dict[object, Group] = {}
     closed: list[Group] = []
@@ -52,7 +53,7 @@ def linear_groups(program: Program) -> list[Group]:
 
 
 def _cuts(type: TensorType) -> object:
-    """What types must share to be joined: the axes that cut them, and how many minor pieces a major one has."""
+    """Return what types must share to be joined: the axes that cut them, and how many minor pieces a major one has."""
     shards = [(axis, p) for axis, p in enumerate(type.placements) if isinstance(p, Shard)]
     nested = len(shards) == 2 and shards[0][1].dim == shards[1][1].dim
     minor_pieces = shards[0][1].chunk / shards[1][1].chunk if nested else 0
@@ -82,7 +83,7 @@ def _emit_merged(
 
 
 def _joined_type(types: list[TensorType], dim: int) -> TensorType:
-    """The types side by side along `dim`, cut by the same axes: global extents add up, and so do chunks."""
+    """Return the types side by side along `dim`, cut by the same axes: global extents add up, and so do chunks."""
     first = types[0]
 
     def joined(axis: int, placement: Placement) -> Placement:

@@ -5,8 +5,9 @@ outputs the faster ones take as inputs. What depends on parameters and constants
 compiler runs that program itself, and its outputs become parameters of the others.
 """
 
+from mochi_aot.artifacts.roles import GEOMETRY, LATENT, PROMPT, RATES, STEP
 from mochi_aot.compiler.ir.builder import Builder
-from mochi_aot.compiler.ir.program import RATES, Computed, Op, Program, Value
+from mochi_aot.compiler.ir.program import Computed, Op, Program, Value
 from mochi_aot.compiler.passes.dce import eliminate_dead_code
 
 # Results that cost nothing to make again and can be larger than their operand: made where they are used.
@@ -18,27 +19,28 @@ MAX_SPREAD = 4
 
 
 def rates_of(program: Program) -> dict[Value, str]:
-    """The rate of every value."""
+    """Return the rate of every value."""
     rates = {item.value: item.rate for item in program.inputs}
-    rates.update({param.value: "geometry" for param in program.params})
+    rates.update({param.value: GEOMETRY for param in program.params})
     for op in program.ops:
-        fastest = max((rates[v] for v in op.operands), key=RATES.index, default="geometry")
-        if fastest == "step" and _spreads(op, rates):
-            fastest = "latent"
+        fastest = max((rates[v] for v in op.operands), key=RATES.index, default=GEOMETRY)
+        if fastest == STEP and _spreads(op, rates):
+            fastest = LATENT
         rates.update(dict.fromkeys(op.results, fastest))
     return rates
 
 
 def _spreads(op: Op, rates: dict[Value, str]) -> bool:
-    """Whether `op` joins a value of the step with one of the prompt into something much larger than the former."""
-    if all(rates[v] != "prompt" for v in op.operands):
+    """Return whether `op` joins a value of the step with one of the prompt into something much larger than the
+    former."""
+    if all(rates[v] != PROMPT for v in op.operands):
         return False
-    stepwise = max(v.type.nbytes for v in op.operands if rates[v] == "step")
+    stepwise = max(v.type.nbytes for v in op.operands if rates[v] == STEP)
     return max(v.type.nbytes for v in op.results) > MAX_SPREAD * stepwise
 
 
 def split_by_rates(program: Program) -> dict[str, Program]:
-    """Programs by rate, those that compute nothing left out, and ops that no output depends on.
+    """Return programs by rate, those that compute nothing left out, and ops that no output depends on.
 
     The fastest keeps the program's name and its outputs; a slower one is called `<name>.<rate>` and its outputs
     `<name>.<rate>.<n>`, which are input names (or `Computed` recipes, for `geometry`) in the faster ones.
@@ -76,7 +78,7 @@ class _Splitter:
         self.local[rate].update((result, values[result]) for result in op.results)
 
     def _at(self, value: Value, rate: str) -> Value:
-        """`value` inside the program of `rate`: its own, a parameter, an op made again, or an import."""
+        """Return `value` inside the program of `rate`: its own, a parameter, an op made again, or an import."""
         known = self.local[rate]
         if value not in known:
             builder = self.builders[rate]
@@ -85,7 +87,7 @@ class _Splitter:
                 known[value] = builder.param(value.name, value.type, self.params[value].recipe)
             elif self.rates[value] == rate:
                 known[value] = builder.input(value.name, value.type, rate)
-            elif producer is not None and producer.opcode in REMADE and self.rates[value] != "geometry":
+            elif producer is not None and producer.opcode in REMADE and self.rates[value] != GEOMETRY:
                 self._place(producer, rate)
             else:
                 known[value] = self._import(value, rate)
@@ -95,7 +97,7 @@ class _Splitter:
         origin = self.rates[value]
         builder = self.builders[rate]
         name = self._export(value, origin)
-        if origin == "geometry":
+        if origin == GEOMETRY:
             return builder.param(name, value.type, Computed(self._name(origin), name))
         return builder.input(name, value.type, origin)
 

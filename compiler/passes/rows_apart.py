@@ -35,7 +35,7 @@ class _Rows:
         return self.builder.program
 
     def _begins(self, op: Op) -> bool:
-        """One row for each of a batch."""
+        """Make one row for each of a batch, where rows begin with this op; return whether they do."""
         if op.opcode != "expand":
             return False
         (x,), (count, *shape) = op.operands, op.result.type.shape
@@ -54,7 +54,7 @@ class _Rows:
         return True
 
     def _keeps_rows(self, op: Op) -> bool:
-        """Whether each row of the results is made of the same row of the operands that are in rows."""
+        """Return whether each row of the results is made of the same row of the operands that are in rows."""
         if op.opcode == "reshape":
             return op.operands[0].type.shape[0] == op.result.type.shape[0]
         if op.opcode == "permute":
@@ -71,7 +71,7 @@ class _Rows:
         return self.builder.emit_many(op.opcode, operands, attrs, op.loc)
 
     def _piece(self, value: Value, row: int, count: int, rank: int) -> Value:
-        """A row of a batch; what is no batch, such as a weight, as it is."""
+        """Return a row of a batch; what is no batch, such as a weight, as it is."""
         shape = value.type.shape
         if value in self.rows:
             return self.rows[value][row]
@@ -85,7 +85,7 @@ class _Rows:
         return self.rows[value][row]
 
     def _takes_a_row(self, op: Op) -> bool:
-        """A slice of one row is that row."""
+        """Take the row itself for a slice of one row; return whether the op is one."""
         if op.opcode != "slice" or op.attrs["dim"] != 0 or op.operands[0] not in self.rows:
             return False
         start, stop = integer(op.attrs["start"]), integer(op.attrs["stop"])

@@ -7,7 +7,7 @@ from mochi_aot.compiler.passes.dce import eliminate_dead_code
 
 
 def is_identity(op: Op) -> bool:
-    """Whether `op` returns its only operand unchanged."""
+    """Return whether `op` returns its only operand unchanged."""
     if op.opcode in ("reshape", "expand", "cast", "slice", "concat"):
         return len(op.operands) == 1 and op.operands[0].type == op.result.type
     if op.opcode == "permute":
@@ -16,7 +16,7 @@ def is_identity(op: Op) -> bool:
 
 
 def simplify(program: Program) -> Program:
-    """Forwards identities, folds a reshape of a reshape and reuses equal ops, in one sweep; then drops what is dead."""
+    """Forward identities, fold a reshape of a reshape and reuse equal ops, in one sweep; then drop what is dead."""
     builder = Builder(program.name, program.mesh)
     values = copy_signature(program, builder)
     seen: dict[object, list[Value]] = {}

@@ -18,7 +18,7 @@ Rule = Callable[[Op, list[Value]], Value | None]
 
 
 def in_strips(program: Program, name: str, frames: int) -> Program:
-    """`program`, which has no mesh yet, with all that depends on the annotated value `name` done in strips.
+    """Return `program`, which has no mesh yet, with all that depends on the annotated value `name` done in strips.
 
     Each strip has `frames` of that value's frames, the last one what is left. Results are the same. Raises IRError for
     an op that does not keep time apart, or if nothing has that name.
@@ -57,7 +57,7 @@ class _Strips:
         return self.builder.program
 
     def _copy_independent(self) -> list[Op]:
-        """Copies what the video is made from and what has nothing to do with it; returns the other ops."""
+        """Copy what the video is made from and what has nothing to do with it; return the other ops."""
         dependent = []
         for op in self.source.ops:
             if any(operand in self.made for operand in op.operands):
@@ -68,7 +68,7 @@ class _Strips:
         return dependent
 
     def _place(self, op: Op) -> None:
-        """One op of the current strip."""
+        """Place one op of the current strip."""
         operands = [self.strip[v] if v in self.made else self.values[v] for v in op.operands]
         present = [v for v in operands if v is not None]
         times = {self.time[v] for v in op.operands if v in self.time}
@@ -90,7 +90,8 @@ class _Strips:
         return self.builder.emit(op.opcode, operands, dict(attrs), op.loc)
 
     def _causal_conv3d(self, op: Op, operands: list[Value]) -> Value:
-        """The frames in front come from the strip before; in front of the first they repeat its first frame."""
+        """Put the frames in front that come from the strip before; in front of the first they repeat its first
+        frame."""
         x, *parameters = operands
         front, *space = ints(op.attrs["padding"])
         if ints(op.attrs["stride"])[0] != 1:
@@ -103,7 +104,8 @@ class _Strips:
         return self._emit(op, [x, *parameters], {**op.attrs, "padding": [0, *space]})
 
     def _reshape(self, op: Op, operands: list[Value]) -> Value:
-        """Time stays where it was counted from the front, alone or as the major part of a dimension."""
+        """Reshape a strip: time stays where it was counted from the front, alone or as the major part of a
+        dimension."""
         (x,) = operands
         time, shape = self.time[op.operands[0]], list(op.result.type.shape)
         before = math.prod(x.type.shape[:time])
@@ -119,7 +121,7 @@ class _Strips:
         return self._same(op, operands)
 
     def _slice(self, op: Op, operands: list[Value]) -> Value | None:
-        """A slice in time takes from each strip what lies within."""
+        """Take what lies within a slice in time from each strip."""
         (x,) = operands
         time = self.time[op.operands[0]]
         if op.attrs["dim"] != time:
@@ -130,7 +132,7 @@ class _Strips:
         return self._sliced(x, time, start, stop, op.loc) if start < stop else None
 
     def _count(self, op: Op, operands: list[Value]) -> Value:
-        """Each strip's count goes on from that of the strip before, so the last one is the whole."""
+        """Count on from the strip before, so that the last count is that of the whole."""
         counted, self.made[op.result] = self.made[op.result], []
         return self._emit(op, [*operands, *counted], op.attrs)
 

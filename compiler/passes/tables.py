@@ -1,14 +1,16 @@
 """Reads per-step values from tables: the other half of batching over the steps."""
 
+from mochi_aot.artifacts.roles import LATENT
 from mochi_aot.compiler.ir.builder import Builder
 from mochi_aot.compiler.ir.program import Program, Value
 from mochi_aot.compiler.ir.types import TensorType
 
-STEP = "step"
+INDEX = "step"  # the input's name
 
 
 def read_tables(program: Program, rate: str, size: int) -> Program:
-    """`program` with every input of `rate` replaced by a table of `size` rows, read at the int32[1] input `step`."""
+    """Return `program` with every input of `rate` replaced by a table of `size` rows, read at the int32[1] input
+    `step`."""
     builder = Builder(program.name)
     values: dict[Value, Value] = {}
     index: Value | None = None
@@ -16,7 +18,7 @@ def read_tables(program: Program, rate: str, size: int) -> Program:
         if item.rate != rate:
             values[item.value] = builder.input(item.value.name, item.value.type, item.rate)
             continue
-        index = index or builder.input(STEP, TensorType((1,), "int32"), "latent")
+        index = index or builder.input(INDEX, TensorType((1,), "int32"), LATENT)
         type = TensorType((size, *item.value.type.shape), item.value.type.dtype)
         table = builder.input(item.value.name, type, item.rate)
         values[item.value] = builder.emit("select", [table, index], {"dim": 0}, "read_tables")

@@ -41,11 +41,11 @@ class AsymmDiT(nn.Module):
 
         latents: float32 [1, C, T, h, w]; timestep: float32 [1], 0 (noise) to 1000 (video);
         caption: [B, L, caption_width]; caption_mask: bool [B, L].
-        Returns velocity tokens [B, N, p*p*C]; `unpatchify` makes a latent of them.
+        Return velocity tokens [B, N, p*p*C]; `unpatchify` makes a latent of them.
         """
         _, _, frames, height, width = latents.shape
         tokens = ops.annotate(patchify(latents, self.config.patch).to(self.dtype), "tokens")
-        x = self.patch_embed(tokens).expand(caption.shape[0], -1, -1)
+        x = ops.annotate(self.patch_embed(tokens).expand(caption.shape[0], -1, -1), "captioned_tokens")
         y = self.caption_proj(caption)
         c = F.silu(self.time_embed(timestep) + self.caption_pool(caption, caption_mask)).unsqueeze(1)  # [B, 1, D]
         cos, sin = rope_tables(self.pos_frequencies, (frames, height, width), self.config.patch)
@@ -70,7 +70,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, y: Tensor, c: Tensor, cos: Tensor, sin: Tensor, text_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """x: [B, N, D]; y: [B, L, text_width]; c: [B, 1, D] conditioning; cos, sin: [N, H, Dh/2]. Returns new x, y."""
+        """Return new x, y of x: [B, N, D]; y: [B, L, text_width]; c: [B, 1, D] conditioning; cos, sin: [N, H, Dh/2]."""
         x_in = norm(x, scale(self.mod_x["scale_msa"], c))
         y_in = norm(y, scale(self.mod_y["scale_msa"], c))
         x_out, y_out = self.attn(x_in, y_in, cos, sin, text_mask)
@@ -145,7 +145,7 @@ class TimeEmbedding(nn.Module):
         self.fc2 = nn.Linear(config.width, config.width)
 
     def forward(self, timestep: Tensor) -> Tensor:
-        """timestep: float32 [1]. Returns [1, D]."""
+        """Return [1, D] for timestep: float32 [1]."""
         half = self.frequency_width // 2
         index = torch.arange(half, dtype=torch.float32, device=timestep.device)
         frequencies = torch.exp(index * (-math.log(10000) / half))
@@ -165,7 +165,7 @@ class CaptionPool(nn.Module):
         self.to_out = nn.Linear(width, config.width)
 
     def forward(self, caption: Tensor, mask: Tensor) -> Tensor:
-        """caption: [B, L, caption_width]; mask: bool [B, L]. Returns [B, D]; masked tokens have no influence."""
+        """Return [B, D] for caption: [B, L, caption_width] and mask: bool [B, L]; masked tokens have no influence."""
         mean = masked_mean(caption, mask)
         key, value = self.to_kv(torch.cat([mean, caption], dim=1)).chunk(2, dim=-1)
         query, key, value = (
@@ -195,18 +195,18 @@ class FinalLayer(nn.Module):
 
 
 def modulations(width: int, out_width: int, last: bool) -> nn.ModuleDict:
-    """The linear maps that make a block's scales and gates; the last block needs one scale for the text, no more."""
+    """Return the linear maps of a block's scales and gates; the last block needs one scale for the text, no more."""
     names = ("scale_msa",) if last else ("scale_msa", "gate_msa", "scale_mlp", "gate_mlp")
     return nn.ModuleDict({name: nn.Linear(width, out_width) for name in names})
 
 
 def scale(linear: nn.Module, c: Tensor) -> Tensor:
-    """What a normed input is multiplied by: float32 [B, 1, width]."""
+    """Return what a normed input is multiplied by: float32 [B, 1, width]."""
     return linear(c).float() + 1.0
 
 
 def gate(linear: nn.Module, c: Tensor) -> Tensor:
-    """What a normed output is multiplied by, within -1 and 1: float32 [B, 1, width]."""
+    """Return what a normed output is multiplied by, within -1 and 1: float32 [B, 1, width]."""
     return torch.tanh(linear(c).float())
 
 
@@ -215,21 +215,21 @@ def norm(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of x [B, L, D] over the positions where mask [B, L] is True; zero if there are none. Returns [B, 1, D]."""
+    """Mean of x [B, L, D] over the positions where mask [B, L] is True; zero if there are none. Return [B, 1, D]."""
     weight = mask.to(torch.float32).unsqueeze(-1)
     total = (x.to(torch.float32) * weight).sum(1, keepdim=True)
     return (total / weight.sum(1, keepdim=True).clamp(min=1.0)).to(x.dtype)
 
 
 def patchify(latents: Tensor, patch: int) -> Tensor:
-    """[B, C, T, h, w] -> [B, T * h/p * w/p, C*p*p]"""
+    """Cut into tokens: [B, C, T, h, w] -> [B, T * h/p * w/p, C*p*p]"""
     batch, channels, frames, height, width = latents.shape
     grid = latents.reshape(batch, channels, frames, height // patch, patch, width // patch, patch)
     return grid.permute(0, 2, 3, 5, 1, 4, 6).reshape(batch, -1, channels * patch * patch)
 
 
 def unpatchify(tokens: Tensor, size: tuple[int, int, int], patch: int) -> Tensor:
-    """[B, T * h/p * w/p, p*p*C] -> [B, C, *size], size = (T, h, w). A token's channel is innermost, here only."""
+    """Join tokens, whose channel is innermost here only: [B, T * h/p * w/p, p*p*C] -> [B, C, *size], size (T, h, w)"""
     frames, height, width = size
     grid = tokens.reshape(tokens.shape[0], frames, height // patch, width // patch, patch, patch, -1)
     return grid.permute(0, 6, 1, 2, 4, 3, 5).reshape(tokens.shape[0], -1, *size)

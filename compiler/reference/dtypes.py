@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def parameters_in(dtype: torch.dtype) -> Iterator[None]:
-    """Within it, modules make their parameters in `dtype`: no copy is made, and it works on fake tensors too."""
+    """Make parameters of modules in `dtype` within the block: no copy is made, and it works on fake tensors too."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -23,17 +23,14 @@ class Geometry:
     frames: int
 
     def latent_size(self, config: MochiConfig) -> tuple[int, int, int]:
-        """Return latent frames, rows and columns. Raises GeometryError if the video is not of whole latent patches."""
+        """Return latent frames, rows and columns. Raise GeometryError if the video is not of whole latent patches."""
         time, space = math.prod(config.vae.time_factors), math.prod(config.vae.space_factors)
         multiple = space * config.dit.patch
         for name, size in (("height", self.height), ("width", self.width)):
             if size <= 0 or size % multiple:
                 raise GeometryError(f"geometry {self}: {name} {size} is not a positive multiple of {multiple}")
         if self.frames <= 0 or (self.frames - 1) % time:
-            below = max(self.frames - 1, 0) // time * time + 1
-            raise GeometryError(
-                f"geometry {self}: {self.frames} frames is not {time}k+1; the nearest are {below} and {below + time}"
-            )
+            raise GeometryError(f"geometry {self}: {self.frames} frames is not {time}k+1")
         return (self.frames - 1) // time + 1, self.height // space, self.width // space
 
     def __str__(self) -> str:
@@ -41,7 +38,7 @@ class Geometry:
 
 
 def parse_geometry(text: str) -> Geometry:
-    """Return the Geometry that `HxWxF` says. Raises GeometryError for anything else."""
+    """Return the Geometry that `HxWxF` says. Raise GeometryError for anything else."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})x(\d{1,5})", text)
     if not match:
         raise GeometryError(f"geometry {text!r} is not HxWxF with three numbers; write for example 480x848x163")

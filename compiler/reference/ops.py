@@ -55,7 +55,7 @@ def joint_attention(
     """Attend from visual and text queries to all visual keys and to the text keys whose mask is True.
 
     q, k, v: [B, N, H, Dh]; q_text, k_text, v_text: [B, L, H, Dh]; mask: bool [B, L].
-    Returns (visual [B, N, H, Dh], text [B, L, H, Dh]). Rows of masked text queries are defined but mean nothing.
+    Return (visual [B, N, H, Dh], text [B, L, H, Dh]). Rows of masked text queries are defined but mean nothing.
     """
     attended = torch.cat([mask.new_ones(q.shape[:2]), mask], dim=1)[:, None, None, :]
     key = torch.cat([k, k_text], dim=1).transpose(1, 2)
@@ -79,7 +79,7 @@ def _(
 def causal_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int]) -> Tensor:
     """Convolve x [B, T, H, W, C] with weight [O, C, kt, kh, kw] at `stride` (t, h, w), without looking ahead in time.
 
-    The border is replicated: kt - 1 frames in front, (k - 1) // 2 on each side in space. Returns [B, T', H', W', O].
+    The border is replicated: kt - 1 frames in front, (k - 1) // 2 on each side in space. Return [B, T', H', W', O].
     """
     time, height, width = weight.shape[2:]
     border = ((width - 1) // 2, (width - 1) // 2, (height - 1) // 2, (height - 1) // 2, time - 1, 0)
@@ -111,7 +111,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tenso
 
 @torch.library.custom_op("mochi::count_nonfinite", mutates_args=())
 def count_nonfinite(x: Tensor) -> Tensor:
-    """Count the elements of x [B, T, H, W, C] that are infinite or not a number. Returns float32 [1, 1]."""
+    """Count the elements of x [B, T, H, W, C] that are infinite or not a number. Return float32 [1, 1]."""
     return torch.isfinite(x).logical_not().sum().float().reshape(1, 1)
 
 

@@ -26,7 +26,7 @@ class EncodeText(nn.Module):
         self.text = build_text_encoder(config.text, dtype)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """input_ids: int32 [1, L]; attention_mask: bool [1, L]. Returns [1, L, caption_width]."""
+        """Return [1, L, caption_width] for input_ids: int32 [1, L] and attention_mask: bool [1, L]."""
         return encode_text(self.text, input_ids, attention_mask)
 
     def example_inputs(self) -> dict[str, Tensor]:
@@ -56,10 +56,10 @@ class DenoiseStep(nn.Module):
         negative_prompt_embeds: Tensor,
         negative_prompt_attention_mask: Tensor,
     ) -> Tensor:
-        """z + (sigma - next_sigma) * v, with v = v_negative + guidance_scale * (v_prompt - v_negative), in float32.
+        """Return z + (sigma - next_sigma) * v in float32, v = v_negative + guidance_scale * (v_prompt - v_negative).
 
         latents: float32 [1, C, T, h, w]; sigma, next_sigma, guidance_scale: float32 [1], sigma from 1 (noise) to 0;
-        prompts: [1, L, caption_width]; masks: bool [1, L]. Returns the next latents.
+        prompts: [1, L, caption_width]; masks: bool [1, L]. Return the next latents.
         """
         caption = torch.cat([negative_prompt_embeds, prompt_embeds])
         caption_mask = torch.cat([negative_prompt_attention_mask, prompt_attention_mask])
@@ -95,7 +95,7 @@ class DecoderUnit(nn.Module):
         self.decoder = Decoder(config.vae, dtype)
 
     def video(self, latents: Tensor) -> Tensor:
-        """latents: float32 [1, C, T, h, w]. Returns [1, F, H, W, 3], about -1 to 1."""
+        """Return [1, F, H, W, 3], about -1 to 1, for latents: float32 [1, C, T, h, w]."""
         mean, std = channel_constant(self.config.latents_mean), channel_constant(self.config.latents_std)
         z = latents.permute(0, 2, 3, 4, 1) * std + mean
         video: Tensor = self.decoder(ops.annotate(z.to(self.dtype), "latent_video"))
@@ -109,7 +109,7 @@ class Decode(DecoderUnit):
     """Latents to frames."""
 
     def forward(self, latents: Tensor) -> Tensor:
-        """latents: float32 [1, C, T, h, w]. Returns uint8 [F, H, W, 3]."""
+        """Return uint8 [F, H, W, 3] for latents: float32 [1, C, T, h, w]."""
         return as_bytes(self.video(latents))
 
 
@@ -117,13 +117,13 @@ class CheckedDecode(DecoderUnit):
     """Latents to frames, and to whether these mean anything: as a byte, what is not a number looks like black."""
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns what Decode does, and how many elements of the video are not finite, float32 [1, 1]."""
+        """Return what Decode does, and how many elements of the video are not finite, float32 [1, 1]."""
         video = self.video(latents)
         return as_bytes(video), ops.count_nonfinite(video)
 
 
 def as_bytes(video: Tensor) -> Tensor:
-    """[1, F, H, W, 3], -1 to 1, to uint8 [F, H, W, 3]."""
+    """Turn [1, F, H, W, 3], -1 to 1, into uint8 [F, H, W, 3]."""
     unit = (video.float().squeeze(0) * 0.5 + 0.5).clamp(0.0, 1.0)
     return (unit * 255.0).round().to(torch.uint8)
 
@@ -138,7 +138,7 @@ class EncodeVideo(nn.Module):
         self.encoder = Encoder(config.vae, dtype)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """frames: uint8 [F, H, W, 3]. Returns float32 [1, C, T, h, w]."""
+        """Return float32 [1, C, T, h, w] for frames: uint8 [F, H, W, 3]."""
         mean, std = channel_constant(self.config.latents_mean), channel_constant(self.config.latents_std)
         video = ops.annotate(frames.float().unsqueeze(0) / 127.5 - 1.0, "pixel_video")
         latents = (self.encoder(video).float() - mean) / std

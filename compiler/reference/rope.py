@@ -9,9 +9,9 @@ BASE_AREA = 192 * 192  # in patches: the area whose positions are neither stretc
 
 
 def rope_tables(pos_frequencies: Tensor, latent_size: tuple[int, int, int], patch: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of every token's rotation angles.
+    """Return cosines and sines of every token's rotation angles.
 
-    pos_frequencies: float32 [3, H, Dh/2]; latent_size: (T, h, w). Returns two float32 [N, H, Dh/2].
+    pos_frequencies: float32 [3, H, Dh/2]; latent_size: (T, h, w). Return two float32 [N, H, Dh/2].
     """
     frames, height, width = latent_size
     _, heads, pairs = pos_frequencies.shape
@@ -21,7 +21,7 @@ def rope_tables(pos_frequencies: Tensor, latent_size: tuple[int, int, int], patc
 
 
 def token_positions(frames: int, rows: int, columns: int, device: torch.device | None = None) -> Tensor:
-    """Position (t, y, x) of every token: float32 [frames * rows * columns, 3].
+    """Return the position (t, y, x) of every token: float32 [frames * rows * columns, 3].
 
     Time counts frames. Space is centred at zero and scaled so that every aspect ratio and resolution covers BASE_AREA.
     """
@@ -34,5 +34,5 @@ def token_positions(frames: int, rows: int, columns: int, device: torch.device |
 
 
 def centred(count: int, spacing: float, device: torch.device | None = None) -> Tensor:
-    """`count` points `spacing` apart, around zero."""
+    """Return `count` points `spacing` apart, around zero."""
     return (torch.arange(count, dtype=torch.float32, device=device) - (count - 1) / 2) * spacing

@@ -13,7 +13,7 @@ def sample(
     """Denoise `latents` from each sigma to the next.
 
     latents: float32 [1, C, T, h, w], noise at the first sigma; sigmas: float32 [steps + 1]; prompts: the last four
-    inputs of `DenoiseStep` by name. Returns the latents at the last sigma.
+    inputs of `DenoiseStep` by name. Return the latents at the last sigma.
     """
     guidance = sigmas.new_full((1,), guidance_scale)
     for sigma, next_sigma in pairwise(sigmas):

@@ -4,10 +4,11 @@ import numpy as np
 
 
 def linear_quadratic_sigmas(steps: int, threshold_noise: float = 0.025, linear_steps: int | None = None) -> np.ndarray:
-    """Genmo's schedule: noise removed grows linearly to `threshold_noise` in `linear_steps`, then quadratically to 1.
+    """Return Genmo's sigmas: noise removed grows linearly to `threshold_noise` in `linear_steps`, then as a square to
+    1.
 
     The quadratic part meets the line with the same value and slope. `linear_steps` is half the steps unless given, at
-    least 1 and less than `steps`. Returns float32 [steps + 1], from 1 to 0.
+    least 1 and less than `steps`. Return float32 [steps + 1], from 1 to 0.
     """
     linear_steps = steps // 2 if linear_steps is None else linear_steps
     slope = threshold_noise / linear_steps

@@ -22,7 +22,7 @@ class RMSNorm(nn.Module):
 
 
 def build_text_encoder(config: TextConfig, dtype: torch.dtype = torch.float32) -> T5EncoderModel:
-    """A T5 v1.1 encoder without dropout; its state dict has the published names, the embedding as `shared` only."""
+    """Return a T5 v1.1 encoder without dropout; its state dict has the published names, only `shared` as embedding."""
     t5 = T5Config(
         vocab_size=config.vocab_size,
         d_model=config.d_model,
@@ -48,7 +48,7 @@ def build_text_encoder(config: TextConfig, dtype: torch.dtype = torch.float32) -
 
 
 def encode_text(model: T5EncoderModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Embeddings [B, L, D] of token ids [B, L]; tokens whose mask (bool [B, L]) is False are not attended."""
+    """Return the embeddings [B, L, D] of ids [B, L]; tokens whose mask (bool [B, L]) is False are not attended."""
     batch, length = input_ids.shape
     embedded = ops.annotate(model.shared(input_ids), "text_tokens")
     attended = attention_mask[:, None, None, :].expand(batch, 1, length, length)

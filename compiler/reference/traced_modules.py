@@ -1,45 +1,37 @@
-"""What is traced: for each module its inputs' rates and its outputs' names."""
+"""What is traced: the parts of the model that a bundle's programs are cut from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from mochi_aot.artifacts.roles import ROLES, roles_of
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.reference.programs import CheckedDecode, DenoiseStep, EncodeText, EncodeVideo
 
-STEP_INPUTS = ("sigma", "next_sigma", "guidance_scale")
-
 
 @dataclass(frozen=True)
 class TracedModule:
-    """One module to trace. Inputs not named in `rates` change with the latent."""
+    """One module to trace, named as the last of the programs that it is cut into."""
 
     name: str
     build: Callable[[MochiConfig, Geometry, torch.dtype], EncodeText | DenoiseStep | CheckedDecode | EncodeVideo]
-    rates: dict[str, str]
-    outputs: tuple[str, ...]
+
+    @property
+    def rates(self) -> dict[str, str]:
+        """How often inputs change, by name: those that the host gives to any of the module's programs."""
+        return {name: rate for role in roles_of(self.name).values() for name, rate in role.inputs.items()}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what the module returns."""
+        return ROLES[self.name].results
 
 
 TRACED_MODULES = (
-    TracedModule(
-        "encode_text",
-        lambda config, geometry, dtype: EncodeText(config, dtype),
-        {"input_ids": "prompt", "attention_mask": "prompt"},
-        ("prompt_embeds",),
-    ),
-    TracedModule(
-        "denoise",
-        DenoiseStep,
-        dict.fromkeys(STEP_INPUTS, "step")
-        | {
-            f"{sign}{part}": "prompt"
-            for sign in ("", "negative_")
-            for part in ("prompt_embeds", "prompt_attention_mask")
-        },
-        ("latents",),
-    ),
-    TracedModule("decode", CheckedDecode, {}, ("frames", "nonfinite")),
-    TracedModule("encode", EncodeVideo, {}, ("latents",)),
+    TracedModule("encode_text", lambda config, geometry, dtype: EncodeText(config, dtype)),
+    TracedModule("denoise", DenoiseStep),
+    TracedModule("decode", CheckedDecode),
+    TracedModule("encode", EncodeVideo),
 )

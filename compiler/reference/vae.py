@@ -53,5 +53,5 @@ def res_blocks(count: int, channels: int, groups: int) -> nn.Sequential:
 
 
 def channel_constant(values: tuple[float, ...], device: torch.device | None = None) -> Tensor:
-    """A float32 vector made of scalars, so that a trace without data holds the numbers themselves."""
+    """Return a float32 vector made of scalars, so that a trace without data holds the numbers themselves."""
     return torch.cat([torch.full((1,), value, dtype=torch.float32, device=device) for value in values])

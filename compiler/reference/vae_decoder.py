@@ -28,7 +28,7 @@ class Decoder(nn.Module):
             self.proj_out = nn.Linear(channels[0], 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, h, w, latent_channels] -> [B, 6 (T - 1) + 1, 8 h, 8 w, 3], about -1 to 1."""
+        """Decode [B, T, h, w, latent_channels] -> [B, 6 (T - 1) + 1, 8 h, 8 w, 3], about -1 to 1."""
         x = self.block_in(self.conv_in(x))
         for stage in self.up:
             x = stage(x)
@@ -49,13 +49,13 @@ class UpStage(nn.Module):
         self.proj = nn.Linear(inputs, outputs * time * space * space)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, H, W, inputs] -> [B, time (T - 1) + 1, H * space, W * space, outputs]"""
+        """Run the block: [B, T, H, W, inputs] -> [B, time (T - 1) + 1, H * space, W * space, outputs]"""
         x = depth_to_space(self.proj(self.res(x)), self.time, self.space)
         return x[:, self.time - 1 :] if self.time > 1 else x
 
 
 def depth_to_space(x: Tensor, time: int, space: int) -> Tensor:
-    """[B, T, H, W, C * time * space * space] -> [B, T * time, H * space, W * space, C]"""
+    """Turn channels into pixels: [B, T, H, W, C * time * space * space] -> [B, T * time, H * space, W * space, C]"""
     batch, frames, height, width, _ = x.shape
     x = x.reshape(batch, frames, height, width, -1, time, space, space)
     x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)

@@ -33,11 +33,11 @@ class Encoder(nn.Module):
             self.proj_out = nn.Linear(channels[-1], 2 * config.latent_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [B, F, H, W, 3] in -1 to 1, F = 6k + 1 -> [B, k + 1, H / 8, W / 8, latent_channels]"""
+        """Encode float32 [B, F, H, W, 3] in -1 to 1, F = 6k + 1 -> [B, k + 1, H / 8, W / 8, latent_channels]"""
         return self.moments(x)[..., : self.latent_channels]
 
     def moments(self, x: Tensor) -> Tensor:
-        """The mean, as `forward` gives it, and behind it the logarithm of the variance: twice the channels."""
+        """Return the mean, as `forward` gives it, and behind it the logarithm of the variance: twice the channels."""
         x = self.block_in(self.proj_in(add_fourier_features(x).to(self.dtype)))
         for stage in self.down:
             x = stage(x)
@@ -97,11 +97,11 @@ class TimeAttention(nn.Module):
         return x + self.out(self.merge(out))
 
     def split(self, x: Tensor) -> Tensor:
-        """[B, T, H, W, C] -> [B, H, W, heads, T, head_dim]: space stays apart, so that it can be cut both ways"""
+        """Split heads: [B, T, H, W, C] -> [B, H, W, heads, T, head_dim]; space stays apart, to be cut both ways"""
         return x.unflatten(-1, (-1, self.head_dim)).permute(0, 2, 3, 4, 1, 5)
 
     def merge(self, x: Tensor) -> Tensor:
-        """The reverse of `split`."""
+        """Undo `split`."""
         return x.permute(0, 4, 1, 2, 3, 5).flatten(-2)
 
 

@@ -12,7 +12,7 @@ ATEN: dict[str, Handler] = {}
 
 
 def _number(value: object, dtype: str) -> int | float:
-    """A Python scalar of the kind that a dtype holds."""
+    """Return a Python scalar of the kind that a dtype holds."""
     assert isinstance(value, int | float)
     return int(value) if dtype in ("int32", "uint8") else float(value)
 
@@ -42,7 +42,7 @@ def _neg(graph: Graph, node: torch.fx.Node) -> Value:
 
 @handles(ATEN, "aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor", "aten.div.Tensor")
 def _binary(graph: Graph, node: torch.fx.Node) -> Value:
-    """Operands are cast to the result's dtype first; a scalar becomes an attribute."""
+    """Cast operands to the result's dtype first; a scalar becomes an attribute."""
     if node.kwargs.get("alpha", 1) != 1:
         raise IRError(f"alpha={node.kwargs['alpha']}; multiply the operand instead")
     opcode, dtype = str(node.target).split(".")[1], dtype_of(node)
@@ -145,7 +145,7 @@ def _transpose(graph: Graph, node: torch.fx.Node) -> Value:
 
 
 def _along(graph: Graph, node: torch.fx.Node) -> tuple[Value, int]:
-    """The operand of an op, and which of its dimensions the op works along."""
+    """Return the operand of an op, and which of its dimensions the op works along."""
     x, dim = arguments(node, "self", "dim")
     value = graph.value(x)
     return value, dim % len(value.type.shape)

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
+from mochi_aot.artifacts.roles import LATENT
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.program import Checkpoint, Program
 from mochi_aot.compiler.ir.types import TensorType
@@ -26,25 +27,25 @@ class Traceable(Protocol):
     """A module that says what it is called with."""
 
     def eval(self) -> torch.nn.Module:
-        """The module itself, ready for inference."""
+        """Return the module itself, ready for inference."""
 
     def example_inputs(self) -> dict[str, torch.Tensor]:
-        """Inputs by argument name, in order, of the shapes and dtypes that the program will take."""
+        """Return the inputs by argument name, in order, of the shapes and dtypes that the program will take."""
 
 
 def trace(name: str, build: Callable[[], Traceable], rates: Mapping[str, str], *outputs: str) -> Program:
-    """The program of the module that `build` makes; `outputs` are the names of what it returns.
+    """Return the program of the module that `build` makes; `outputs` are the names of what it returns.
 
     `build` runs under FakeTensorMode, so its parameters take no memory; each becomes a parameter named by its key in
     the module's state dict. Inputs are named and typed as the module's `example_inputs`; one that `rates` does not
-    name changes with the latent. Raises IRError, saying where in the reference, for what programs cannot express.
+    name changes with the latent. Raise IRError, saying where in the reference, for what programs cannot express.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         module = build()
         example = module.example_inputs()
         exported = torch.export.export(module.eval(), tuple(example.values()), strict=False)
     inputs = [
-        (key, TensorType(tuple(tensor.shape), dtype_name(tensor.dtype)), rates.get(key, "latent"))
+        (key, TensorType(tuple(tensor.shape), dtype_name(tensor.dtype)), rates.get(key, LATENT))
         for key, tensor in example.items()
     ]
     return _Translator(name, exported, inputs, list(outputs)).run()
@@ -106,7 +107,7 @@ class _Translator:
             graph.values[node] = result if isinstance(result, list) else [result]
 
     def _is_constant(self, argument: Any) -> bool:
-        """Whether an argument needs nothing but the trace: a literal, or a node computed from literals."""
+        """Return whether an argument needs nothing but the trace: a literal, or a node computed from literals."""
         if isinstance(argument, list | tuple):
             return all(map(self._is_constant, argument))
         return not isinstance(argument, torch.fx.Node) or argument in self.graph.constants

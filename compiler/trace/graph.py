@@ -29,14 +29,15 @@ class Graph:
         self.loc = ""
 
     def value(self, node: Any) -> Value:
-        """The value of a node with one result; a trace-time constant becomes a parameter here, at its first use."""
+        """Return the value of a node with one result; a trace-time constant becomes a parameter here, at its first
+        use."""
         if node not in self.values:
             self.values[node] = [self._constant(node)]
         (value,) = self.values[node]
         return value
 
     def operand(self, node: torch.fx.Node, index: int = 0) -> Value:
-        """The value of a node's positional argument."""
+        """Return the value of a node's positional argument."""
         return self.value(node.args[index])
 
     def _constant(self, node: torch.fx.Node) -> Value:
@@ -48,7 +49,7 @@ class Graph:
         return self.builder.param(f"const.{node.name}", TensorType(array.shape, dtype), Constant(array))
 
     def emit(self, opcode: str, operands: list[Value], **attrs: Attr) -> Value:
-        """An op with one result, at the place at hand."""
+        """Append an op with one result, at the place at hand, and return the result."""
         (value,) = self.emit_many(opcode, operands, **attrs)
         return value
 
@@ -60,7 +61,7 @@ class Graph:
 
 
 def handles(table: dict[str, Handler], *targets: str) -> Callable[[Handler], Handler]:
-    """Registers a handler for ATen (or custom) ops by their full names, as `aten.add.Tensor`."""
+    """Register a handler for ATen (or custom) ops by their full names, as `aten.add.Tensor`."""
 
     def register(handler: Handler) -> Handler:
         table.update(dict.fromkeys(targets, handler))
@@ -70,14 +71,14 @@ def handles(table: dict[str, Handler], *targets: str) -> Callable[[Handler], Han
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype in the IR. Raises IRError for one that it has not."""
+    """Return a dtype in the IR. Raise IRError for one that it has not."""
     if dtype not in DTYPE_NAMES:
         raise IRError(f"programs have no {dtype}, only {', '.join(dict.fromkeys(DTYPE_NAMES.values()))}")
     return DTYPE_NAMES[dtype]
 
 
 def arguments(node: torch.fx.Node, *names: str) -> list[Any]:
-    """Arguments by their names in the op's schema, defaults filled in."""
+    """Return the arguments by their names in the op's schema, defaults filled in."""
     schema = node.target._schema  # type: ignore[union-attr]
     given = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
     defaults = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
@@ -85,17 +86,18 @@ def arguments(node: torch.fx.Node, *names: str) -> list[Any]:
 
 
 def shape_of(node: torch.fx.Node) -> list[int]:
-    """The shape that export found for a node's result."""
+    """Return the shape that export found for a node's result."""
     return [int(n) for n in node.meta["val"].shape]
 
 
 def dtype_of(node: torch.fx.Node) -> str:
-    """The dtype that export found for a node's result."""
+    """Return the dtype that export found for a node's result."""
     return dtype_name(node.meta["val"].dtype)
 
 
 def source_location(node: torch.fx.Node) -> str:
-    """`folder/file:line` of the innermost `forward` outside torch that was running: export records no other frames."""
+    """Return `folder/file:line` of the innermost `forward` outside torch that was running: export records no other
+    frames."""
     for frame in reversed((node.meta.get("stack_trace") or "").splitlines()):
         line = frame.strip()
         if line.startswith('File "') and "/torch/" not in line:

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from mochi_aot.artifacts.dtypes import held_dtype
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
-from mochi_aot.runtime.backend import Wait, host_dtype, no_wait
+from mochi_aot.runtime.backend import Wait, no_wait
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.torch.executor import TorchExecutable
 from mochi_aot.runtime.torch.finite import nonfinite_kinds
@@ -55,7 +56,7 @@ class TorchBackend:
 
     def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
         """Copy array [*spec.shape] to the mesh. Raise BackendError if its shape or dtype is not what `spec` says."""
-        expected = host_dtype(spec.dtype)
+        expected = held_dtype(spec.dtype)
         if list(array.shape) != spec.shape or array.dtype != expected:
             raise BackendError(f"upload: expected {expected}{spec.shape}, seen {array.dtype}{list(array.shape)}")
         whole = torch.from_numpy(np.array(array, order="C")).to(self.device, DTYPES[spec.dtype])

@@ -25,5 +25,8 @@ def nonfinite_kinds(tensors: Iterable[torch.Tensor]) -> list[str]:
 
 
 def all_finite(x: torch.Tensor) -> bool:
-    """Return whether all elements are finite: the extremes are, and NaN is both of them where there is one."""
+    """Return whether all elements are finite: the extremes are, and NaN is both of them where there is one.
+
+    This is many times faster than asking each element.
+    """
     return x.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(x))).all())

@@ -5,16 +5,10 @@ from typing import Any
 
 import ttnn
 
+from mochi_aot.artifacts.dtypes import TTNN_DTYPES
 from mochi_aot.runtime.ttnn.semaphores import semaphores
 
-DTYPES = {
-    "float32": ttnn.float32,
-    "bfloat16": ttnn.bfloat16,
-    "bfloat8_b": ttnn.bfloat8_b,
-    "int32": ttnn.int32,
-    "uint32": ttnn.uint32,
-    "uint8": ttnn.uint8,
-}
+DTYPES: dict[str, ttnn.DataType] = {name: getattr(ttnn, name) for name in TTNN_DTYPES}
 LAYOUTS = {"row_major": ttnn.ROW_MAJOR_LAYOUT, "tile": ttnn.TILE_LAYOUT}
 
 # Fidelity, and whether matrix products accumulate in float32; the last one is for attention, whose kernels are short of

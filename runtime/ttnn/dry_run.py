@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import ttnn
 
+from mochi_aot.artifacts.dtypes import held_dtype
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime.backend import KernelUse
 from mochi_aot.runtime.errors import BackendError
-from mochi_aot.runtime.programs import HOST_INPUTS
 from mochi_aot.runtime.ttnn.backend import TtnnBackend
 from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
@@ -107,11 +108,10 @@ class DryRun:
 
     def _is_made(self, role: str, name: str) -> bool:
         """Return whether an earlier program has made this input, and has not been refused."""
-        return name not in HOST_INPUTS[role] and name in self._values
+        return name not in ROLES[role].inputs and name in self._values
 
     def _zeros(self, spec: TensorSpec) -> ttnn.Tensor:
-        kind = np.float32 if spec.dtype in ("float32", "bfloat16", "bfloat8_b") else np.int32
-        return self._backend.upload(np.zeros(spec.shape, kind), spec)
+        return self._backend.upload(np.zeros(spec.shape, held_dtype(spec.dtype)), spec)
 
 
 class _Watch:
@@ -132,7 +132,7 @@ class _Watch:
 
 def _from_programs(role: str, program: Program) -> set[str]:
     """Return the names of the inputs that are not the host's to give."""
-    return {item.name for item in program.inputs} - set(HOST_INPUTS[role])
+    return {item.name for item in program.inputs} - set(ROLES[role].inputs)
 
 
 def _refusal(program: Program, accepted: int, error: Exception) -> Refusal:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.kernel_archive import build_keys, kernel_folders, pack_kernels
-from mochi_aot.artifacts.layout import ROLES
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.runtime.cache import temporary_folder
 from mochi_aot.runtime.errors import RefusalError
 from mochi_aot.runtime.geometry import geometry_name

@@ -3,12 +3,10 @@
 import numpy as np
 import ttnn
 
+from mochi_aot.artifacts.dtypes import held_dtype
 from mochi_aot.artifacts.schema import Placement, TensorSpec
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS
-
-# What numpy does not have crosses to and from it as float32.
-_NOT_IN_NUMPY = ("bfloat16", "bfloat8_b")
 
 
 def split(array: np.ndarray, spec: TensorSpec, mesh: tuple[int, int]) -> ttnn.Tensor:
@@ -18,7 +16,7 @@ def split(array: np.ndarray, spec: TensorSpec, mesh: tuple[int, int]) -> ttnn.Te
     array does not fit.
     """
     dtype = _dtype(spec)
-    target = _host_dtype(spec)
+    target = held_dtype(spec.dtype)
     if list(array.shape) != spec.shape or (array.dtype.kind == "f" and target.kind != "f"):
         raise BackendError(f"upload: expected {target}{spec.shape}, seen {array.dtype}{list(array.shape)}")
     whole = _padded(array, target, spec, mesh)
@@ -70,10 +68,6 @@ def _dtype(spec: TensorSpec) -> ttnn.DataType:
     return DTYPES[spec.dtype]
 
 
-def _host_dtype(spec: TensorSpec) -> np.dtype:
-    return np.dtype("float32" if spec.dtype in _NOT_IN_NUMPY else spec.dtype)
-
-
 def _padded(array: np.ndarray, dtype: np.dtype, spec: TensorSpec, mesh: tuple[int, int]) -> np.ndarray:
     shape = list(spec.shape)
     for placement, chips in zip(spec.placements, mesh, strict=True):
@@ -95,7 +89,8 @@ def _joined(pieces: list[np.ndarray], placement: Placement | None) -> np.ndarray
 def _local(piece: ttnn.Tensor) -> np.ndarray:
     """Return what one chip holds, without the padding of tiles."""
     tensor = piece.cpu()
-    if tensor.dtype.name.lower() in _NOT_IN_NUMPY:
-        tensor = ttnn.to_dtype(tensor, ttnn.float32)
+    held = DTYPES[held_dtype(tensor.dtype.name.lower()).name]
+    if tensor.dtype != held:
+        tensor = ttnn.to_dtype(tensor, held)
     array: np.ndarray = tensor.to_numpy()
     return array

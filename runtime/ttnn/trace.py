@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import ttnn
 
+from mochi_aot.artifacts.roles import LATENT
 from mochi_aot.artifacts.schema import Program
 from mochi_aot.runtime.backend import Watch
 from mochi_aot.runtime.errors import BackendError
@@ -38,7 +39,7 @@ class TracedExecutable:
 
     def __init__(self, executable: TtnnExecutable, program: Program, mesh: ttnn.MeshDevice) -> None:
         self._executable, self._program, self._mesh = executable, program, mesh
-        self._changing = [source.name for source in program.inputs if source.rate == "latent"]
+        self._changing = [source.name for source in program.inputs if source.rate == LATENT]
         self._constant: dict[str, ttnn.Tensor] | None = None
         self._own: dict[str, ttnn.Tensor] = {}
         self._outputs: dict[str, ttnn.Tensor] = {}

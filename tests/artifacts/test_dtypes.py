@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mochi_aot.artifacts.dtypes import DTYPES, tensor_bytes
+from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES, TTNN_DTYPES, held_dtype, tensor_bytes
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,17 @@ def test_bytes_of_tensors() -> None:
     assert len(DTYPES) == 6
     assert tensor_bytes("bfloat16", [3, 5]) == 30
     assert tensor_bytes("float32", []) == 4
+
+
+def test_how_hosts_hold_what_numpy_has_not() -> None:
+    assert {name for name in (*DTYPES, *BLOCK_DTYPES) if held_dtype(name).name != name} == {"bfloat16", "bfloat8_b"}
+    assert held_dtype("bfloat16") == held_dtype("bfloat8_b") == np.float32
+
+
+def test_what_chips_hold_values_as() -> None:
+    """ttnn has no booleans, and looks up with uint32."""
+    assert {name: dtype.chip for name, dtype in DTYPES.items() if dtype.chip != name} == {
+        "bool": "bfloat16",
+        "int32": "uint32",
+    }
+    assert set(TTNN_DTYPES) == {"float32", "bfloat16", "int32", "uint32", "uint8", "bfloat8_b"}

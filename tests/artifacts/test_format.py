@@ -9,7 +9,8 @@ import msgpack
 
 from mochi_aot.artifacts import Bundle, schema
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES
-from mochi_aot.artifacts.layout import ARCHITECTURES, FABRICS, FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES, RATES, ROLES
+from mochi_aot.artifacts.layout import ARCHITECTURES, FABRICS, FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES
+from mochi_aot.artifacts.roles import RATES, ROLES
 from tests.artifacts.samples import KERNELS, LEFT, RIGHT, TOKENIZER, write_cache, write_kernel_bundle
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "format.md").read_text()

@@ -96,7 +96,7 @@ def test_the_old_bundle_comes_back_if_the_last_rename_fails(tmp_path: Path, monk
 def test_a_path_taken_while_writing_is_left_alone(tmp_path: Path) -> None:
     folder = staged(tmp_path / "b")
     (tmp_path / "b").mkdir()
-    with pytest.raises(BundleError, match=r"b has appeared meanwhile; choose another path"):
+    with pytest.raises(BundleError, match=r"b exists; choose another path"):
         folder.publish()
     folder.discard()
     assert list(tmp_path.rglob("*")) == [tmp_path / "b"]

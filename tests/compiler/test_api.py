@@ -6,9 +6,11 @@ import pytest
 from click.testing import CliRunner
 
 import mochi_aot
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import BundleError, MochiError
+from mochi_aot.compiler.api import default_output
 from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from mochi_aot.compiler.errors import CompileOptionError
 from mochi_aot.tools.commands.compile import main
 
 GEOMETRY = "32x48x7"
@@ -54,6 +56,35 @@ def test_what_contradicts_itself_is_refused(
         mochi_aot.compile(checkpoint, mesh="1x2", output=tmp_path / "out", **options)  # type: ignore[arg-type]
     assert problem in str(caught.value) and "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bundle_is_beside_the_checkpoint(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the checkpoint is called by."""
+    (tmp_path / "model" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "model")
+    assert default_output(Path("inner")) == Path("inner.bundle")
+    assert default_output(Path(".")) == tmp_path / "model.bundle"
+    assert default_output(Path("inner/..")) == tmp_path / "model.bundle"
+    with pytest.raises(CompileOptionError, match="no bundle can be written beside /: give an output"):
+        default_output(Path("/"))
+    result = CliRunner().invoke(main, ["--checkpoint", "/", "--mesh", "1x1", "--target", "torch"])
+    assert result.exit_code == 2 and "beside /" in result.stderr
+
+
+@pytest.mark.parametrize(("place", "problem"), [(".", "is a folder"), ("none/p.json", "none does not exist")])
+def test_a_profile_that_cannot_be_written_is_told_first(
+    checkpoint: Path, tmp_path: Path, place: str, problem: str
+) -> None:
+    with pytest.raises(BundleError, match=problem):
+        mochi_aot.compile(
+            checkpoint,
+            mesh="1x1",
+            target="torch",
+            geometries=GEOMETRY,
+            output=tmp_path / "out",
+            profile=tmp_path / place,
+        )
     assert list(tmp_path.iterdir()) == []
 
 

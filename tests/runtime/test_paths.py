@@ -1,31 +1,11 @@
-"""Files appear whole or not at all."""
+"""Whether the place of an output can be written to."""
 
 from pathlib import Path
 
 import pytest
 
 from mochi_aot.runtime.errors import OutputError
-from mochi_aot.runtime.paths import check_writable, replacing
-
-
-def test_a_finished_file_appears_under_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "out.bin"
-    with replacing(path) as temporary:
-        temporary.write_bytes(b"new")
-        assert not path.exists() and temporary.parent == path.parent
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_unfinished_file_leaves_the_old_one(tmp_path: Path, error: type[BaseException]) -> None:
-    path = tmp_path / "out.bin"
-    path.write_bytes(b"old")
-    with pytest.raises(error), replacing(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise error
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
+from mochi_aot.runtime.paths import check_writable
 
 
 def test_what_can_be_written(tmp_path: Path) -> None:

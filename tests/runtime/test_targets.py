@@ -82,9 +82,9 @@ def test_a_mock_mesh_is_opened_and_its_files_are_kept_in_the_users_cache(tmp_pat
 
 
 def test_chips_are_not_what_a_mock_mesh_is_taken_for() -> None:
-    """As after compiling in the same process: the video would be black, and its record would not say why."""
+    """As after a compile in this very process: the video would be black, and its record would not say why."""
     done = run(CHIPS, TT_METAL_MOCK_CLUSTER_DESC_PATH="mock.yaml")
-    reason = "as compiling for ttnn does (TT_METAL_MOCK_CLUSTER_DESC_PATH is set)"
+    reason = "as a compile without a process of its own does (TT_METAL_MOCK_CLUSTER_DESC_PATH is set)"
     assert done.stdout == (
         f"this process was set up for a mock mesh, {reason}; load b in another process to run it on chips\n"
     )

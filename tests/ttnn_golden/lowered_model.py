@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
@@ -11,14 +11,15 @@ from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.fit import LATENT_VIDEO
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
-from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
+from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.lower.weights import Source, distinct_coordinates, local_tensor
-from mochi_aot.compiler.partition.choose import choose_plans
+from mochi_aot.compiler.partition.choose import Estimate, choose_plans
+from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
-from mochi_aot.compiler.passes.rows_apart import rows_apart
 from mochi_aot.compiler.passes.strips import in_strips
 from mochi_aot.compiler.programs import STEP_CAPACITY, build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
@@ -36,6 +37,12 @@ CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.tex
 GEOMETRY = Geometry(48, 80, 13)
 DIT_ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise"]
 VIDEO = Geometry(64, 64, 13)  # latents of 8 x 8, which meshes up to 4x8 cut into whole pixels
+
+
+def torch_estimate(mesh: tuple[int, int], program: Program, plan: Plan) -> Estimate:
+    """Of a program without a mesh."""
+    made = compile_program(program, mesh, plan)
+    return TorchTarget().estimate(made.program, plan.name, made.cost)
 
 
 @dataclass
@@ -59,18 +66,20 @@ class LoweredModel:
         geometry: Geometry = GEOMETRY,
         links_dtype: str = "bfloat16",
         strip: int | None = None,
+        plan: str = "sp1tp0",
     ) -> "LoweredModel":
-        """With the plans that are chosen; or the decoder in strips of so many latent frames, which only a plan that
-        cuts no time has."""
+        """With this plan of the transformer, and others as TorchTarget chooses; or the decoder in strips of so many
+        latent frames, which only a plan that cuts no time has."""
         built = built_programs(checkpoint, geometry)
         families = {names: plans for names, plans in TTNN_FAMILIES.items() if set(names) & set(roles)}
-        plans = choose_plans([built], mesh, ("h0w1",) if strip else (), families)
+        names = (plan, "h0w1") if strip else (plan,)
+        plans = choose_plans([built], mesh, names, families, partial(torch_estimate, mesh)).plans
         lowerers, programs = {}, {}
         for role in roles:
             program = in_strips(built[role], LATENT_VIDEO, strip) if role == "decode" and strip else built[role]
             if role == "denoise":
-                program = rows_apart(program)  # as TtnnTarget.fitted
-            compiled = compile_program(program, geometry, mesh, plans[role])
+                program = TtnnTarget().fitted(program, mesh, plans[role])
+            compiled = compile_program(program, mesh, plans[role])
             lowerers[role] = Lowerer(compiled.program, mesh, weights_dtype, links_dtype)
             programs[role] = lower(lowerers[role], plans[role].name, compiled.cost)
         return cls(mesh, checkpoint, lowerers, programs)
@@ -152,7 +161,7 @@ def prepared_pieces(weight: Weight, source: Source, mesh: tuple[int, int]) -> li
     """What each chip holds of a weight, in the form its op wants; chips that hold the same share a tensor."""
     recipe, type = weight.param.recipe, weight.param.value.type
     distinct, devices = distinct_coordinates(recipe, type, mesh)
-    made = [prepared(weight.preparation, local_tensor(recipe, type, place, source)) for place in distinct]
+    made = [weight.preparation(local_tensor(recipe, type, place, source)) for place in distinct]
     return [made[index] for index in devices]
 
 

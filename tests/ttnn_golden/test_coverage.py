@@ -56,7 +56,7 @@ def by_any_plan(bfloat16_checkpoint):
     for role, plan in families:
         for mesh in MESHES:
             try:
-                compiled = compile_program(built[role], VIDEO, mesh, plan)
+                compiled = compile_program(built[role], mesh, plan)
                 lowerers = [Lowerer(compiled.program, mesh, dtype, dtype) for dtype in DTYPES]
                 made += [lower(lowerer, plan.name, compiled.cost).program for lowerer in lowerers]
             except (PlanError, LoweringError):

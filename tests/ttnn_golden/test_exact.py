@@ -14,7 +14,15 @@ from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from tests.reference_run import Reference, relative_error
 from tests.ttnn_golden.against_ir import EXACT
 from tests.ttnn_golden.compare import first_departure, record
-from tests.ttnn_golden.lowered_model import DIT_ROLES, GEOMETRY, VIDEO, prompt, prompt_ids, starting_noise
+from tests.ttnn_golden.lowered_model import (
+    DIT_ROLES,
+    GEOMETRY,
+    VIDEO,
+    LoweredModel,
+    prompt,
+    prompt_ids,
+    starting_noise,
+)
 
 STEPS, GUIDANCE = 3, 4.5
 ROLES = [*DIT_ROLES, "decode"]
@@ -37,6 +45,21 @@ def test_latents_after_guided_steps(models, reference, mesh, tokens):
     model = models(mesh).exact["denoise"]
     positive, negative = prompt(tokens[0], 1), prompt(tokens[1], 2)
     noise, sigmas = starting_noise(GEOMETRY), linear_quadratic_sigmas(STEPS)
+    got = model.denoised(noise, model.conditioning(positive, negative, sigmas, GUIDANCE), STEPS)
+    expected = reference.denoise(noise, positive, negative, sigmas, GUIDANCE)
+    assert relative_error(got - noise, expected - noise) <= EXACT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mesh", "plan"), [((2, 4), "gp0sp1"), ((2, 4), "gp0sp1fs0"), ((4, 2), "gp1sp0fs1")])
+def test_latents_with_the_rows_of_guidance_apart(bfloat16_checkpoint, reference, mesh, plan):
+    made = LoweredModel.make(bfloat16_checkpoint, mesh, "bfloat16", DIT_ROLES, plan=plan)
+    collectives = made.programs["denoise"].program.stats.collectives
+    assert "all_reduce" not in collectives
+    assert (collectives["all_gather"] > 2) == ("fs" in plan)  # two are the velocity's
+    positive, negative = prompt(37, 1), prompt(1, 2)
+    noise, sigmas = starting_noise(GEOMETRY), linear_quadratic_sigmas(STEPS)
+    model = made.in_float32()
     got = model.denoised(noise, model.conditioning(positive, negative, sigmas, GUIDANCE), STEPS)
     expected = reference.denoise(noise, positive, negative, sigmas, GUIDANCE)
     assert relative_error(got - noise, expected - noise) <= EXACT

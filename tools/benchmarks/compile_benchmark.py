@@ -68,7 +68,7 @@ def measure_compile(
     repetitions: int,
     report: Callable[[str], None],
 ) -> CompileResult:
-    """Writes a bfloat16 checkpoint in `folder`, unless it is there, then copies and compiles it in turns.
+    """Write a bfloat16 checkpoint in `folder`, unless it is there, then copy and compile it in turns.
 
     Who goes first changes. Before each its files are dropped from the page cache; after each, within the time, what it
     wrote is on the disk. `report` is told each phase. Raises MochiError if a compile fails.

@@ -83,7 +83,7 @@ def their_seconds(config: MochiConfig, geometry: Geometry, mesh: Mesh) -> Progra
     axis = SEQUENCE_AXES[mesh]
     traced = denoise_program(config, geometry, "bfloat16")
     plan = transformer_plan(axis, TOKENS)
-    placed = compile_program(traced, geometry, mesh, plan)
+    placed = compile_program(traced, mesh, plan)
     lowered = lower(Lowerer(placed.program, mesh, "bfloat16"), plan.name, placed.cost)
     calls = calls_of(lowered.program.instructions, lowered.tensors, mesh, machine_of(mesh))
     gathered = optimised(transformer_scheme(axis, TOKENS).partition(traced, mesh))

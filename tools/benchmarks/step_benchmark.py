@@ -12,7 +12,8 @@ from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.compiler.checkpoint import open_checkpoint
 from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
-from mochi_aot.compiler.compile import Job, compile_bundle
+from mochi_aot.compiler.compile import compile_bundle
+from mochi_aot.compiler.job import Job
 from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.runtime.pipeline import Pipeline

@@ -98,7 +98,8 @@ def their_traffic(config: MochiConfig, geometry: Geometry, mesh: Mesh) -> list[P
 
 
 def denoise_program(config: MochiConfig, geometry: Geometry, dtype: str) -> Program:
-    """The velocity under one prompt, with all that depends on the step inside: its rate is not told from the latent's.
+    """Return the velocity under one prompt, with all that depends on the step inside: its rate is not told from the
+    latent's.
 
     What depends on the prompt alone is left out, as TT-DiT's is done once.
     """

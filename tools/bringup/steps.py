@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mochi_aot import __version__
-from mochi_aot.artifacts.layout import ROLES
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.targets import close_backend, open_backend
 from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package, ttnn_version

@@ -133,7 +133,16 @@ def traffic(
 @chip_dtype_option("--weights-dtype", "Of the matrices.")
 @chip_dtype_option("--links-dtype", "Of what our chips send each other in a denoising step.")
 @json_option
-def model(mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype: str, json_file: Path | None) -> None:
+@_with_phases
+def model(
+    progress: Progress,
+    mesh: str,
+    config: str,
+    geometry: str,
+    weights_dtype: str,
+    links_dtype: str,
+    json_file: Path | None,
+) -> None:
     """Model the seconds of a guided step and of a video on chips, beside TT-DiT's scheme by the same model.
 
     Compiles the ttnn programs from a model's configuration, without weights; nothing runs, and no chip is needed. All
@@ -147,6 +156,7 @@ def model(mesh: str, config: str, geometry: str, weights_dtype: str, links_dtype
 
     shape, size = parse_mesh(mesh), parse_geometry(geometry)
     named = model_config(config)
+    progress("compiling the programs")
     ours = our_seconds(named, size, shape, weights_dtype, links_dtype)
     theirs = their_seconds(named, size, shape)
     settings = {"config": config, "mesh": mesh, "geometry": geometry}

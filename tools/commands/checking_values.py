@@ -74,7 +74,7 @@ def _require(bundle: Bundle, tokens: tuple[int, int], roles: Sequence[str]) -> N
 
 
 def _reports(backend: object, bundle: Bundle, tokens: tuple[int, int], roles: Sequence[str]) -> list["ValuesReport"]:
-    from mochi_aot.artifacts.layout import ROLES
+    from mochi_aot.artifacts.roles import ROLES
     from mochi_aot.runtime.ttnn.backend import TtnnBackend
     from mochi_aot.tools.golden.check import check_programs
     from mochi_aot.tools.golden.known_run import KnownRun

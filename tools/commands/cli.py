@@ -94,6 +94,7 @@ class MochiCommand(_Described):
         _message_options(self)
 
     def invoke(self, ctx: click.Context) -> Any:
+        _open_closed_streams()
         with _messages(ctx):
             try:
                 with sigterm_as_interrupt():
@@ -112,6 +113,13 @@ class MochiCommand(_Described):
                 _end("interrupted", code)
             except Exception as error:  # noqa: BLE001  the last resort of every command
                 _end_with(error, ctx)
+
+
+def _open_closed_streams() -> None:
+    """Have /dev/null in the place of standard streams that were closed, so that no file is opened in their place."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115  until Python ends
 
 
 def _end_with(error: Exception, ctx: click.Context) -> NoReturn:

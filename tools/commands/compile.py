@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
 from mochi_aot.artifacts.timeline import process_seconds
 from mochi_aot.tools.commands.cli import MochiCommand, chip_dtype_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from mochi_aot.compiler.job import Progress
 
 
 @click.command(cls=MochiCommand)
@@ -110,29 +113,52 @@ from mochi_aot.tools.commands.cli import MochiCommand, chip_dtype_option, json_o
     metavar="FILE.json",
     help="Write what each phase, pass and program took, as a Chrome trace.",
 )
+@click.option(
+    "--explain",
+    "explained",
+    is_flag=True,
+    help="Print the plans that would be considered, with modelled seconds, bytes sent and memory and why each lost. "
+    "Nothing is compiled or written.",
+)
 @json_option
-def main(checkpoint: Path, output: Path | None, as_json: bool, **options: Any) -> None:
+def main(checkpoint: Path, output: Path | None, as_json: bool, explained: bool, **options: Any) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
     from mochi_aot.tools.commands.console import Console
 
     with Console() as console:
         console.phase("loading the compiler")
-        from mochi_aot.runtime.cache import ensure_temporary_files
-
-        ensure_temporary_files()  # before torch is imported
         from mochi_aot.compiler.api import compile, default_output
         from mochi_aot.compiler.errors import CompileOptionError
         from mochi_aot.tools.commands.compiling import Terminal, report
 
-        output = output or default_output(checkpoint)
         try:
-            summary = compile(checkpoint, output=output, progress=Terminal(console), **options)
+            if explained:
+                _explain(checkpoint, Terminal(console), as_json, options)
+                return
+            output = output or default_output(checkpoint)
+            summary = compile(checkpoint, output=output, progress=Terminal(console), own_process=False, **options)
         except CompileOptionError as error:
             raise click.UsageError(str(error)) from error
     if as_json:
         print_json({"bundle": str(output), **asdict(summary), "seconds": process_seconds()})
     else:
         click.echo(report(summary, output))
+
+
+def _explain(checkpoint: Path, progress: "Progress", as_json: bool, options: dict[str, Any]) -> None:
+    """Print the plans that these options would have considered."""
+    from mochi_aot.compiler.api import make_job
+    from mochi_aot.compiler.checkpoint import open_checkpoint
+    from mochi_aot.compiler.explain import explain
+    from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
+
+    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype")
+    job = make_job(**{name: options[name] for name in names})
+    explanation = explain(open_checkpoint(checkpoint, options["text_encoder"]), job, progress)
+    if as_json:
+        print_json(plan_numbers(explanation))
+    else:
+        click.echo(plan_report(explanation))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mochi_aot.artifacts.timeline import process_seconds
-from mochi_aot.compiler.compile import KernelSummary, Progress, Summary
+from mochi_aot.compiler.job import KernelSummary, Progress, Summary
 from mochi_aot.tools.commands.console import LOGGER, Console
 from mochi_aot.tools.commands.text import human_bytes, human_count, table
 

@@ -122,7 +122,8 @@ class _Phase:
     numbers: dict[str, Any] = field(default_factory=dict)
 
     def numbers_at(self, now: float) -> dict[str, Any]:
-        """What JSON lines say beside the message: seconds, and once it is known how far the phase is, the rate."""
+        """Return what JSON lines say beside the message: seconds, and once it is known how far the phase is, the
+        rate."""
         numbers: dict[str, Any] = {"phase": self.name, "seconds": round(now - self.started, 3)}
         if self.total:
             numbers |= {"done": self.done, "total": self.total, "unit": self.unit}
@@ -132,7 +133,7 @@ class _Phase:
         return numbers
 
     def text_at(self, now: float) -> str:
-        """The line that says how far the phase is."""
+        """Return the line that says how far the phase is."""
         seconds = now - self.started
         if not self.total:
             return f"{self.name}: {human_seconds(seconds)} so far"
@@ -190,7 +191,7 @@ class Console:
         self.close()
 
     def phase(self, name: str) -> None:
-        """A new part of the work begins."""
+        """Say that a new part of the work begins."""
         with self._lock:
             self._end_bar()
             self._phase = _Phase(name, time.monotonic())
@@ -229,7 +230,7 @@ class Console:
             bar.close()
 
     def _tell_in_time(self) -> None:
-        """Runs in a thread of its own, since one step may take minutes."""
+        """Run in a thread of its own, since one step may take minutes."""
         while not self._ended.wait(PERIOD):
             with self._lock:
                 now = time.monotonic()
@@ -257,7 +258,7 @@ class _Bar:
         self._rich.update(self._task, completed=phase.done, amount=text, left=left)
 
     def show_above(self, text: str) -> None:
-        """A line that stays, above the bar."""
+        """Show a line that stays, above the bar."""
         self._rich.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
@@ -266,7 +267,7 @@ class _Bar:
 
 
 def _rich_progress() -> "Progress":
-    """Imported only here: it takes 50 ms, which only those pay who look at a bar."""
+    """Import rich, here alone: that takes 50 ms, which only those pay who look at a bar."""
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, Progress, TextColumn
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from mochi_aot.artifacts.layout import ROLES
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.tools.commands.cli import MochiCommand, json_option
 from mochi_aot.tools.commands.text import plain
 
 
 @click.command(cls=MochiCommand)
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--program", "role", type=click.Choice(ROLES), help="Print this program's instructions instead.")
+@click.option("--program", "role", type=click.Choice(list(ROLES)), help="Print this program's instructions instead.")
 @click.option("--geometry", metavar="HxWxF", help="Whose program to print. Default: the bundle's first geometry.")
 @click.option("--weights", is_flag=True, help="List the weights instead.")
 @json_option

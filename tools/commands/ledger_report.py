@@ -6,7 +6,7 @@ from mochi_aot.tools.commands.text import human_bytes, table
 
 
 def ledger_report(numbers: dict[str, Any]) -> str:
-    """A table of `Ledger.numbers`. Weights are read beside the other rows; the wait for them is within these."""
+    """Return a table of `Ledger.numbers`. Weights are read beside the other rows; the wait for them is within these."""
     weights, steps = numbers["weights"], numbers["steps"]
     rows = [[name, f"{seconds:.2f}", ""] for name, seconds in numbers["seconds"].items()]
     at = [index for index, row in enumerate(rows) if row[0] == "denoise"]

@@ -14,7 +14,7 @@ from mochi_aot.artifacts.schema import (
 
 
 def listing(program: Program, weights: dict[str, Weight]) -> str:
-    """The whole program. Inputs are `%name`, weights `@name`, other values `%number`; shapes are global.
+    """Return the whole program. Inputs are `%name`, weights `@name`, other values `%number`; shapes are global.
 
     Types stand where the bundle knows them: at inputs, weights and outputs.
     """

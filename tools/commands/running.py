@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.errors import exit_code
 from mochi_aot.runtime.checks import CheckedJob
 from mochi_aot.runtime.defaults import MOCK, SIMULATOR
@@ -19,7 +20,7 @@ from mochi_aot.runtime.job import Job, outputs
 from mochi_aot.runtime.jobs import Failure, JobsOptions, LabelledJob, Outcome, run_jobs
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.options import same_names, with_options
-from mochi_aot.runtime.paths import check_writable, replacing
+from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.sweep import read_sweep
 from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json
 from mochi_aot.tools.commands.console import LOGGER, Console, say_interrupted

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mochi_aot.artifacts.layout import ROLES, WEIGHT_FOLDER
+from mochi_aot.artifacts.layout import WEIGHT_FOLDER
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import Geometry, Manifest, ProgramStats, Weight
 from mochi_aot.artifacts.tiles import device_bytes
 

@@ -12,7 +12,7 @@ def human_bytes(count: float) -> str:
 
 
 def human_count(count: float, unit: str) -> str:
-    """A count with three significant digits and a decimal prefix."""
+    """Return a count with three significant digits and a decimal prefix."""
     prefixes = iter(("", "k", "M", "G", "T", "P"))
     prefix = next(prefixes)
     while count >= 999.5 and prefix != "P":

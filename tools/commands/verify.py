@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mochi_aot.artifacts.errors import ExitCode
-from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY, ROLES
+from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.runtime.defaults import CHIPS, SIMULATOR
 from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json, simulator_option
 from mochi_aot.tools.commands.text import plain
@@ -184,7 +185,7 @@ def _verify_config(
     with mocked_mesh(shape) as mocked:
         reports = mocked.run(made.programs, made.weights, mesh_settings(shape, made.programs.values()), geometry)
     failed = [ProgramReport(geometry, role, refusal=Refusal(reason)) for role, reason in made.failures.items()]
-    return sorted(reports + failed, key=lambda report: ROLES.index(report.role))
+    return sorted(reports + failed, key=lambda report: list(ROLES).index(report.role))
 
 
 if __name__ == "__main__":

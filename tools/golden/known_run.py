@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mochi_aot.artifacts.layout import ROLES
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import Program
 from mochi_aot.runtime.backend import Executable, Wait, Watch, no_wait
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.geometry import geometry_name
-from mochi_aot.runtime.programs import HOST_INPUTS
 from mochi_aot.runtime.ttnn.backend import TtnnBackend
 from mochi_aot.tools.golden.known_inputs import host_inputs
 
@@ -73,7 +72,7 @@ class KnownRun:
         given: Mapping[str, Any] = host_inputs(program, role, self.tokens)
         inputs = {}
         for source in program.inputs:
-            if source.name in HOST_INPUTS[role]:
+            if source.name in ROLES[role].inputs:
                 inputs[source.name] = self.backend.upload(given[source.name], source.spec)
             elif source.name in self._values:
                 inputs[source.name] = self._values[source.name]
@@ -89,5 +88,5 @@ class KnownRun:
 
 
 def _with_sources(roles: set[str]) -> set[str]:
-    """Add the programs that make what the denoising step reads."""
-    return roles | ({"prepare_prompt", "prepare_steps"} if {"denoise", "prepare_steps"} & roles else set())
+    """Add the programs that make what these read."""
+    return roles.union(*(ROLES[role].sources for role in roles))

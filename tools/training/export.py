@@ -15,7 +15,7 @@ DTYPE = torch.bfloat16
 
 
 def open_models(folder: Path, device: str) -> Models:
-    """The models of a training run, or of a checkpoint in either layout, in float32 on `device`."""
+    """Return the models of a training run, or of a checkpoint in either layout, in float32 on `device`."""
     if (folder / SETTINGS).is_file():
         return load_run(folder, device)
     checkpoint = open_checkpoint(folder)

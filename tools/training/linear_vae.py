@@ -84,7 +84,7 @@ def _clear(module: nn.Module) -> None:
 
 
 def _directions(shared: Tensor, most: int) -> Tensor:
-    """The unit vectors, at most `most`, that span the columns of `shared` best: [96, n]"""
+    """Return the unit vectors, at most `most`, that span the columns of `shared` best: [96, n]"""
     left, _, _ = torch.linalg.svd(shared, full_matrices=False)
     return left[:, :most]
 
@@ -107,7 +107,7 @@ def _encode(encoder: Encoder, config: VAEConfig, components: Components, directi
 
 
 def _last_convolution(conv: CausalConv3d, outer: Tensor, offset: Tensor) -> None:
-    """Groups of a component, its negative, and a constant."""
+    """Set groups of a component, its negative, and a constant."""
     weight, bias = conv.weight, conv.bias
     assert bias is not None
     count, ways = outer.shape[:2]
@@ -183,7 +183,7 @@ def _unfold(stage: UpStage, before: Level, after: Level, maps: Tensor, offsets: 
 
 
 def encode_linear(encoder: Encoder, video: Tensor) -> Tensor:
-    """What an encoder that `begin_linear` has set makes of a video, sooner: without its idle parts.
+    """Return what an encoder that `begin_linear` has set makes of a video, sooner: without its idle parts.
 
     video: float32 [B, F, H, W, 3]. Returns [B, T, h, w, C].
     """
@@ -195,7 +195,7 @@ def encode_linear(encoder: Encoder, video: Tensor) -> Tensor:
 
 
 def before_unfolding(decoder: Decoder, latents: Tensor) -> Tensor:
-    """The decoder as far as it is trained: all that has weights to learn, and no large picture yet.
+    """Return the decoder as far as it is trained: all that has weights to learn, and no large picture yet.
 
     latents: [B, T, h, w, C]. Returns [B, 3 (T - 1) + 1, 2 h, 2 w, channels].
     """
@@ -204,7 +204,7 @@ def before_unfolding(decoder: Decoder, latents: Tensor) -> Tensor:
 
 
 def trained_parts(decoder: Decoder) -> tuple[nn.Module, ...]:
-    """The modules that `before_unfolding` calls."""
+    """Return the modules that `before_unfolding` calls."""
     first, second, _ = _up(decoder)
     return decoder.conv_in, decoder.block_in, first, second.res
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.tools.training.settings import StageSettings, TrainingError
 
 INNER = r"\bblocks?\.\d+\.(?!.*relative_attention_bias)"  # names of what the two transformers' layers hold
@@ -115,9 +116,8 @@ class Stage:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "steps": self.settings.steps,
         }
-        temporary = self.path.with_suffix(".part")
-        torch.save(state, temporary)
-        temporary.replace(self.path)
+        with replacing(self.path) as new:
+            torch.save(state, new)
 
     def _load(self) -> None:
         state: dict[str, Any] = torch.load(self.path, map_location=self.parameters[0].device, weights_only=True)

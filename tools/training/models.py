@@ -52,11 +52,11 @@ class Models:
     dit: AsymmDiT
 
     def vae(self) -> nn.ModuleDict:
-        """What the first stage trains."""
+        """Return what the first stage trains."""
         return nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
 
     def generator(self) -> nn.ModuleDict:
-        """What the second stage trains."""
+        """Return what the second stage trains."""
         return nn.ModuleDict({"text": self.text, "dit": self.dit})
 
     def parameters(self) -> dict[str, Tensor]:

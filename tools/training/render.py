@@ -72,7 +72,7 @@ _DISTANCES: dict[str, Callable[..., Tensor]] = {
 
 
 def _ground(ground: Tensor, wave: Tensor, kind: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The background: one tone, a slope from one side to the other, or stripes: [n, 1, H, W, 3]"""
+    """Return the background: one tone, a slope from one side to the other, or stripes: [n, 1, H, W, 3]"""
     cos, sin, amplitude, period, phase = (value.reshape(-1, 1, 1, 1) for value in wave.unbind(1))
     along = cos * (x - WIDTH / 2) + sin * (y - HEIGHT / 2)
     slope = along / (cos.abs() * WIDTH / 2 + sin.abs() * HEIGHT / 2)

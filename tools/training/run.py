@@ -64,12 +64,12 @@ def _measure(models: Models, settings: Settings, path: Path) -> None:
 
 
 def _keep(models: Models, stage: Stage) -> None:
-    """The averaged weights, in place of the last ones."""
+    """Put the averaged weights in place of the last ones."""
     models.load(stage.kept().state_dict())
 
 
 def load_run(folder: Path, device: str = "cpu") -> Models:
-    """The models of the run in `folder`, as far as it has come, without training."""
+    """Return the models of the run in `folder`, as far as it has come, without training."""
     settings = Settings.read(folder / SETTINGS)
     return train(folder, settings, Hardware(device), Pace(deadline=time.monotonic()))
 
@@ -89,7 +89,7 @@ def _record(folder: Path, settings: Settings) -> None:
 
 
 def changed(settings: Settings, vae: dict[str, int | None], dit: dict[str, int | None]) -> Settings:
-    """The settings with other fields of the two stages, where they are not None."""
+    """Return the settings with other fields of the two stages, where they are not None."""
     return replace(settings, vae=_with(settings.vae, vae), dit=_with(settings.dit, dit))
 
 

@@ -43,7 +43,7 @@ def draw_clip(seed: int, number: int, held_out: bool = False) -> Clip:
 
 
 def make_clip(scene: Scene, rng: Random) -> Clip:
-    """A clip that shows `scene`."""
+    """Return a clip that shows `scene`."""
     colour = tuple(_around(rng, value, 0.02) for value in COLOURS[scene.colour])
     tone = _around(rng, TONES[scene.tone], 0.02)
     ground = tuple(_around(rng, tone, 0.01) for _ in range(3))
@@ -146,7 +146,7 @@ def _around(rng: Random, value: float, spread: float) -> float:
 
 
 def clip_arrays(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-    """What `render` reads: float32 arrays, the clips first; `shape` and `ground_kind` are indices, int64."""
+    """Return what `render` reads: float32 arrays, the clips first; `shape` and `ground_kind` are indices, int64."""
     return {
         "track": np.array([clip.track for clip in clips], np.float32),  # [n, 4, F]
         "colour": np.array([clip.colour for clip in clips], np.float32),  # [n, 3]

@@ -47,7 +47,7 @@ def observe(frames: np.ndarray) -> Observation:
 
 
 def _dominant(video: np.ndarray) -> tuple[str, np.ndarray]:
-    """The palette colour that covers most, and where it is: bool [F, H, W]"""
+    """Return the palette colour that covers most, and where it is: bool [F, H, W]"""
     lowest, highest = video.min(axis=-1), video.max(axis=-1)
     palette = np.array(list(COLOURS.values()), np.float32)
     distance = np.linalg.norm(video[..., None, :] - palette, axis=-1)  # [F, H, W, colours]
@@ -93,7 +93,7 @@ def _shape(moments: list[_Moments]) -> str:
 
 
 def _motion(moments: list[_Moments], shape: str) -> str | None:
-    """The largest change by its own measure; None if there is none."""
+    """Return the largest change by its own measure; None if there is none."""
     end = max(len(moments) // 6, 1)
     first, last = moments[:end], moments[-end:]
     growth = _mean(last, "area") / _mean(first, "area")

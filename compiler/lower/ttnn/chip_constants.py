@@ -59,6 +59,7 @@ DRAM = _published(288e9, "B/s", "DRAM of a chip")
 DRAM_BINARY = _estimated(0.51, "of DRAM's rate", "elementwise ops, type casts, lookups")
 DRAM_ADDCMUL = _estimated(0.81, "of DRAM's rate", "addcmul")
 DRAM_NORM = _estimated(0.60, "of DRAM's rate", "norms, reductions, softmax, rotation, splitting and joining heads")
+DRAM_SPARE = _assumed(0.03, "of DRAM", "left free, since memory is given out in pieces: as runtime/residency.py has it")
 DRAM_MOVE = _fitted(0.43, "of DRAM's rate", "other moves and changes of layout: by the estimate's sum")
 ROW = _fitted(19e-9, "s", "a row that a row-major reshape or permute moves, all cores: likewise")
 
@@ -80,14 +81,16 @@ CONSTANTS = {name.lower(): constant for name, constant in list(globals().items()
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine's chips have: cores in `grid` (columns, rows), and Ethernet `links` to each neighbour.
+    """What a machine's chips have: cores in `grid` (columns, rows), Ethernet `links` to each neighbour, and DRAM.
 
-    Both are what ttnn tells on a mock of the machine.
+    All are what ttnn tells on a mock of the machine.
     """
 
     name: str
     grid: tuple[int, int]
     links: int
+    dram_banks: int = 12
+    dram_bytes: int = 12_872_318_208
 
     @property
     def cores(self) -> int:

@@ -24,7 +24,7 @@ def run_and_pack(
 ) -> Checked:
     """Run the programs of a bundle dry, by their index among its files, and add the kernels that this has built.
 
-    Returns what the bundle records of both. Raises RefusalError for a program that ttnn refuses.
+    Return what the bundle records of both. Raise RefusalError for a program that ttnn refuses.
     """
     local = {name: local_weight(weight) for name, weight in weights.items()}
     measured = mocked.measure(geometries, programs, local, settings)

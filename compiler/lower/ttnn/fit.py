@@ -13,7 +13,7 @@ STRIP_BYTES = 640 << 20
 
 
 def decoder_in_strips(program: Program, mesh: Mesh, plan: Plan) -> Program:
-    """`program`, the decoder without a mesh, in strips of equal length that `plan` has room for.
+    """Return `program`, the decoder without a mesh, in strips of equal length that `plan` has room for.
 
     It comes back as it is where one strip is enough, and where the plan cuts time: chips would wait for the last strips
     of their neighbours.
@@ -26,7 +26,7 @@ def decoder_in_strips(program: Program, mesh: Mesh, plan: Plan) -> Program:
 
 
 def strip_frames(program: Program) -> int:
-    """Latent frames of a strip, of a partitioned decoder, whose largest value has all frames of the video.
+    """Return the latent frames of a strip, of a partitioned decoder, whose largest value has all frames of the video.
 
     The first latent frame becomes one frame, each other one `growth`: these decide how long strips can be.
     """
@@ -41,5 +41,5 @@ def strip_frames(program: Program) -> int:
 
 
 def latent_frames(program: Program) -> int:
-    """T of a decoder's input, the latents [1, C, T, h, w]."""
+    """Return T of a decoder's input, the latents [1, C, T, h, w]."""
     return program.inputs[0].value.type.shape[2]

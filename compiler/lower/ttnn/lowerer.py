@@ -14,7 +14,7 @@ from mochi_aot.artifacts.ttnn_defects import known_defect, may_be_defective
 from mochi_aot.artifacts.versions import installed_version
 from mochi_aot.compiler.ir.program import Attr, Constant, Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import REPLICATE, TensorType
-from mochi_aot.compiler.lower.ttnn.prepare import prepared
+from mochi_aot.compiler.lower.ttnn.prepare import PLAIN, Preparation
 from mochi_aot.compiler.lower.weights import weight_name
 
 TILE, ROW_MAJOR = "tile", "row_major"
@@ -61,7 +61,7 @@ class Weight:
 
     name: str
     param: Param
-    preparation: str
+    preparation: Preparation
     dtype: str
     layout: str
 
@@ -69,7 +69,7 @@ class Weight:
     def local_shape(self) -> list[int]:
         """What a chip holds; no numbers are prepared, only their shape."""
         local = torch.empty(self.param.value.type.local_shape, device="meta")
-        return list(prepared(self.preparation, local).shape)
+        return list(self.preparation(local).shape)
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Lowerer:
     def held(self, value: Value, layout: str = TILE) -> Tensor:
         """An IR value's tensor in whatever form it is held; a parameter is made in `layout`."""
         if value not in self.tensors and value in self.params:
-            self.tensors[value] = self.weight(value, "plain", layout)
+            self.tensors[value] = self.weight(value, PLAIN, layout)
         return self.tensors[value]
 
     def to_layout(self, tensor: Tensor, layout: str) -> Tensor:
@@ -151,9 +151,14 @@ class Lowerer:
         return self.cache[key].like(tensor)
 
     def weight(
-        self, value: Value, preparation: str, layout: str = TILE, dtype: str | None = None, shape: Shape | None = None
+        self,
+        value: Value,
+        preparation: Preparation,
+        layout: str = TILE,
+        dtype: str | None = None,
+        shape: Shape | None = None,
     ) -> Tensor:
-        """A parameter prepared as prepare.py's `preparation`; `shape` is what that gives, if not the local shape."""
+        """A parameter, prepared; `shape` is what the preparation gives, if not the local shape."""
         param = self.params[value]
         dtype = dtype or ("float32" if param.value.type.dtype == "float32" else "bfloat16")
         name = f"{weight_name(param)}|{preparation}|{dtype}|{layout}"
@@ -168,7 +173,7 @@ class Lowerer:
         key = ("constant", name, array.shape)
         if key not in self.cache:
             self.params[value] = Param(value, Constant(array))
-            self.cache[key] = self.weight(value, "plain", dtype=dtype)
+            self.cache[key] = self.weight(value, PLAIN, dtype=dtype)
         return self.cache[key]
 
     def emit(

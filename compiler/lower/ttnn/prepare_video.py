@@ -20,7 +20,7 @@ class ConvBlocks:
 
 
 def conv_blocks(inputs: int, outputs: int) -> ConvBlocks:
-    """Blocks that a core's L1 has room for. Channels are whole tiles.
+    """Return blocks that a core's L1 has room for. Channels are whole tiles.
 
     More pixels mean that fewer are read twice, more outputs that all are read fewer times, more inputs that reads are
     longer. Where inputs need several blocks, partial sums take up room as well.
@@ -31,12 +31,13 @@ def conv_blocks(inputs: int, outputs: int) -> ConvBlocks:
 
 
 def _largest_block(channels: int, most: int) -> int:
-    """The largest whole number of tiles, `most` at most, that divides `channels`."""
+    """Return the largest whole number of tiles, `most` at most, that divides `channels`."""
     return max(n for n in range(TILE_SIZE, most + 1, TILE_SIZE) if channels % n == 0)
 
 
 def conv3d(weight: torch.Tensor) -> torch.Tensor:
-    """[O, C, kt, kh, kw] as [C * kt * kh * kw, O]: for each block of channels, each place of the kernel, its channels.
+    """Return [O, C, kt, kh, kw] as [C * kt * kh * kw, O]: for each block of channels, each place of the kernel, its
+    channels.
 
     This is what ttnn's prepare_conv3d_weights makes.
     """
@@ -47,20 +48,21 @@ def conv3d(weight: torch.Tensor) -> torch.Tensor:
 
 
 def unfolded(weight: torch.Tensor, factor: int) -> torch.Tensor:
-    """A linear's weight [C * factor, inputs] as ttnn's [inputs, factor * C]."""
+    """Return a linear's weight [C * factor, inputs] as ttnn's [inputs, factor * C]."""
     return _pixels_first(weight, factor).T.contiguous()
 
 
 def unfolded_row(bias: torch.Tensor, factor: int) -> torch.Tensor:
-    """A bias [C * factor] as [1, factor * C]."""
+    """Return a bias [C * factor] as [1, factor * C]."""
     return _pixels_first(bias, factor).reshape(1, -1)
 
 
 def _pixels_first(rows: torch.Tensor, factor: int) -> torch.Tensor:
-    """Rows for each channel and each of the `factor` pixels it makes, as rows for each pixel and its channels."""
+    """Return rows for each channel and each of the `factor` pixels it makes, as rows for each pixel and its
+    channels."""
     return rows.reshape(-1, factor, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
 
 
 def nonzero_row(scale: torch.Tensor) -> torch.Tensor:
-    """A norm's weight [n] as [1, n], of which none is too small to divide by."""
+    """Return a norm's weight [n] as [1, n], of which none is too small to divide by."""
     return torch.where(scale.abs() < SMALLEST_SCALE, SMALLEST_SCALE, scale.float()).reshape(1, -1)

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 from mochi_aot.artifacts import schema
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.artifacts.tiles import device_bytes
-from mochi_aot.compiler.ir.program import Value
+from mochi_aot.compiler.ir.last_uses import dead_after
+from mochi_aot.compiler.ir.program import Input, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Emitted, Lowerer, Tensor, Weight
 from mochi_aot.compiler.lower.ttnn.rules import rule_for
-from mochi_aot.compiler.lower.ttnn.tables import is_table, is_table_name, table_form, to_table
+from mochi_aot.compiler.lower.ttnn.tables import is_table, makes_tables, table_form, to_table
 from mochi_aot.compiler.lower.ttnn.traffic import is_collective, sent_bytes
 from mochi_aot.compiler.partition.cost import Cost
 
@@ -23,8 +25,8 @@ class Lowered:
 
 
 def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
-    """Lower the whole program. Raises LoweringError where an op cannot be done."""
-    inputs = [_input(lowerer, item.value, item.rate) for item in lowerer.source.inputs]
+    """Lower the whole program. Raise LoweringError where an op cannot be done."""
+    inputs = [_input(lowerer, item) for item in lowerer.source.inputs]
     for op in lowerer.source.ops:
         lowerer.loc = op.loc
         if op in lowerer.absorbed:
@@ -45,7 +47,7 @@ def lower(lowerer: Lowerer, plan: str, cost: Cost) -> Lowered:
             for weight, tensor in lowerer.weights.values()
         ],
         outputs=outputs,
-        instructions=_instructions(lowerer.emitted, {output.value for output in outputs}, _constants(lowerer)),
+        instructions=_instructions(lowerer.emitted, {output.value for output in outputs} | _constants(lowerer)),
         stats=_stats(lowerer, cost),
     )
     return Lowered(program, weights, lowerer.made)
@@ -65,25 +67,26 @@ def _stats(lowerer: Lowerer, cost: Cost) -> schema.ProgramStats:
 
 
 def boundary_form(type: TensorType) -> tuple[str, str]:
-    """Dtype and layout of a value that passes between programs or to the host.
+    """Return the dtype and the layout of a value that passes between programs or to the host.
 
-    Masks and ids are what ttnn counts and looks up with. Tables of a row for each step are kept as embedding tables.
+    Ids and frames are in rows, which is how ttnn looks up and how hosts read. Tables of a row for each step are another
+    matter: see tables.py.
     """
-    dtype = {"bool": "bfloat16", "int32": "uint32"}.get(type.dtype, type.dtype)
-    return dtype, ROW_MAJOR if type.dtype in ("int32", "uint8") else TILE
+    return DTYPES[type.dtype].chip, ROW_MAJOR if type.dtype in ("int32", "uint8") else TILE
 
 
-def _input(lowerer: Lowerer, value: Value, rate: str) -> schema.ProgramInput:
+def _input(lowerer: Lowerer, item: Input) -> schema.ProgramInput:
+    value = item.value
     shape, (dtype, layout) = value.type.local_shape, boundary_form(value.type)
-    if rate == "step" and is_table(value):
+    if is_table(lowerer.source.name, item):
         shape, dtype, layout = table_form(value.type)
     tensor = lowerer.new(shape, dtype, layout)
     lowerer.tensors[value] = tensor
-    return schema.ProgramInput(value.name, tensor.value, _spec(value.type, tensor), rate)
+    return schema.ProgramInput(value.name, tensor.value, _spec(value.type, tensor), item.rate)
 
 
 def _output(lowerer: Lowerer, name: str, value: Value) -> schema.ProgramOutput:
-    if is_table_name(name):
+    if makes_tables(lowerer.source.name):
         tensor = to_table(lowerer, lowerer.held(value), table_form(value.type))
     else:
         dtype, layout = boundary_form(value.type)
@@ -104,17 +107,13 @@ def _spec(type: TensorType, tensor: Tensor) -> schema.TensorSpec:
 
 
 def _constants(lowerer: Lowerer) -> set[int]:
-    """Values that instructions do not own: weights."""
+    """Return values that instructions do not own: weights."""
     return {tensor.value for _, tensor in lowerer.weights.values()}
 
 
-def _instructions(emitted: list[Emitted], outputs: set[int], kept: set[int]) -> list[schema.Instruction]:
-    last_use = {v: i for i, e in enumerate(emitted) for v in (*e.operands, *e.results)}
-    dead: dict[int, list[int]] = {}
-    for value, index in last_use.items():
-        if value not in outputs and value not in kept:
-            dead.setdefault(index, []).append(value)
+def _instructions(emitted: list[Emitted], kept: set[int]) -> list[schema.Instruction]:
+    dead = dead_after([[*e.operands, *e.results] for e in emitted], kept)
     return [
-        schema.Instruction(e.op, e.operands, e.results, dict(e.attrs), sorted(dead.get(i, [])), e.loc)  # type: ignore[arg-type]
-        for i, e in enumerate(emitted)
+        schema.Instruction(e.op, e.operands, e.results, dict(e.attrs), sorted(dying), e.loc)  # type: ignore[arg-type]
+        for e, dying in zip(emitted, dead, strict=True)
     ]

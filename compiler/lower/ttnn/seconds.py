@@ -88,6 +88,11 @@ def seconds_by_kind(calls: Iterable[Call], traced: bool) -> dict[Kind, float]:
     return sums
 
 
+def program_seconds(calls: Iterable[Call], traced: bool) -> float:
+    """Return the seconds of one run. Raise ModelError for an op that is not in the table."""
+    return sum(seconds_by_kind(calls, traced).values())
+
+
 def _price(call: Call) -> Price:
     kind_of(call)
     return PRICES[call.op][1]
@@ -192,7 +197,7 @@ def _rotation(call: Call) -> float:
 def _rearrangement(call: Call) -> float:
     """A reshape or permute. A reshape that leaves each row, or tile, where it is moves nothing."""
     (x, result) = (call.operands[0], call.results[0])
-    if call.op == "reshape" and _stays(x, result):
+    if call.op == "reshape" and stays(x, result):
         return 0.0
     moving = _at(chip.DRAM_MOVE)(call)
     if not _row_major(call):
@@ -200,7 +205,8 @@ def _rearrangement(call: Call) -> float:
     return max(moving, chip.ROW.value * max(prod(t.shape[:-1]) for t in (x, result)))
 
 
-def _stays(x: Held, result: Held) -> bool:
+def stays(x: Held, result: Held) -> bool:
+    """Return whether a reshape leaves every number where it is."""
     if x.shape[-1:] != result.shape[-1:]:
         return False
     if x.layout == "row_major":

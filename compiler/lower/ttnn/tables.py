@@ -2,7 +2,8 @@
 
 import math
 
-from mochi_aot.compiler.ir.program import Value
+from mochi_aot.artifacts.roles import ROLES, STEP
+from mochi_aot.compiler.ir.program import Input
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Lowerer, Shape, Tensor
 
@@ -12,17 +13,21 @@ MAX_EXACT_ROW = 32
 Form = tuple[Shape, str, str]
 
 
-def is_table_name(name: str) -> bool:
-    """Whether a program's output is a table: the split by rates names them `<program>.step.<n>`."""
-    return ".step." in name
+def makes_tables(program: str) -> bool:
+    """Return whether the outputs of the program of this role are tables: a row for each step."""
+    return program in ROLES and ROLES[program].rate == STEP
 
 
-def is_table(value: Value) -> bool:
-    return is_table_name(value.name)
+def is_table(program: str, item: Input) -> bool:
+    """Return whether an input of the program of this role is a table that another program has made.
+
+    Rows that the host gives for each step, such as noise levels, are no tables.
+    """
+    return item.rate == STEP and program in ROLES and item.value.name not in ROLES[program].inputs
 
 
 def table_form(type: TensorType) -> Form:
-    """Shape, dtype and layout in which the table is handed from program to program: [rows, row length]."""
+    """Return the shape, dtype and layout in which the table is handed from program to program: [rows, row length]."""
     rows, *row = type.local_shape
     length = math.prod(row)
     if length <= MAX_EXACT_ROW:
@@ -31,7 +36,7 @@ def table_form(type: TensorType) -> Form:
 
 
 def to_table(lowerer: Lowerer, tensor: Tensor, form: Form) -> Tensor:
-    """`tensor` [rows, ...] in the form of a table."""
+    """Return `tensor` [rows, ...] in the form of a table."""
     shape, dtype, layout = form
     tensor = lowerer.to_layout(lowerer.to_dtype(lowerer.to_layout(tensor, TILE), dtype), layout)
     return tensor if tensor.shape == shape else lowerer.emit("reshape", [tensor], shape, shape=list(shape))

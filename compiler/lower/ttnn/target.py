@@ -9,18 +9,23 @@ from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.errors import KernelsError
 from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
+from mochi_aot.compiler.lower.ttnn.chip_constants import DRAM_SPARE, machine_of
 from mochi_aot.compiler.lower.ttnn.dry_run import MockedMesh, mocked_mesh, run_and_pack
 from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips
-from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
-from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings
+from mochi_aot.compiler.lower.ttnn.held import peak_bytes
+from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Weight
+from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings, trace_bytes
 from mochi_aot.compiler.lower.ttnn.program import lower
+from mochi_aot.compiler.lower.ttnn.seconds import calls_of, program_seconds
 from mochi_aot.compiler.lower.ttnn.tensor_files import WINDOW_BYTES, TiledWeight
 from mochi_aot.compiler.lower.weight_belt import WeightBelt
 from mochi_aot.compiler.lower.weights import KnownSource
+from mochi_aot.compiler.partition.choose import Estimate
 from mochi_aot.compiler.partition.cost import Cost
+from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
-from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
+from mochi_aot.compiler.partition.plans import TTNN_FAMILIES, guidance_cut
 from mochi_aot.compiler.passes.rows_apart import rows_apart
 
 
@@ -43,8 +48,25 @@ class TtnnTarget:
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """See Target."""
         if program.name == "denoise":
-            return rows_apart(program)
+            return program if guidance_cut(plan, mesh) else rows_apart(program)
         return decoder_in_strips(program, mesh, plan) if program.name == "decode" else program
+
+    def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
+        """See Target. The denoising step's peak has the room for its recording in it."""
+        assert program.mesh is not None
+        machine, traced = machine_of(program.mesh), program.name == "denoise"
+        try:
+            made = lower(Lowerer(program, program.mesh, self._weights_dtype, self._links_dtype), plan, cost)
+        except LoweringError as error:
+            raise PlanError(f"plan {plan}: {error}") from error
+        calls = calls_of(made.program.instructions, made.tensors, program.mesh, machine)
+        peak = peak_bytes(made.program, made.tensors, machine) + trace_bytes([made.program])
+        stats = made.program.stats
+        return Estimate(program_seconds(calls, traced), stats.collective_bytes, peak, stats.weight_bytes)
+
+    def memory_bytes(self, mesh: Mesh) -> float:
+        """See Target."""
+        return machine_of(mesh).dram_bytes * (1 - DRAM_SPARE.value)
 
     def lowered(self, program: Program, plan: str, cost: Cost) -> schema.Program:
         """See Target."""
@@ -84,7 +106,7 @@ class TtnnTarget:
 def ttnn_target(mesh: Mesh, weights_dtype: str, links_dtype: str, require_kernels: bool) -> Iterator[TtnnTarget]:
     """Point this process at a mocked mesh and give the target that runs programs dry on it.
 
-    Raises KernelsError for `require_kernels` where only the stand-in compiler is installed, and BackendError where
+    Raise KernelsError for `require_kernels` where only the stand-in compiler is installed, and BackendError where
     there is no ttnn, where no mesh can be mocked, and where this process has imported ttnn already.
     """
     with mocked_mesh(mesh) as mocked:

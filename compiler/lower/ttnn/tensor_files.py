@@ -15,7 +15,6 @@ from mochi_aot.artifacts.errors import os_errors
 from mochi_aot.artifacts.integrity import hash_file
 from mochi_aot.compiler.ir.program import Constant
 from mochi_aot.compiler.lower.ttnn.lowerer import Weight
-from mochi_aot.compiler.lower.ttnn.prepare import prepared
 from mochi_aot.compiler.lower.weight_belt import GROUP_BYTES, Part
 from mochi_aot.compiler.lower.weights import (
     KnownSource,
@@ -85,7 +84,7 @@ def tensor_file(weight: Weight, source: Source, mesh: Mesh, place: Path) -> Tens
         locals = [torch.empty(type.local_shape, dtype=TORCH_DTYPES[type.dtype]) for _ in group]
         fill(weight.param.recipe, type, group, locals, source)
         for index in range(len(group)):
-            piece = prepared(weight.preparation, locals[index])
+            piece = weight.preparation(locals[index])
             locals[index] = torch.empty(0)
             made.append(ttnn.from_torch(piece, dtype=dtype, layout=layout))
             shape = list(piece.shape)

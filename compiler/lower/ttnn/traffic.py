@@ -29,17 +29,17 @@ class Held(Protocol):
 
 
 def sent_bytes(op: str, attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> int:
-    """Bytes that a chip sends, the mean over all chips, for one instruction."""
+    """Return the bytes that a chip sends, the mean over all chips, for one instruction."""
     return int(_SENT[op](attrs, operands, mesh)) if op in _SENT else 0
 
 
 def is_collective(op: str) -> bool:
-    """Whether chips talk to each other for it."""
+    """Return whether chips talk to each other for it."""
     return op in _SENT
 
 
 def held_bytes(tensor: Held) -> float:
-    """Bytes that a chip holds of it."""
+    """Return the bytes that a chip holds of it."""
     return device_bytes(tensor.dtype, tensor.shape, tensor.layout)
 
 

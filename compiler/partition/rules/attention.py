@@ -19,7 +19,7 @@ def rope(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 @rule("attention")
 def attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """q, k, v are [..., H, L, D]; all but the last two dimensions may be cut."""
+    """Attend with q, k, v [..., H, L, D]; all but the last two dimensions may be cut."""
     q, k, v, *bias = operands
     rank = len(q.type.shape)
     target = whole_along(q.type, rank - 1, rank - 2)
@@ -31,7 +31,7 @@ def attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 @rule("joint_attention")
 def joint_attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """Visual tokens cut along one axis: each device keeps its queries, and keys and values go round the ring.
+    """Cut visual tokens along one axis: each device keeps its queries, and keys and values go round the ring.
 
     A ring was chosen over all_to_all because it asks nothing of the number of heads, which tensor parallelism has
     divided already (24 heads over 4 x 8 devices would not divide), and because each hop can hide behind a block of

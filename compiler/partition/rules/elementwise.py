@@ -16,7 +16,7 @@ def elementwise(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 @rule("annotate")
 def annotate(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """Moves the value where the plan wants it; the op itself disappears."""
+    """Move the value where the plan wants it; the op itself disappears."""
     (value,) = operands
     wanted = p.annotated(str(op.attrs["name"]), value.type.shape)
     return [value if wanted is None else p.reshard(value, wanted)]

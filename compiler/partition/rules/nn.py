@@ -8,7 +8,7 @@ from mochi_aot.compiler.partition.rules.table import followed, projected, releas
 
 @rule("linear")
 def linear(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """A weight cut by rows (its outputs) cuts the result; one cut by columns (its inputs) leaves partial sums.
+    """Let a weight cut by rows (its outputs) cut the result, and one cut by columns (its inputs) leave partial sums.
 
     A bias is added after partial sums meet, so that it is added once.
     """
@@ -30,7 +30,7 @@ def linear(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 def _around_weight(
     held: list[Placement], weight: tuple[Placement, ...], last: int
 ) -> tuple[list[Placement], list[Placement]]:
-    """What the input of a linear needs and its result has; along axes that cut the weight, `held` gives way."""
+    """Return what the input of a linear needs and its result has; along axes that cut the weight, `held` gives way."""
     for axis, cut in enumerate(weight):
         if isinstance(cut, Shard):
             held = released(held, axis)
@@ -45,7 +45,7 @@ def _around_weight(
 
 @rule("matmul")
 def matmul(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """Batch dimensions may be cut, alike in both operands; the matrices are whole."""
+    """Multiply matrices that are whole; batch dimensions may be cut, alike in both operands."""
     shape = op.result.type.shape
     rank = len(shape)
     target = followed(shape, operands, rank - 1, rank - 2)
@@ -54,7 +54,7 @@ def matmul(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 @rule("embedding")
 def embedding(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """A table cut along its width cuts the result's; otherwise the result is cut as the ids are."""
+    """Cut the result as a table is that is cut along its width, and otherwise as the ids are."""
     table, ids = operands
     table = p.reshard(table, whole_along(table.type, 0))
     needs = whole_along(ids.type)

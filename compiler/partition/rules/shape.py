@@ -12,7 +12,8 @@ Shape = tuple[int, ...]
 
 
 def reshape_groups(source: Shape, target: Shape) -> list[tuple[list[int], list[int]]]:
-    """The finest groups of dimensions with equal products, ones left out: which part of a reshape turns into what."""
+    """Return the finest groups of dimensions with equal products, ones left out: which part of a reshape turns into
+    what."""
     left = [d for d, n in enumerate(source) if n != 1]
     right = [d for d, n in enumerate(target) if n != 1]
     groups = []
@@ -28,7 +29,7 @@ def reshape_groups(source: Shape, target: Shape) -> list[tuple[list[int], list[i
 
 
 def reshaped_cut(source: Shape, target: Shape, cut: Shard) -> Shard | None:
-    """The cut of `target` that holds the same elements as `cut` of `source`, or None if there is none.
+    """Return the cut of `target` that holds the same elements as `cut` of `source`, or None if there is none.
 
     The cut dimension must be the major one of its group, which turns into the group's major one in `target`; a chunk
     must be a whole number of rows of the latter.
@@ -58,7 +59,8 @@ def reshape(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 
 def _refuse_broken_rows(p: Partitioner, source: Shape, target: Shape, cut: Shard) -> None:
-    """A dimension that splits into several, such as a width into heads, must be cut between rows, not through them.
+    """Refuse to cut a dimension that splits into several, such as a width into heads, through rows and not between
+    them.
 
     Gathering it instead would be right but undo what the plan is for, in silence.
     """
@@ -90,7 +92,7 @@ def expand(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 @rule("slice")
 def slice_(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """A slice along a cut dimension shifts the pieces by its start, which comes from the right-hand neighbour."""
+    """Shift the pieces of a cut dimension by the slice's start, which comes from the right-hand neighbour."""
     x = p.summed(operands[0])
     dim, start = integer(op.attrs["dim"]), integer(op.attrs["start"])
     axes = x.type.shard_axes(dim)
@@ -106,7 +108,8 @@ def slice_(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 
 def exchange_halo(p: Partitioner, x: Value, dim: int, axis: int, before: int, after: int) -> Value:
-    """`x` with the neighbours' edges joined on; its type says so by a longer chunk, which only the next op may see."""
+    """Return `x` with the neighbours' edges joined on; its type says so by a longer chunk, which only the next op may
+    see."""
     size, chunk = x.type.shape[dim], x.type.local_shape[dim]
     attrs = {"dim": dim, "axis": axis, "before": before, "after": after, "size": size, "chunk": chunk}
     type = x.type.placed(tuple(_with_chunk(x, axis, dim, before + chunk + after)))

@@ -11,7 +11,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*opcodes: str) -> Callable[[Rule], Rule]:
-    """Registers a rule for opcodes."""
+    """Register a rule for opcodes."""
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(opcodes, function))
@@ -21,12 +21,13 @@ def rule(*opcodes: str) -> Callable[[Rule], Rule]:
 
 
 def whole_along(type: TensorType, *dims: int) -> list[Placement]:
-    """The type's placements with no partial sums left and nothing cut along `dims`."""
+    """Return the type's placements with no partial sums left and nothing cut along `dims`."""
     return [p if isinstance(p, Shard) and p.dim not in dims else REPLICATE for p in type.placements]
 
 
 def projected(target: list[Placement], result: tuple[int, ...], operand: tuple[int, ...]) -> list[Placement]:
-    """Placements for an operand that broadcasts to a result placed as `target`: its broadcast dimensions stay whole."""
+    """Return the placements for an operand that broadcasts to a result placed as `target`: its broadcast dimensions
+    stay whole."""
     offset = len(result) - len(operand)
 
     def project(placement: Placement) -> Placement:
@@ -41,7 +42,8 @@ def projected(target: list[Placement], result: tuple[int, ...], operand: tuple[i
 
 
 def followed(result: tuple[int, ...], operands: list[Value], *whole: int) -> list[Placement]:
-    """Placements for a result that `operands` broadcast to: on each axis, those of the largest operand cut there.
+    """Return the placements for a result that `operands` broadcast to: on each axis, those of the largest operand cut
+    there.
 
     Dimensions of the result in `whole` are not cut. A dimension is cut along both axes only as one operand has it.
     """
@@ -57,7 +59,7 @@ def followed(result: tuple[int, ...], operands: list[Value], *whole: int) -> lis
 
 
 def _lifted(type: TensorType, result: tuple[int, ...], whole: tuple[int, ...]) -> list[Placement]:
-    """An operand's cuts as cuts of the result, without those of dimensions that are broadcast or to be whole."""
+    """Return an operand's cuts as cuts of the result, without those of dimensions that are broadcast or to be whole."""
     offset = len(result) - len(type.shape)
     return [
         Shard(p.dim + offset, p.chunk)
@@ -68,14 +70,14 @@ def _lifted(type: TensorType, result: tuple[int, ...], whole: tuple[int, ...]) -
 
 
 def _same_outside(cuts: list[Placement], target: list[Placement], axis: int) -> bool:
-    """Whether the major axes cut the dimension that `axis` cuts alike in both."""
+    """Return whether the major axes cut the dimension that `axis` cuts alike in both."""
     dim = cut.dim if isinstance(cut := cuts[axis], Shard) else None
     pairs = zip(cuts[:axis], target[:axis], strict=True)
     return all(a == b or not any(isinstance(p, Shard) and p.dim == dim for p in (a, b)) for a, b in pairs)
 
 
 def released(placements: list[Placement], axis: int) -> list[Placement]:
-    """`placements` without the cut along `axis`, nor those that a minor axis made within its pieces."""
+    """Return `placements` without the cut along `axis`, nor those that a minor axis made within its pieces."""
     cut = placements[axis]
     dim = cut.dim if isinstance(cut, Shard) else None
     return [

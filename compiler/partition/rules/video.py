@@ -15,7 +15,7 @@ WHOLE = [REPLICATE, REPLICATE]
 
 @rule("causal_conv3d")
 def causal_conv3d(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """Along a cut dimension the padding becomes a halo exchange; the convolution itself then pads nothing there."""
+    """Exchange halos along a cut dimension instead of padding; the convolution itself then pads nothing there."""
     x, *parameters = operands
     x = p.reshard(x, whole_along(x.type, CHANNELS))
     _check_cut_once(p, x)
@@ -34,7 +34,7 @@ def causal_conv3d(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 
 def _take_padding(padding: list[int], dim: int) -> int:
-    """The padding in front of `dim`, which the halo replaces: both sides are set to zero."""
+    """Take the padding in front of `dim`, which the halo replaces: both sides are set to zero."""
     front = {TIME: 0, HEIGHT: 1, WIDTH: 3}[dim]
     before, padding[front] = padding[front], 0
     if dim != TIME:
@@ -72,7 +72,7 @@ def group_norm(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 
 
 def _statistics(p: Partitioner, x: Value, cuts: dict[int, Shard], groups: int) -> Value:
-    """The gathered [P0, P1, B, T, G, 3] statistics of all spatial parts."""
+    """Return the gathered [P0, P1, B, T, G, 3] statistics of all spatial parts."""
     parts = [p.mesh[axis] if axis in cuts else 1 for axis in range(2)]
     # Batch and time are dimensions 2 and 3 of the statistics; a part is a row of dimension `axis`.
     placements: list[Placement] = [
@@ -88,7 +88,7 @@ def _statistics(p: Partitioner, x: Value, cuts: dict[int, Shard], groups: int) -
 
 @rule("count_nonfinite")
 def count_nonfinite(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
-    """Each device counts what it holds, and nothing travels: along an axis that cuts, there is a count a device."""
+    """Count on each device what it holds; nothing travels: along an axis that cuts, there is one count per device."""
     x, before = p.summed(operands[0]), operands[1:]
     cuts = {axis: cut for axis, cut in enumerate(x.type.placements) if isinstance(cut, Shard)}
     shape = tuple(p.mesh[axis] if axis in cuts else 1 for axis in range(2))

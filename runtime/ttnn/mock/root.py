@@ -7,8 +7,8 @@ the installed package differs from environment to environment; this one is the s
 import logging
 import subprocess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.runtime.cache import VARIABLE, cache_folder
 from mochi_aot.runtime.errors import CacheError
 from mochi_aot.runtime.ttnn.fixed_path import is_fixed, path_for_ttnn
@@ -71,11 +71,9 @@ def write(path: Path, text: str, mode: int = 0o644) -> Path:
     if path.is_file() and path.read_text() == text:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent) as folder:
-        new = Path(folder, path.name)
+    with replacing(path) as new:
         new.write_text(text)
         new.chmod(mode)
-        new.replace(path)
     return path
 
 
@@ -84,7 +82,5 @@ def _link(path: Path, target: Path) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent) as folder:
-        new = Path(folder, path.name)
+    with replacing(path) as new:
         new.symlink_to(target)
-        new.replace(path)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mochi_aot.artifacts.dtypes import PROGRAM_DTYPES
+from mochi_aot.artifacts.roles import RATES
 from mochi_aot.compiler.ir import program as ir
 from mochi_aot.compiler.ir.parser import parse
 from mochi_aot.compiler.ir.text import constants_of, op_text, to_text
@@ -119,7 +120,7 @@ def programs(draw: st.DrawFn) -> ir.Program:
     program = ir.Program(
         draw(names), mesh=draw(st.one_of(st.none(), st.tuples(st.integers(1, 32), st.integers(1, 32))))
     )
-    program.inputs = [ir.Input(value(), draw(st.sampled_from(ir.RATES))) for _ in range(count[0])]
+    program.inputs = [ir.Input(value(), draw(st.sampled_from(RATES))) for _ in range(count[0])]
     program.params = [ir.Param(value(), draw(recipes)) for _ in range(count[1])]
     for _ in range(count[2]):
         operands = draw(st.lists(st.sampled_from(list(program.values())), max_size=3))

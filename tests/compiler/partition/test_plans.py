@@ -17,6 +17,8 @@ from tests.compiler.tiny import SHAPES
 
 PLANS = [plan for plans in FAMILIES.values() for plan in plans.values()]
 TENSOR_PLANS = [*TRANSFORMER_PLANS.values(), *TEXT_PLANS.values()]
+MEGATRON = [plan for name, plan in TRANSFORMER_PLANS.items() if name.startswith("sp")]
+GUIDANCE = [plan for name, plan in TRANSFORMER_PLANS.items() if name.startswith("gp")]
 
 
 def cut_dims(plan: Plan, name: str) -> list[tuple[int, int]]:
@@ -25,7 +27,7 @@ def cut_dims(plan: Plan, name: str) -> list[tuple[int, int]]:
 
 
 def test_names() -> None:
-    assert list(TRANSFORMER_PLANS) == ["sp1tp0", "sp0tp1"]
+    assert list(TRANSFORMER_PLANS) == ["sp1tp0", "sp0tp1", "gp0sp1", "gp1sp0", "gp0sp1fs0", "gp1sp0fs1"]
     assert list(TEXT_PLANS) == ["tp0", "tp1", "tp01"]
     assert list(DECODER_PLANS) == ["h0w1", "w0h1", "t0h1", "t0w1", "h0t1", "w0t1"]
     assert list(ENCODER_PLANS) == ["h0w1", "w0h1"]
@@ -40,7 +42,7 @@ def test_every_program_has_plans_of_one_family() -> None:
 
 @pytest.mark.parametrize("plan", TENSOR_PLANS, ids=lambda plan: plan.name)
 def test_every_pattern_matches_some_parameter(plan: Plan) -> None:
-    for pattern, _ in plan.params:
+    for pattern, _ in (*plan.params, *plan.gathered):
         assert any(fnmatchcase(name, pattern) for name in SHAPES), pattern
 
 
@@ -51,7 +53,7 @@ def test_a_parameter_is_cut_once_by_an_axis(plan: Plan) -> None:
         assert len(axes) == len(set(axes)), name
 
 
-@pytest.mark.parametrize("plan", TRANSFORMER_PLANS.values(), ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", MEGATRON, ids=lambda plan: plan.name)
 def test_the_transformer_is_cut_by_heads_and_hidden_units(plan: Plan) -> None:
     axis = int(plan.name[-1])
     block = "dit.blocks.0"
@@ -64,7 +66,17 @@ def test_the_transformer_is_cut_by_heads_and_hidden_units(plan: Plan) -> None:
     assert not [name for name in cut if "norm" in name or name.endswith(".bias") or not name.startswith(block[:10])]
 
 
-@pytest.mark.parametrize("plan", TRANSFORMER_PLANS.values(), ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", GUIDANCE, ids=lambda plan: plan.name)
+def test_the_rows_of_guidance_are_cut_by_one_axis_and_no_product_is(plan: Plan) -> None:
+    rows, sequence = int(plan.name[2]), int(plan.name[5])
+    assert {rows, sequence} == {0, 1}
+    assert {(cut.axis, cut.dim) for cut in plan.values["captioned_tokens"]} == {(rows, 0), (sequence, 1)}
+    assert not [name for name in SHAPES if cut_dims(plan, name) and ".mod_" not in name]
+    assert all(cut.axis == rows and cut.dim == 1 for _, cut in plan.gathered)
+    assert bool(plan.gathered) == plan.name.endswith(f"fs{rows}")
+
+
+@pytest.mark.parametrize("plan", MEGATRON, ids=lambda plan: plan.name)
 def test_the_sequence_is_cut_by_the_other_axis(plan: Plan) -> None:
     sequence, tensor = int(plan.name[2]), int(plan.name[-1])
     assert {sequence, tensor} == {0, 1}

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mochi_aot.artifacts.roles import RATES
 from mochi_aot.compiler.ir.builder import Builder
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.parser import parse
-from mochi_aot.compiler.ir.program import RATES, Checkpoint, Program, Value
+from mochi_aot.compiler.ir.program import Checkpoint, Program, Value
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.passes.batch import batch

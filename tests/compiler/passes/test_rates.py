@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mochi_aot.artifacts.roles import RATES
 from mochi_aot.compiler.ir.builder import Builder
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.parser import parse
-from mochi_aot.compiler.ir.program import RATES, Checkpoint, Computed, Param, Program
+from mochi_aot.compiler.ir.program import Checkpoint, Computed, Param, Program
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.passes.rates import MAX_SPREAD, rates_of, split_by_rates

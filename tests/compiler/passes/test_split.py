@@ -11,11 +11,12 @@ from mochi_aot.compiler.ir.program import Checkpoint, Constant, Program
 from mochi_aot.compiler.ir.verify import verify
 from mochi_aot.compiler.passes.rates import rates_of
 from mochi_aot.compiler.programs import STEP_CAPACITY
-from mochi_aot.compiler.reference.traced_modules import STEP_INPUTS, TRACED_MODULES
+from mochi_aot.compiler.reference.traced_modules import TRACED_MODULES
 from mochi_aot.compiler.trace.export import trace
 from tests.compiler.numbers import Arrays, assert_same
 from tests.compiler.tiny import CONFIG, GEOMETRY, SHAPES, inputs, parameter, programs
 
+STEP_INPUTS = ("sigma", "next_sigma", "guidance_scale")
 ROLES = ("prepare_prompt", "prepare_steps", "denoise")
 STEPS = 3
 

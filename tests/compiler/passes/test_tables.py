@@ -6,7 +6,7 @@ import numpy as np
 
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.verify import verify
-from mochi_aot.compiler.passes.tables import STEP, read_tables
+from mochi_aot.compiler.passes.tables import INDEX, read_tables
 from tests.compiler.golden import Golden, cases
 from tests.compiler.numbers import assert_same, inputs, parameter
 
@@ -24,5 +24,5 @@ def test_golden(golden: Golden) -> None:
     rates = {item.value.name: item.rate for item in golden.source.inputs}
     for step in range(size):
         row = {n: arrays[n][step] if rate == rates[n] else arrays[n] for n in rates}
-        given = arrays | ({STEP: np.array([step], np.int32)} if STEP in arrays else {})
+        given = arrays | ({INDEX: np.array([step], np.int32)} if INDEX in arrays else {})
         assert_same(run(after, given, parameter), run(golden.source, row, parameter), tolerance=0)

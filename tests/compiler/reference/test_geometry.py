@@ -19,8 +19,8 @@ def test_one_frame():
     [
         (Geometry(40, 64, 7), r"40x64x7: height 40 is not a positive multiple of 16"),
         (Geometry(32, 0, 7), r"width 0 is not a positive multiple of 16"),
-        (Geometry(32, 64, 8), r"32x64x8: 8 frames is not 6k\+1; the nearest are 7 and 13"),
-        (Geometry(32, 64, 0), r"0 frames is not 6k\+1; the nearest are 1 and 7"),
+        (Geometry(32, 64, 8), r"32x64x8: 8 frames is not 6k\+1$"),
+        (Geometry(32, 64, 0), r"0 frames is not 6k\+1$"),
         (Geometry(32, 64, -3), r"-3 frames is not 6k\+1"),
     ],
 )

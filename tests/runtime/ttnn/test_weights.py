@@ -39,13 +39,15 @@ def _differing(folder: Path, weights_dtype: str) -> list[str]:
 
     write_checkpoint(folder / "checkpoint", CONFIG, "diffusers")
     checkpoint = open_checkpoint(folder / "checkpoint")
-    job = compiling.Job(MESH, (VIDEO,), (), "bfloat16", "ttnn", weights_dtype)
+    roles = [role for roles in TTNN_FAMILIES for role in roles]
+    made = LoweredModel.make(checkpoint, MESH, weights_dtype, roles, VIDEO)
+    plans = tuple({made.programs[role].program.plan for role in roles})
+    job = compiling.Job(MESH, (VIDEO,), plans, "bfloat16", "ttnn", weights_dtype)
     with pytest.MonkeyPatch.context() as patch:  # this process has another mesh open, so that nothing can run dry here
         patch.setattr(compiling, "opened_target", lambda job: nullcontext(TtnnTarget(job.weights_dtype)))
         compiling.compile_bundle(checkpoint, job, folder / "bundle")
     bundle = Bundle.open(folder / "bundle")
-    roles = [role for roles in TTNN_FAMILIES for role in roles]
-    model = LoweredModel.make(checkpoint, MESH, weights_dtype, roles, VIDEO).in_float32()
+    model = made.in_float32()
     recipes = {name: held.pieces for weights in model.weights.values() for name, held in weights.items()}
     assert set(bundle.weights) == set(recipes)
     assert weights_dtype in {weight.dtype for weight in bundle.weights.values()}

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import mochi_aot
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.tools.commands.cli import EXIT_CODES, MochiCommand
+from tests.runtime import toy_bundle
 
 
 def _command(fault: BaseException | None) -> click.Command:
@@ -80,6 +81,29 @@ def test_every_command_line_says_its_version_and_has_both_names_for_help(script:
     assert short.exit_code == 0 and short.stdout == long.stdout
     assert short.stdout.startswith(f"Usage: {script} ") and "-h, --help" in short.stdout
     assert CliRunner().invoke(command, ["--no-such-option"]).exit_code == 2
+
+
+CLOSED = """
+import os, sys
+for number in map(int, sys.argv[1]):
+    os.close(number)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], *sys.argv[3:]])
+"""
+RUN = "import sys; from mochi_aot.tools.commands.run import main; main(sys.argv[1:])"
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_standard_streams_may_be_closed(closed: str, tmp_path: Path) -> None:
+    """As some services start programs."""
+    toy_bundle.write_bundle(tmp_path / "bundle")
+    words = ["bundle", "--prompt", "fox", "--steps", "1", "--seed", "1", "-o", "out.mp4"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", CLOSED, closed, RUN, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.mp4").stat().st_size > 0
+    assert done.stdout.startswith("out.mp4: ") == ("1" not in closed)
+    assert done.stderr.startswith("open the bundle\n") == ("2" not in closed)
 
 
 SLOW = {"numpy", "torch", "ttnn", "transformers", "rich", "imageio_ffmpeg", "mochi_aot.compiler"}

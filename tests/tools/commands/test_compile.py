@@ -162,7 +162,7 @@ def test_a_mesh_that_is_none(diffusers: Path, tmp_path: Path, mesh: str) -> None
     ("geometry", "message"),
     [
         ("16x16", "geometry '16x16' is not HxWxF"),
-        ("16x16x8", "8 frames is not 6k+1; the nearest are 7 and 13"),
+        ("16x16x8", "8 frames is not 6k+1; the nearest that work are 16x16x7 and 16x16x13\n"),
         ("24x16x7", "height 24 is not a positive multiple of 16"),
         ("16x0x7", "width 0 is not a positive multiple of 16"),
     ],

@@ -1,5 +1,10 @@
 """The picture is read back with the decoder that ffmpeg itself brings."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -70,3 +75,22 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     assert result.exit_code == 7
     assert result.stderr.startswith(f"error: ffmpeg failed on {tmp_path}/none/out.png (exit code ")
     assert result.stderr.count("\n") == 1
+
+
+def test_ffmpeg_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Here it is a program that never ends by itself, and leads to its process in a file."""
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 3600\n"
+    )
+    program.chmod(0o755)
+    words = ["-m", "mochi_aot.tools.commands.contact_sheet", str(tmp_path / "in.mp4"), str(tmp_path / "out.png")]
+    environment = {**os.environ, "IMAGEIO_FFMPEG_EXE": str(program)}
+    with subprocess.Popen([sys.executable, *words], env=environment) as parent:
+        while not (tmp_path / "pid").exists():  # both until the test's own limit
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.send_signal(signal.SIGKILL)
+    stat = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.05)

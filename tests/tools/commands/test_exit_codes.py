@@ -64,7 +64,7 @@ CALLED = {
     "mochi-run": "mochi_aot.artifacts.reader.Bundle.open",
     "mochi-train": "mochi_aot.tools.training.export.open_models",
     "mochi-verify": "mochi_aot.artifacts.reader.Bundle.open",
-    "contact_sheet": "imageio_ffmpeg.count_frames_and_secs",
+    "contact_sheet": "imageio_ffmpeg.get_ffmpeg_exe",
 }
 
 
@@ -305,7 +305,7 @@ KINDS = {
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "OutputFolderError", "VideoError"},
+    7: {"CacheError", "CompileProcessError", "OutputFolderError", "VideoError"},
 }
 
 

@@ -7,6 +7,7 @@ from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.chip_constants import machine_of
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Form, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.prepare import ROPE
 from mochi_aot.compiler.lower.ttnn.ring_chunks import ring_chunks
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
@@ -27,7 +28,7 @@ def heads_first(lo: Lowerer, value: Value) -> Tensor:
 def rope(lo: Lowerer, op: Op) -> None:
     x = heads_first(lo, op.operands[0])
     _, heads, tokens, width = x.shape
-    tables = [lo.weight(table, "rope", dtype="bfloat16", shape=(1, heads, tokens, width)) for table in op.operands[1:]]
+    tables = [lo.weight(table, ROPE, dtype="bfloat16", shape=(1, heads, tokens, width)) for table in op.operands[1:]]
     operands = [x, *tables, lo.constant("rotation", rotation_matrix(), "bfloat16")]
     turned = lo.emit("experimental.rotary_embedding_llama", operands, x.shape, is_decode_mode=False, compute="hifi4")
     lo.tensors[op.result] = turned.held_as(Form.HEADS_FIRST)

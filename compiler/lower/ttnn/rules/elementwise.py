@@ -32,7 +32,7 @@ def unary(lo: Lowerer, op: Op) -> None:
 
 @rule("gelu_tanh")
 def gelu_tanh(lo: Lowerer, op: Op) -> None:
-    """ttnn's own gelu is exact or a table; T5 was trained with the tanh form, which differs by up to 5e-4."""
+    """Emit the tanh form, with which T5 was trained: ttnn's own gelu is exact or a table, and differs by up to 5e-4."""
     x = lo.get(op.operands[0])
     cubic = lo.emit("multiply", [lo.emit("multiply", [x, x], x.shape), x], x.shape)
     inner = lo.emit("add", [x, lo.emit("multiply", [cubic], x.shape, value=0.044715)], x.shape)
@@ -56,7 +56,7 @@ def cast(lo: Lowerer, op: Op) -> None:
 
 @rule("where_scalar")
 def where_scalar(lo: Lowerer, op: Op) -> None:
-    """Attention masks: adds nothing where the condition is one and a huge negative number where it is zero."""
+    """Mask attention: add nothing where the condition is one and a huge negative number where it is zero."""
     value = op.attrs["value"]
     if not isinstance(value, float) or value > -HUGE:
         raise lo.fail(f"where has a lowering for masks alone, and {value} masks nothing")

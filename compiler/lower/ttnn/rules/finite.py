@@ -12,8 +12,7 @@ LARGEST = 2.0**40
 
 @rule("count_nonfinite")
 def count_nonfinite(lo: Lowerer, op: Op) -> None:
-    """Ones where a number is not what it becomes between bounds, and their sum: NaN, infinities, and what chips make of
-    them.
+    """Sum ones where a number is not what it becomes between bounds: NaN, infinities, and what chips make of them.
 
     Sums round, but one of zeros and ones is zero only where all are. Padding in time counts too: it comes after the
     video and is made of it and of zeros, by the same ops, so it is finite where the video is.

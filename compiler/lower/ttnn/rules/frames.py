@@ -11,12 +11,12 @@ RANK = 5
 
 
 def is_video(value: Value) -> bool:
-    """Whether a value is [1, T, H, W, C]."""
+    """Return whether a value is [1, T, H, W, C]."""
     return len(value.type.shape) == RANK and value.type.shape[0] == 1
 
 
 def flat(lo: Lowerer, value: Value) -> Tensor:
-    """A video's tiles [1, T, H * W, C]; asked twice, made once."""
+    """Return a video's tiles [1, T, H * W, C]; asked twice, made once."""
     x = lo.held(value)
     if x.form is not Form.FLAT:
         b, t, h, w, c = x.shape
@@ -25,13 +25,13 @@ def flat(lo: Lowerer, value: Value) -> Tensor:
 
 
 def rows(lo: Lowerer, value: Value) -> Tensor:
-    """A video [1, T, H, W, C] row by row; asked twice, made once."""
+    """Return a video [1, T, H, W, C] row by row; asked twice, made once."""
     x = lo.to_layout(lo.held(value), ROW_MAJOR)
     return _viewed(lo, x, value.type.local_shape) if x.form is Form.FLAT else x
 
 
 def _viewed(lo: Lowerer, x: Tensor, shape: Shape) -> Tensor:
-    """Rows of the same length in other dimensions, in the same buffer."""
+    """Return rows of the same length in other dimensions, in the same buffer."""
     key = ("view", x.value, shape)
     if key not in lo.cache:
         lo.cache[key] = lo.emit("reshape", [x], shape, shape=list(shape))

@@ -11,6 +11,7 @@ import numpy as np
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.prepare import NONZERO_ROW, ROW
 from mochi_aot.compiler.lower.ttnn.rules.frames import flat
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
@@ -29,7 +30,7 @@ def group_norm_stats(lo: Lowerer, op: Op) -> None:
 
 
 def _statistics(lo: Lowerer, value: Value) -> Tensor:
-    """[1, 1, T, 2 C]: for each frame the means of its channels, then their variances."""
+    """Return [1, 1, T, 2 C]: for each frame the means of its channels, then their variances."""
     x = flat(lo, value)
     _, frames, _, channels = x.shape
     reduced = (1, frames, 1, channels)
@@ -49,13 +50,13 @@ def group_norm_apply(lo: Lowerer, op: Op) -> None:
 
 @rule("group_norm")
 def group_norm(lo: Lowerer, op: Op) -> None:
-    """The same on whole frames: there is one part."""
+    """Do the same on whole frames: there is one part."""
     x, weight, bias = op.operands
     _apply(lo, op, _statistics(lo, x), [weight, bias], groups=integer(op.attrs["groups"]))
 
 
 def _apply(lo: Lowerer, op: Op, stats: Tensor, parameters: list[Value], groups: int) -> None:
-    """silu((x + shift) * scale), or without the silu where none follows.
+    """Emit silu((x + shift) * scale), without the silu where none follows.
 
     Adding before scaling keeps what bfloat16 rounds off in proportion to the result, however far from zero the mean is.
     """
@@ -73,7 +74,7 @@ def _apply(lo: Lowerer, op: Op, stats: Tensor, parameters: list[Value], groups: 
 
 
 def _shift_and_scale(lo: Lowerer, op: Op, stats: Tensor, parameters: list[Value], groups: int) -> tuple[Tensor, Tensor]:
-    """float32 [1, T, 1, C] each, from gathered statistics [P0, P1, T, 2 C]."""
+    """Return float32 [1, T, 1, C] each, from gathered statistics [P0, P1, T, 2 C]."""
     stats = lo.to_dtype(stats, "float32")
     channels = stats.shape[3] // 2
     row = (1, 1, stats.shape[2], channels)
@@ -83,8 +84,8 @@ def _shift_and_scale(lo: Lowerer, op: Op, stats: Tensor, parameters: list[Value]
     distance = lo.emit("square", [lo.emit("subtract", [means, mean], means.shape)], means.shape)
     variance = _averaged(lo, lo.emit("add", [variances, distance], means.shape), average)
     deviation = lo.emit("rsqrt", [lo.emit("add", [variance], row, value=op.attrs["eps"])], row)
-    weight = lo.weight(parameters[0], "nonzero_row", dtype="float32", shape=(1, channels))
-    bias = lo.weight(parameters[1], "row", dtype="float32", shape=(1, channels))
+    weight = lo.weight(parameters[0], NONZERO_ROW, dtype="float32", shape=(1, channels))
+    bias = lo.weight(parameters[1], ROW, dtype="float32", shape=(1, channels))
     scale = lo.emit("multiply", [deviation, weight], row)
     shift = lo.emit("subtract", [lo.emit("divide", [bias, scale], row), mean], row)
     shape = (1, row[2], 1, channels)
@@ -92,7 +93,7 @@ def _shift_and_scale(lo: Lowerer, op: Op, stats: Tensor, parameters: list[Value]
 
 
 def _averaged(lo: Lowerer, parts: Tensor, average: Tensor) -> Tensor:
-    """The mean over chips and over each group's channels, for every channel: [1, 1, T, C]."""
+    """Return the mean over chips and over each group's channels, for every channel: [1, 1, T, C]."""
     shape = (1, 1, *parts.shape[2:])
     dims = [dim for dim in PARTS if parts.shape[dim] > 1]
     if dims:
@@ -101,7 +102,7 @@ def _averaged(lo: Lowerer, parts: Tensor, average: Tensor) -> Tensor:
 
 
 def group_average(channels: int, groups: int) -> np.ndarray:
-    """float32 [C, C]: a row times it is each channel's group average."""
+    """Return float32 [C, C]: a row times it is each channel's group average."""
     width = channels // groups
     block = np.full((width, width), 1 / width, np.float32)
     return np.kron(np.eye(groups, dtype=np.float32), block)

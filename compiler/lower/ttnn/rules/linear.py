@@ -6,6 +6,7 @@ from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Form, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.prepare import PLAIN, ROW, SWIGLU, TRANSPOSED, Preparation, share_for
 from mochi_aot.compiler.lower.ttnn.rules.mesh import summed
 from mochi_aot.compiler.lower.ttnn.rules.shape import reshaped
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
@@ -32,7 +33,7 @@ def _bias_before_sum(lo: Lowerer, op: Op) -> bool:
     outputs = op.operands[1].type.local_shape[0]
     if bias.type.local_shape != (outputs,) or len(op.operands) > 2 or chips & (chips - 1):
         return False
-    share = lo.weight(bias, f"share:{chips}", shape=(1, outputs))
+    share = lo.weight(bias, share_for(chips), shape=(1, outputs))
     partial = _product(lo, op, share)
     lo.tensors[biased.result] = summed(lo, partial, integer(total.attrs["axis"]))
     lo.absorbed.update((total, biased))
@@ -43,14 +44,25 @@ def _product(lo: Lowerer, op: Op, share: Tensor | None = None) -> Tensor:
     """`share` stands in for a bias."""
     value, weight, *bias = op.operands
     x = _rows(lo, value)
-    outputs, inputs = weight.type.local_shape
-    dtype = "float32" if weight.type.dtype == "float32" else lo.weights_dtype
-    operands = [x, lo.weight(weight, "transposed", dtype=dtype, shape=(inputs, outputs))]
-    operands += [lo.weight(b, "row", shape=(1, outputs)) for b in bias] if share is None else [share]
+    outputs, _ = weight.type.local_shape
+    operands = [x, _matrix(lo, weight, TRANSPOSED)]
+    operands += [lo.weight(b, ROW, shape=(1, outputs)) for b in bias] if share is None else [share]
     kw: list[str] = ["bias_tensor"] * (len(operands) - 2)
     shape = (*x.shape[:-1], outputs)
     product = lo.emit("experimental.minimal_matmul", operands, shape, kw=kw, compute=lo.fidelity)  # type: ignore[arg-type]
     return product.like(x)
+
+
+def _matrix(lo: Lowerer, weight: Value, preparation: Preparation) -> Tensor:
+    """A weight [outputs, inputs] as [inputs, outputs]; one of which each chip has some inputs is gathered here."""
+    outputs, inputs = weight.type.local_shape
+    dtype = "float32" if weight.type.dtype == "float32" else lo.weights_dtype
+    if weight in lo.params:
+        return lo.weight(weight, preparation, dtype=dtype, shape=(inputs, outputs))
+    gather = lo.producers[weight]
+    (piece,) = gather.operands
+    kept = lo.weight(piece, preparation, dtype=dtype, shape=(piece.type.local_shape[1], outputs))
+    return lo.emit("all_gather", [kept], (inputs, outputs), dim=0, axis=integer(gather.attrs["axis"]))
 
 
 def _rows(lo: Lowerer, value: Value) -> Tensor:
@@ -88,10 +100,10 @@ def _swiglu(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
         return False
     value, weight = op.operands
     x = lo.get(value)
-    outputs, inputs = weight.type.local_shape
+    outputs, _ = weight.type.local_shape
     if outputs % 64:
         return False
-    prepared = lo.weight(weight, "swiglu", dtype=lo.weights_dtype, shape=(inputs, outputs))
+    prepared = _matrix(lo, weight, SWIGLU)
     shape = (*x.shape[:-1], outputs // 2)
     attrs = {"compute": lo.fidelity, "fuse_swiglu": True}
     lo.tensors[product.result] = lo.emit("experimental.minimal_matmul", [x, prepared], shape, **attrs)  # type: ignore[arg-type]
@@ -132,7 +144,7 @@ def matmul(lo: Lowerer, op: Op) -> None:
 @rule("embedding")
 def embedding(lo: Lowerer, op: Op) -> None:
     table, ids = op.operands
-    weight = lo.weight(table, "plain", ROW_MAJOR, "bfloat16")
+    weight = lo.weight(table, PLAIN, ROW_MAJOR, "bfloat16")
     index = lo.get(ids, ROW_MAJOR)
     shape = op.result.type.local_shape
     lo.tensors[op.result] = lo.emit(

@@ -3,7 +3,7 @@
 from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op
-from mochi_aot.compiler.lower.ttnn.lowerer import TILE, Form, Lowerer, Shape, Tensor
+from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Form, Lowerer, Shape, Tensor
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
@@ -37,19 +37,26 @@ def shard(lo: Lowerer, op: Op) -> None:
 
 
 def cut(lo: Lowerer, op: Op, x: Tensor) -> None:
-    """Of its operand, held as `x`, each chip keeps its piece; zeros follow where there is not enough of it."""
+    """Of its operand, held as `x`, each chip keeps its piece; zeros follow where there is not enough of it.
+
+    Pieces that are no whole tiles are cut row by row.
+    """
     axis, chunk, dim = integer(op.attrs["axis"]), integer(op.attrs["chunk"]), _dim(op, x)
-    whole = chunk * lo.mesh[axis]
+    whole, layout = chunk * lo.mesh[axis], x.layout
+    if layout == TILE and dim >= len(x.shape) - 2 and chunk % TILE_SIZE:
+        x = lo.to_layout(x, ROW_MAJOR)
     if whole != x.shape[dim]:
         padding = [[0, whole - n if d == dim else 0] for d, n in enumerate(x.shape)]
         padded = lo.emit("pad", [x], _resized(x, dim, whole), padding=padding, value=0.0)
         x = padded.like(x)
     piece = lo.emit("mesh_partition", [x], _resized(x, dim, chunk), dim=dim, axis=axis)
-    lo.tensors[op.result] = piece.like(x)
+    lo.tensors[op.result] = lo.to_layout(piece.like(x), layout)
 
 
 @rule("all_gather")
 def all_gather(lo: Lowerer, op: Op) -> None:
+    if op.operands[0] in lo.params:
+        return  # a weight, which the product that reads it gathers in the form that it wants: see linear.py
     x = _held(lo, op)
     axis, size, dim = integer(op.attrs["axis"]), integer(op.attrs["size"]), _dim(op, x)
     whole = x.shape[dim] * lo.mesh[axis]

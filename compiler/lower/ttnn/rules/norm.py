@@ -5,17 +5,18 @@ from typing import Any
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import Form, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.prepare import ROW
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 
 @rule("rms_norm")
 def rms_norm(lo: Lowerer, op: Op) -> None:
-    """A scale that is a parameter goes into the norm; another is a product, joined with the sum that follows a gate."""
+    """Put a scale that is a parameter into the norm; another is a product, joined with the sum that follows a gate."""
     value, *scale = op.operands
     x = lo.held(value) if lo.held(value).form is Form.HEADS_FIRST else lo.get(value)
     attrs: dict[str, Any] = {"epsilon": op.attrs["eps"], "compute": "hifi4"}
     if scale and scale[0] in lo.params:
-        weight = lo.weight(scale[0], "row", shape=(1, scale[0].type.local_shape[0]))
+        weight = lo.weight(scale[0], ROW, shape=(1, scale[0].type.local_shape[0]))
         normed = lo.emit("rms_norm", [x, weight], x.shape, kw=["weight"], **attrs)  # type: ignore[arg-type]
         lo.tensors[op.result] = normed.like(x)
         return
@@ -31,7 +32,7 @@ def rms_norm(lo: Lowerer, op: Op) -> None:
 
 
 def _gated_sum(lo: Lowerer, op: Op, normed: Tensor) -> bool:
-    """residual + normed * gate, in one call."""
+    """Emit residual + normed * gate in one call."""
     total = _gated_total(lo, op)
     if total is None:
         return False
@@ -46,7 +47,7 @@ def _gated_sum(lo: Lowerer, op: Op, normed: Tensor) -> bool:
 
 
 def _gated_total(lo: Lowerer, op: Op) -> Op | None:
-    """The sum with a residual that follows the norm, if nothing else reads it."""
+    """Return the sum with a residual that follows the norm, if nothing else reads it."""
     total = lo.only_user(op.result)
     if total is None or total.opcode != "add" or total.operands[1] is not op.result:
         return None
@@ -56,7 +57,7 @@ def _gated_total(lo: Lowerer, op: Op) -> Op | None:
 
 
 def _scales_one_row(lo: Lowerer, op: Op, x: Tensor) -> bool:
-    """Whether the scale is one vector for all of `x`, and of its dtype, as ttnn wants a norm's weight to be."""
+    """Return whether the scale is one vector for all of `x`, and of its dtype, as ttnn wants a norm's weight to be."""
     scale = lo.get(op.operands[1])
     return scale.shape == (*[1] * (len(scale.shape) - 1), x.shape[-1]) and scale.dtype == x.dtype == "bfloat16"
 

@@ -33,7 +33,7 @@ def rule_where(opcode: str, applies: Applies) -> Callable[[Rule], Rule]:
 
 
 def rule_for(op: Op) -> Rule | None:
-    """The rule of an op, or None if it has no lowering. Raises ValueError where two special rules apply."""
+    """Return the rule of an op, or None if it has no lowering. Raise ValueError where two special rules apply."""
     special = [function for applies, function in _SPECIAL.get(op.opcode, []) if applies(op)]
     if len(special) > 1:
         names = " and ".join(function.__name__ for function in special)

@@ -6,6 +6,7 @@ from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
+from mochi_aot.compiler.lower.ttnn.prepare import CONV3D, ROW, TRANSPOSED, Preparation, unfolded_by, unfolded_row_by
 from mochi_aot.compiler.lower.ttnn.prepare_video import conv_blocks
 from mochi_aot.compiler.lower.ttnn.rules.frames import flat, is_video, rows
 from mochi_aot.compiler.lower.ttnn.rules.mesh import cut
@@ -18,7 +19,7 @@ DEPTH_TO_SPACE = [0, 1, 5, 2, 6, 3, 7, 4]  # [1, T, H, W, C, t, s, s] -> [1, T, 
 
 @rule("halo_exchange")
 def halo_exchange(lo: Lowerer, op: Op) -> None:
-    """Two in space, one after the other, are one call.
+    """Exchange borders; two exchanges in space, one after the other, are one call.
 
     A chip at the edge of the mesh repeats its own border, so a cut in space must leave no padding there. Padding in
     time does no harm: convolutions look back, and the slice that looks ahead cuts off as much as it reads.
@@ -43,7 +44,7 @@ def halo_exchange(lo: Lowerer, op: Op) -> None:
 
 
 def _next_in_space(lo: Lowerer, op: Op) -> Op | None:
-    """The halo in space that follows one in space, if that is all that reads it."""
+    """Return the halo in space that follows one in space, if that is all that reads it."""
     user = lo.only_user(op.result)
     if user is None or user.opcode != "halo_exchange" or TIME in (op.attrs["dim"], user.attrs["dim"]):
         return None
@@ -61,10 +62,10 @@ def causal_conv3d(lo: Lowerer, op: Op) -> None:
         raise lo.fail(f"a convolution of {inputs} to {outputs} channels, which are not multiples of {TILE_SIZE}")
     _, _, height, width, _ = op.result.type.local_shape
     blocks = conv_blocks(inputs, outputs)
-    prepared = lo.weight(weight, "conv3d", dtype="bfloat16", shape=(inputs * math.prod(kernel), outputs))
+    prepared = lo.weight(weight, CONV3D, dtype="bfloat16", shape=(inputs * math.prod(kernel), outputs))
     lo.tensors[op.result] = lo.emit(
         "experimental.conv3d",
-        [_with_front(lo, rows(lo, value), front), prepared, *_biases(lo, op, "row")],
+        [_with_front(lo, rows(lo, value), front), prepared, *_biases(lo, op, ROW)],
         op.result.type.local_shape,
         kw=["bias_tensor"] * len(bias),  # type: ignore[arg-type]  # a list of names
         output_channels=outputs,
@@ -79,7 +80,7 @@ def causal_conv3d(lo: Lowerer, op: Op) -> None:
 
 
 def _with_front(lo: Lowerer, x: Tensor, count: int) -> Tensor:
-    """`x` with `count` copies of its first frame in front, where time is not cut and has no halo."""
+    """Return `x` with `count` copies of its first frame in front, where time is not cut and has no halo."""
     if not count:
         return x
     first = sliced(lo, x, TIME, 0, 1)
@@ -101,7 +102,7 @@ def frames_after_frames(lo: Lowerer, op: Op) -> None:
 
 @rule_where("shard", lambda op: is_video(op.result) and op.attrs["dim"] != COLOURS)
 def piece_of_video(lo: Lowerer, op: Op) -> None:
-    """Tiles can be cut between tiles only."""
+    """Cut a video row by row: tiles can be cut between tiles only."""
     cut(lo, op, rows(lo, op.operands[0]))
 
 
@@ -113,16 +114,19 @@ def silu(lo: Lowerer, op: Op) -> None:
 
 @rule_where("linear", lambda op: is_video(op.result))
 def linear(lo: Lowerer, op: Op) -> None:
-    """A product at every pixel. One that is unfolded in time and space makes its outputs in another order, in which
-    the channels of a new pixel lie together."""
+    """Emit a product at every pixel.
+
+    One that is unfolded in time and space makes its outputs in another order, in which the channels of a new pixel lie
+    together.
+    """
     unfolding = _unfolding(lo, op)
     if unfolding is None:
-        lo.tensors[op.result] = _product(lo, op, "transposed", "row")
+        lo.tensors[op.result] = _product(lo, op, TRANSPOSED, ROW)
         return
     reshape, _, last = unfolding
     *grid, channels, time, height, width = reshape.result.type.local_shape
     factor = time * height * width
-    product = lo.to_layout(_product(lo, op, f"unfolded:{factor}", f"unfolded_row:{factor}"), ROW_MAJOR)
+    product = lo.to_layout(_product(lo, op, unfolded_by(factor), unfolded_row_by(factor)), ROW_MAJOR)
     split = (*grid, time, height, width, channels)
     pixels = lo.emit("reshape", [product], split, shape=list(split))
     dims = [0, 1, 4, 2, 5, 3, 6, 7]
@@ -133,7 +137,7 @@ def linear(lo: Lowerer, op: Op) -> None:
 
 
 def _unfolding(lo: Lowerer, op: Op) -> tuple[Op, Op, Op] | None:
-    """The reshape, permute and reshape that turn channels into pixels, if they are what follows."""
+    """Return the reshape, permute and reshape that turn channels into pixels, if they are what follows."""
     reshape = lo.only_user(op.result)
     permute = lo.only_user(reshape.result) if reshape is not None else None
     last = lo.only_user(permute.result) if permute is not None else None
@@ -143,8 +147,8 @@ def _unfolding(lo: Lowerer, op: Op) -> tuple[Op, Op, Op] | None:
     return (reshape, permute, last) if same and permute.attrs["dims"] == DEPTH_TO_SPACE else None
 
 
-def _product(lo: Lowerer, op: Op, prepare_weight: str, prepare_bias: str) -> Tensor:
-    """Flat. A video autoencoder's weights are few, and stay in bfloat16 whatever the others are."""
+def _product(lo: Lowerer, op: Op, prepare_weight: Preparation, prepare_bias: Preparation) -> Tensor:
+    """Emit the product, flat. A video autoencoder's weights are few, and stay in bfloat16 whatever the others are."""
     value, weight, *bias = op.operands
     x = flat(lo, value)
     outputs, inputs = weight.type.shape
@@ -159,21 +163,22 @@ def _product(lo: Lowerer, op: Op, prepare_weight: str, prepare_bias: str) -> Ten
     return made.like(x)
 
 
-def _biases(lo: Lowerer, op: Op, preparation: str) -> list[Tensor]:
-    """The third operand, a row, if there is one."""
+def _biases(lo: Lowerer, op: Op, preparation: Preparation) -> list[Tensor]:
+    """Return the third operand, a row, if there is one."""
     return [lo.weight(b, preparation, dtype="bfloat16", shape=(1, *b.type.shape)) for b in op.operands[2:]]
 
 
 @rule_where("reshape", lambda op: is_video(op.operands[0]) and op.result.type.shape == op.operands[0].type.shape[1:])
 def unbatched(lo: Lowerer, op: Op) -> None:
-    """A video without its batch of one is held as before."""
+    """Hold a video without its batch of one as before."""
     lo.tensors[op.result] = flat(lo, op.operands[0])
 
 
 @rule_where("cast", lambda op: op.result.type.dtype == "uint8")
 def frames_as_bytes(lo: Lowerer, op: Op) -> None:
-    """Whole numbers up to 255 as bytes, and frames [F, H, W, 3] as [F, H, W * 3]: memory is given out in pages of a
-    row, which three bytes would not fill. ttnn reshapes no bytes, so that is done on bfloat16, which is exact here."""
+    """Emit whole numbers up to 255 as bytes, and frames [F, H, W, 3] as [F, H, W * 3]: memory is given out in pages of
+    a row, which three bytes would not fill. ttnn reshapes no bytes, so that is done on bfloat16, which is exact
+    here."""
     *outer, width, colours = op.result.type.local_shape
     x = lo.to_layout(lo.to_dtype(lo.held(op.operands[0]), "bfloat16"), ROW_MAJOR)
     shape = (*outer, width * colours)

@@ -312,7 +312,7 @@ def earlier_calls(mesh: tuple[int, int]) -> list[Call]:
     config, geometry = PRESETS["mochi-1"], Geometry(480, 848, 163)
     plan = transformer_plan(1, 32)
     program = build_programs(config, geometry, "bfloat16", SeededSource(config))["denoise"]
-    compiled = compile_program(program, geometry, mesh, plan)
+    compiled = compile_program(program, mesh, plan)
     low = lower(Lowerer(compiled.program, mesh, "bfloat16"), plan.name, compiled.cost)
     visual = Held((2, 44544 // mesh[1], 3072))
     biases = [call("add", [visual, Held((3072,))], [visual], mesh)] * 48

@@ -93,7 +93,7 @@ CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.tex
 def compiled() -> Compiled:
     geometry = Geometry(64, 64, 43)  # 8 latent frames of 8 x 8: 128 tokens, a tile a chip
     program = build_programs(CONFIG, geometry, "bfloat16", SeededSource(CONFIG))["denoise"]
-    return compile_program(program, geometry, MESH, transformer_plan(1, 32))
+    return compile_program(program, MESH, transformer_plan(1, 32))
 
 
 def stats_of(compiled: Compiled, links_dtype: str) -> ProgramStats:

@@ -1,0 +1,38 @@
+"""Which plans a compile would consider and take, without compiling."""
+
+from dataclasses import dataclass
+
+from mochi_aot.compiler.checkpoint import Checkpoint
+from mochi_aot.compiler.compile import chosen_plans
+from mochi_aot.compiler.job import Job, Progress
+from mochi_aot.compiler.lower.target import Target
+from mochi_aot.compiler.lower.torch import TorchTarget
+from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
+from mochi_aot.compiler.partition.choose import Choice
+from mochi_aot.compiler.programs import build_programs
+from mochi_aot.compiler.sizes import check_geometries
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was chosen among what. `memory_bytes` are those of a device that plans may use, infinite on hosts."""
+
+    job: Job
+    choice: Choice
+    memory_bytes: float
+
+
+def explain(checkpoint: Checkpoint, job: Job, progress: Progress | None = None) -> Explanation:
+    """Return the plans that compiling `checkpoint` for `job` would consider. Nothing is written, no mesh is mocked.
+
+    Raises GeometryError and PlanError where the compile would, before it writes anything.
+    """
+    progress = progress or Progress()
+    target: Target = TorchTarget() if job.target == "torch" else TtnnTarget(job.weights_dtype, job.links_dtype)
+    check_geometries(job.geometries, job.mesh, job.plans, target.families, checkpoint.config)
+    traced = []
+    for geometry in job.geometries:
+        progress.phase(f"tracing {geometry}")
+        traced.append(build_programs(checkpoint.config, geometry, job.dtype, checkpoint))
+    progress.phase(f"considering plans for {job.mesh[0]}x{job.mesh[1]}")
+    return Explanation(job, chosen_plans(traced, job.mesh, job.plans, target), target.memory_bytes(job.mesh))

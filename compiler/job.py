@@ -1,0 +1,90 @@
+"""What a compile is asked for, and what it says: while it works, and at its end. Loads neither torch nor ttnn."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mochi_aot.artifacts import schema
+from mochi_aot.compiler.partition.mesh import Mesh
+from mochi_aot.compiler.reference.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to compile. `plans` are plan names; families that they do not name choose for themselves."""
+
+    mesh: Mesh
+    geometries: tuple[Geometry, ...]
+    plans: tuple[str, ...] = ()
+    dtype: str = "bfloat16"
+    target: str = "torch"
+    weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
+    links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
+    require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
+
+
+@dataclass(frozen=True)
+class Request:
+    """A whole compile: the job, what it reads and what it writes. See compiler.api.compile for the fields' meanings.
+
+    `contents` is the folder that remembers what was read of checkpoints, if there is a place for one.
+    """
+
+    checkpoint: Path
+    text_encoder: Path | None
+    job: Job
+    output: Path
+    force: bool
+    resume: bool
+    reuse: Path | None
+    trust_times: bool
+    check_weights: bool
+    print_ir: Path | None
+    profile: Path | None
+    contents: Path | None
+
+
+@dataclass(frozen=True)
+class ProgramSummary:
+    """One lowered program of one geometry; `stats` are of one run on one device."""
+
+    geometry: str
+    role: str
+    plan: str
+    instructions: int
+    stats: schema.ProgramStats
+
+
+@dataclass(frozen=True)
+class KernelSummary:
+    """The kernels in a bundle; those of the stand-in compiler do nothing, and chips build their own."""
+
+    count: int
+    stand_in: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a compile made and took. Bytes; `seconds` are of the call, `peak_rss` is the process's, mapped pages
+    included. `kernels` is None where the target has none."""
+
+    bundle_id: str
+    programs: list[ProgramSummary]
+    weight_bytes_per_device: int
+    weight_bytes_on_disk: int
+    weight_bytes_reused: int
+    seconds: float
+    peak_rss: int
+    kernels: KernelSummary | None = None
+
+
+class Progress:
+    """What a compile reports as it goes. This one is silent."""
+
+    def phase(self, text: str) -> None:
+        """Say that a new part of the work begins."""
+
+    def weights(self, done: int, total: int) -> None:
+        """Say that `done` of `total` bytes that a device holds were written."""
+
+    def note(self, text: str) -> None:
+        """Say something about the checkpoint that is worth knowing."""
