@@ -73,7 +73,7 @@ def _finish(results: list["StepResult"], output: Path, device: str, as_json: boo
     import json
     from dataclasses import asdict
 
-    from mochi_aot.runtime.paths import replacing
+    from mochi_aot.artifacts.atomic_file import replacing
     from mochi_aot.tools.commands.cli import print_json
 
     passed = all(result.state == "passed" for result in results)
