@@ -7,9 +7,11 @@ DEFAULT_GUIDANCE_SCALE = 6.0  # Genmo's default in code; the example in its READ
 DEFAULT_THRESHOLD_NOISE = 0.025
 DEFAULT_FPS = 30.0
 
+CHIPS = "chips"
 MOCK = "mock"  # a mesh without hardware, on which everything happens but the computing
+SIMULATOR = "simulator"  # Tenstorrent's functional simulator: real kernels and numbers, without hardware
 # What each target runs on; the first is the default.
-DEVICES = {"torch": ("cpu", "cuda"), "ttnn": ("chips", MOCK)}
+DEVICES = {"torch": ("cpu", "cuda"), "ttnn": (CHIPS, MOCK, SIMULATOR)}
 
 # Other names of a job's options that command lines and sweeps take.
 ALIASES = {

@@ -9,11 +9,12 @@ from typing import Any
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import Backend
-from mochi_aot.runtime.defaults import DEVICES, MOCK
+from mochi_aot.runtime.defaults import DEVICES, MOCK, SIMULATOR
 from mochi_aot.runtime.errors import BackendError
 
 # Targets whose attention is told how many tokens of a prompt count, not which: these must come first.
 PREFIX_MASK_TARGETS = ("ttnn",)
+_WITHOUT_CHIPS = (MOCK, SIMULATOR)  # devices that are made for one mesh, before ttnn is imported
 _MOCKED = "TT_METAL_MOCK_CLUSTER_DESC_PATH"  # by which ttnn knows that its chips are mocked
 
 
@@ -103,6 +104,13 @@ def _enter_ttnn(bundle: Bundle, device: str) -> Any:
     A compile for ttnn without a process of its own sets it up for a mock mesh, which bundles can then be run on, and
     chips not. Raise BackendError.
     """
+    # ttnn tells of its configuration otherwise, and on stdout of each device; its errors become ours.
+    os.environ.setdefault("LOGURU_LEVEL", "WARNING")
+    if device == SIMULATOR:
+        os.environ.setdefault("TT_METAL_LOGGER_LEVEL", "fatal")
+        from mochi_aot.runtime.ttnn.simulator import enter_simulator
+
+        return enter_simulator(bundle)
     mocked = _MOCKED in os.environ
     if mocked and device != MOCK:
         raise BackendError(
@@ -111,8 +119,6 @@ def _enter_ttnn(bundle: Bundle, device: str) -> Any:
         )
     if mocked and "ttnn" in sys.modules:
         return None
-    # ttnn tells of its configuration otherwise, and on stdout of each device; its errors become ours.
-    os.environ.setdefault("LOGURU_LEVEL", "WARNING")
     os.environ.setdefault("TT_METAL_LOGGER_LEVEL", "off")
     from mochi_aot.runtime.ttnn.environment import enter_chips, enter_mock_mesh
 
@@ -126,7 +132,8 @@ def _check_again(bundle: Bundle, device: str, before: _TtnnProcess) -> None:
             f"a process has one ttnn mesh open at a time, and {before.bundle} has it here; close that bundle before "
             f"{bundle.path} is loaded, or load it in another process"
         )
-    if device != before.device or (device == MOCK and bundle.manifest.mesh != before.mesh):
+    if device != before.device or (device in _WITHOUT_CHIPS and bundle.manifest.mesh != before.mesh):
         rows, columns = before.mesh
-        was = f"a mock of {rows}x{columns} chips" if before.device == MOCK else "real chips"
+        what = {MOCK: "a mock of", SIMULATOR: "the simulator of"}.get(before.device)
+        was = "real chips" if what is None else f"{what} {rows}x{columns} chips"
         raise BackendError(f"ttnn was set up for {was} in this process; load {bundle.path} in another process")

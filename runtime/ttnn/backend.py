@@ -14,6 +14,7 @@ from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.context import DTYPES
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
+from mochi_aot.runtime.ttnn.load_watch import LoadWatch
 from mochi_aot.runtime.ttnn.mesh import close_mesh, open_mesh, reason
 from mochi_aot.runtime.ttnn.placement import assemble, describe, pieces_on_host, split
 from mochi_aot.runtime.ttnn.trace import TracedExecutable, can_trace, feeds_itself
@@ -49,13 +50,22 @@ class TtnnBackend:
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         """Upload weights as their tensor files hold them, each after `wait(name)`.
 
-        Raise BackendError if one is missing or cannot be read.
+        A load that gets no further is told as a warning, with its file. Raise BackendError if one is missing or cannot
+        be read.
         """
-        for name in names:
-            if name not in bundle.weights:
-                raise BackendError(f"{bundle.path}: holds no weight {name!r}")
-            wait(name)
-            self._weights[name] = self._load(bundle, name)
+        watch = LoadWatch()
+        with watch.watching():
+            for name in names:
+                if name not in bundle.weights:
+                    raise BackendError(f"{bundle.path}: holds no weight {name!r}")
+                wait(name)
+                watch.begin(bundle.tensor_file(name))
+                self._weights[name] = self._load(bundle, name)
+                watch.begin(None)
+
+    def weight(self, name: str) -> ttnn.Tensor:
+        """Return a weight that is loaded. Raise KeyError if it is not."""
+        return self._weights[name]
 
     def free_weights(self, names: Iterable[str]) -> None:
         """Forget these weights, and all that programs hold on the chips; names that are not loaded are ignored."""

@@ -15,8 +15,8 @@ from mochi_aot.runtime.ttnn.mesh import reason
 
 
 def can_trace() -> bool:
-    """Return whether programs can be recorded here: a mocked mesh has no commands to record."""
-    return "TT_METAL_MOCK_CLUSTER_DESC_PATH" not in os.environ
+    """Return whether programs can be recorded here: a mocked mesh has no commands to record, nor has slow dispatch."""
+    return not {"TT_METAL_MOCK_CLUSTER_DESC_PATH", "TT_METAL_SLOW_DISPATCH_MODE"} & os.environ.keys()
 
 
 def feeds_itself(program: Program) -> bool:

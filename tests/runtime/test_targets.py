@@ -46,7 +46,13 @@ def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("target", "device", "chosen"),
-    [("torch", None, "cpu"), ("torch", "cuda", "cuda"), ("ttnn", None, "chips"), ("ttnn", "mock", "mock")],
+    [
+        ("torch", None, "cpu"),
+        ("torch", "cuda", "cuda"),
+        ("ttnn", None, "chips"),
+        ("ttnn", "mock", "mock"),
+        ("ttnn", "simulator", "simulator"),
+    ],
 )
 def test_each_target_has_a_default(target: str, device: str | None, chosen: str) -> None:
     assert choose_device(target, device) == chosen
@@ -56,7 +62,7 @@ def test_each_target_has_a_default(target: str, device: str | None, chosen: str)
 def test_devices_of_another_target() -> None:
     with pytest.raises(BackendError, match=r"^device 'mock': expected cpu or cuda, on which bundles for torch run$"):
         choose_device("torch", "mock")
-    with pytest.raises(BackendError, match=r"^device 'cuda': expected chips or mock, on which bundles for ttnn run$"):
+    with pytest.raises(BackendError, match=r"^device 'cuda': expected chips or mock or simulator, on which bundles"):
         choose_device("ttnn", "cuda")
 
 

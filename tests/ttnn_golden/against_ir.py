@@ -8,10 +8,10 @@ import numpy as np
 from mochi_aot.artifacts.schema import Instruction, Program
 from mochi_aot.compiler.ir.text import op_text
 from mochi_aot.compiler.lower.ttnn.lowerer import Tensor
+from mochi_aot.tools.golden.types import Chips, Value
 from tests.ttnn_golden.forms import form_problem
 from tests.ttnn_golden.ir_values import Wanted
 from tests.ttnn_golden.runner import chip_mesh, describe, run_on_chips
-from tests.ttnn_golden.types import Chips, Value
 
 # float32 rounds by 2^-24 of a number at most. A sum of the 2048 terms of the longest product errs by sqrt(2048) such
 # roundings, 2.7e-6 of its size, as a random walk does; the 42 products that follow each other in three steps of two

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from mochi_aot.artifacts.schema import Attr
 from mochi_aot.runtime.torch.mesh import Mesh
+from mochi_aot.tools.golden.types import Value
 from tests.ring_attrs import RING, ring_attrs
 from tests.ttnn_golden.chips import MESH, ONE, normal, spread
-from tests.ttnn_golden.types import Value
 
 # Op, names of its attributes, and the operands that are passed by keyword.
 Signature = tuple[str, frozenset[str], tuple[str, ...]]

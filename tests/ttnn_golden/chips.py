@@ -8,9 +8,9 @@ from mochi_aot.artifacts.schema import Attr, Instruction
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.ttnn.context import DTYPES, Context
 from mochi_aot.runtime.ttnn.ops import OPS
-from tests.ttnn_golden.formats import NAMES
-from tests.ttnn_golden.stand_in import stand_in
-from tests.ttnn_golden.types import ChipMesh, Chips, Value
+from mochi_aot.tools.golden.formats import NAMES
+from mochi_aot.tools.golden.stand_in import stand_in
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Value
 
 MESH = Mesh(2, 4)
 ONE = Mesh(1, 1)

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from mochi_aot.artifacts.schema import Instruction, Program
+from mochi_aot.tools.golden.agreement import pcc
+from mochi_aot.tools.golden.types import ChipMesh, Chips
 from tests.ttnn_golden.runner import Whole, place, run_on_chips
-from tests.ttnn_golden.types import ChipMesh, Chips
 
 
 @dataclass(frozen=True)
@@ -20,21 +18,6 @@ class Departure:
     result: int
     chip: int
     pcc: float
-
-
-def pcc(actual: Tensor, expected: Tensor) -> float:
-    """Pearson's correlation; of a constant, one if both are the same and zero if not. Zero as well if a
-    shape differs or a number is not finite."""
-    if actual.shape != expected.shape:
-        return 0.0
-    a, b = (tensor.double().flatten() for tensor in (actual, expected))
-    if not (a.isfinite().all() and b.isfinite().all()):
-        return 0.0
-    a, b = a - a.mean(), b - b.mean()
-    norms = float(a.norm() * b.norm())
-    if norms == 0:
-        return float(torch.allclose(actual.double(), expected.double(), rtol=1e-2, atol=1e-6))
-    return float(a @ b) / norms
 
 
 def record(

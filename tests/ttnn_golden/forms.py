@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mochi_aot.artifacts.schema import Instruction
 from mochi_aot.compiler.lower.ttnn.lowerer import Tensor
-from tests.ttnn_golden.types import Chips, GoldenError
+from mochi_aot.tools.golden.types import Chips, GoldenError
 
 
 def form_problem(result: Chips, decided: Tensor) -> str | None:

@@ -18,7 +18,7 @@ from mochi_aot.compiler.ir.numpy_values import Devices
 from mochi_aot.compiler.ir.types import TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import Form, Lowerer
 from mochi_aot.compiler.lower.weights import Source, cut_axes, local_index, local_tensor
-from tests.ttnn_golden.types import Chips
+from mochi_aot.tools.golden.types import Chips
 
 # Lowered to a mean and a variance for each channel, where the IR has three numbers for each group.
 OTHER_STATISTICS = {"group_norm_stats"}

@@ -28,9 +28,9 @@ from mochi_aot.runtime.pipeline import step_chunks
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.runtime.tensor_files import Embedding
 from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS
+from mochi_aot.tools.golden.types import ChipMesh, Chips
 from tests.ttnn_golden.forms import require_forms
 from tests.ttnn_golden.runner import Observe, chip_mesh, place, run_golden, run_on_chips
-from tests.ttnn_golden.types import ChipMesh, Chips
 
 # Head widths and hidden sizes in whole tiles, and heads that divide by 2 and 4.
 CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.text, num_layers=2), vae=TINY.vae)

@@ -11,8 +11,8 @@ from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.placement import assemble, split
 from mochi_aot.runtime.ttnn.context import DTYPES, LAYOUTS
 from mochi_aot.runtime.ttnn.executor import TtnnExecutable
-from tests.ttnn_golden.stand_in import stand_in
-from tests.ttnn_golden.types import ChipMesh, Chips
+from mochi_aot.tools.golden.stand_in import stand_in
+from mochi_aot.tools.golden.types import ChipMesh, Chips
 
 Observe = Callable[[int, Instruction, list[Chips]], None]
 Whole = np.ndarray | Tensor

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from mochi_aot.artifacts.schema import Program
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.lower.ttnn.lowerer import Tensor
+from mochi_aot.tools.golden.types import Chips
 from tests.ttnn_golden.against_ir import Wrong, first_wrong
 from tests.ttnn_golden.ir_values import Wanted, wanted_values
 from tests.ttnn_golden.lowered_model import LoweredModel
-from tests.ttnn_golden.types import Chips
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import torch
 from torch.nn import functional as F
 
 from mochi_aot.runtime.torch.mesh import Mesh
+from mochi_aot.tools.golden.definitions.ring import attended_text
+from mochi_aot.tools.golden.local import golden_function
+from mochi_aot.tools.golden.types import ChipMesh, GoldenError
 from tests.ring_attrs import RING, ring_attrs
 from tests.ttnn_golden.cases import swap_pairs, turned
 from tests.ttnn_golden.chips import MESH, executed, joined, normal, on_one, spread
-from tests.ttnn_golden.definitions.ring import attended_text
-from tests.ttnn_golden.local import golden_function
-from tests.ttnn_golden.types import ChipMesh, GoldenError
 
 ROTARY = "experimental.rotary_embedding_llama"
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from mochi_aot.tools.golden.types import GoldenError
 from tests.ttnn_golden.chips import MESH, executed, joined, normal, spread
-from tests.ttnn_golden.types import GoldenError
 
 WHOLE = normal(0, 4, 8, 8)
 

@@ -13,10 +13,10 @@ from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.ttnn.context import Context
 from mochi_aot.runtime.ttnn.ops import OPS
+from mochi_aot.tools.golden.stand_in import stand_in
+from mochi_aot.tools.golden.types import ChipMesh
 from tests.ttnn_golden.cases import CASES, Signature, signature
 from tests.ttnn_golden.lowered_model import DIT_ROLES, GEOMETRY, VIDEO, LoweredModel, built_programs
-from tests.ttnn_golden.stand_in import stand_in
-from tests.ttnn_golden.types import ChipMesh
 
 MESHES = (2, 4), (4, 8)
 DTYPES = "bfloat16", "bfloat8_b"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mochi_aot.runtime.ttnn.mock import prepare_mock
+from mochi_aot.tools.golden.formats import NAMES, STORAGE, block_float_rounded, stored, widened
 from tests.ttnn_golden.chips import normal
-from tests.ttnn_golden.formats import NAMES, STORAGE, block_float_rounded, stored, widened
 
 # Host conversion to bfloat8_b asks ttnn for its cluster, which must be known before ttnn is imported.
 CONVERT = """

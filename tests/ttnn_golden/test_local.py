@@ -6,11 +6,11 @@ import torch
 import ttnn
 
 from mochi_aot.runtime.torch.mesh import Mesh
+from mochi_aot.tools.golden.definitions import OURS, THEIRS
+from mochi_aot.tools.golden.local import local
+from mochi_aot.tools.golden.stand_in import operation, stand_in
+from mochi_aot.tools.golden.types import ChipMesh, GoldenError
 from tests.ttnn_golden.chips import ONE, normal, on_chips
-from tests.ttnn_golden.definitions import OURS, THEIRS
-from tests.ttnn_golden.local import local
-from tests.ttnn_golden.stand_in import operation, stand_in
-from tests.ttnn_golden.types import ChipMesh, GoldenError
 
 X = on_chips([normal(0, 4, 8)])
 

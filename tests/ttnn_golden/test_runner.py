@@ -15,10 +15,10 @@ from mochi_aot.artifacts.schema import (
     TensorSpec,
 )
 from mochi_aot.runtime.errors import BackendError
+from mochi_aot.tools.golden.types import Chips
 from tests.ttnn_golden.chips import instruction, normal
 from tests.ttnn_golden.compare import Departure, first_departure, pcc, record
 from tests.ttnn_golden.runner import chip_mesh, place, run_golden, run_on_chips
-from tests.ttnn_golden.types import Chips
 
 MESH, EXACT = chip_mesh((2, 2)), chip_mesh((2, 2), rounded=False)
 # 5 tokens over the columns in pieces of 3, the inner width over the rows.

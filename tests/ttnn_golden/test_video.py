@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mochi_aot.tools.golden.types import GoldenError
 from tests.ttnn_golden.cases import convolved, prepared
 from tests.ttnn_golden.chips import MESH, executed, joined, normal, on_one, spread
-from tests.ttnn_golden.types import GoldenError
 
 PAD = "experimental.neighbor_pad_async"
 CONV = {"kernel_size": [3, 3, 3], "program_config": [32, 1, 2, 4], "compute": "hifi2", "output_channels": 7}

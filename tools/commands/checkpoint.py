@@ -93,7 +93,7 @@ def _write_trained(console: "Console", out: Path, layout: str, dtype: str, force
 
 
 def _counted(console: "Console", total: int) -> Callable[[int], None]:
-    """What is told the bytes of each tensor, and shows how many of `total` are done."""
+    """Return what is told the bytes of each tensor, and shows how many of `total` are done."""
     done = 0
 
     def progress(written: int) -> None:

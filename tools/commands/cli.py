@@ -199,7 +199,27 @@ arch_option = click.option(
     help="Of the chips, for ttnn; or a machine, whose mesh is taken unless --mesh says another.",
 )
 
+
+def keep_stdout_for_results() -> None:
+    """Send what libraries write on stdout to stderr from now on, also at this process's end, as the simulator does."""
+    sys.stdout.flush()
+    sys.stdout = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115 - open for as long as the process is
+    os.dup2(2, 1)
+
+
+def _set_simulator(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        os.environ["TT_METAL_SIMULATOR"] = value
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+simulator_option = click.option(
+    "--simulator",
+    metavar="FILE",
+    callback=_set_simulator,
+    expose_value=False,
+    help="The library of ttsim for a machine that has the bundle's mesh. Default: $TT_METAL_SIMULATOR.",
+)
 
 
 def print_json(result: Any) -> None:

@@ -15,7 +15,7 @@ from mochi_aot.runtime.defaults import (
     DEVICES,
     dashed,
 )
-from mochi_aot.tools.commands.cli import MochiCommand, json_option
+from mochi_aot.tools.commands.cli import MochiCommand, json_option, simulator_option
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> float | tuple[float, ...] | None:
@@ -84,8 +84,9 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     "--device",
     type=click.Choice([device for devices in DEVICES.values() for device in devices]),
     help="What the bundle runs on. Default: cpu for the target torch, chips for ttnn. mock is a mesh without hardware, "
-    "on which everything happens but the computing: the video is made of zeros.",
+    "on which everything happens but the computing: the video is made of zeros. simulator is ttsim, which computes.",
 )
+@simulator_option
 @click.option(
     "--prompt-embeds",
     metavar="FILE",

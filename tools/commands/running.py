@@ -13,7 +13,7 @@ import click
 from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.errors import exit_code
 from mochi_aot.runtime.checks import CheckedJob
-from mochi_aot.runtime.defaults import MOCK
+from mochi_aot.runtime.defaults import MOCK, SIMULATOR
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.interrupt import InterruptFlag
 from mochi_aot.runtime.job import Job, outputs
@@ -22,7 +22,7 @@ from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.options import same_names, with_options
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.sweep import read_sweep
-from mochi_aot.tools.commands.cli import print_json
+from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json
 from mochi_aot.tools.commands.console import LOGGER, Console, say_interrupted
 from mochi_aot.tools.commands.ledger_report import ledger_report
 from mochi_aot.tools.commands.read_limit import read_limit
@@ -94,6 +94,8 @@ class JobsConsole:
 
 def run_command(bundle: Path, options: Mapping[str, Any], settings: Settings, console: Console) -> None:
     """Run the jobs that the options ask for, and exit with another code than 0 if it comes to that."""
+    if settings.device == SIMULATOR:
+        keep_stdout_for_results()
     progress, ledger = JobsConsole(console, settings.as_json), Ledger()
     ledger.add("imports", 0)
     try:

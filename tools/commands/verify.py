@@ -12,7 +12,8 @@ from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
 from mochi_aot.artifacts.machines import NAMES as MACHINE_NAMES
 from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.artifacts.roles import ROLES
-from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json
+from mochi_aot.runtime.defaults import CHIPS, SIMULATOR
+from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json, simulator_option
 from mochi_aot.tools.commands.text import plain
 
 if TYPE_CHECKING:
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from mochi_aot.tools.commands.console import Console
 
 DEFAULT_DTYPE = CHIP_DTYPES[0]
+
+
+def _two_counts(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    try:
+        prompt, negative = map(int, value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not two whole numbers with a comma between them") from None
+    return prompt, negative
 
 
 @click.command(cls=MochiCommand)
@@ -38,6 +49,24 @@ DEFAULT_DTYPE = CHIP_DTYPES[0]
     type=click.Choice(CHIP_DTYPES),
     help=f"With --config: of what chips send each other.  [default: {DEFAULT_DTYPE}]",
 )
+@click.option(
+    "--values",
+    is_flag=True,
+    help="Run the programs on known inputs and compare each instruction with its definition, on the operands that the "
+    "chips hold: for a small bundle, of one or two layers and few frames.",
+)
+@click.option(
+    "--device", type=click.Choice([CHIPS, SIMULATOR]), help=f"With --values: what they run on.  [default: {CHIPS}]"
+)
+@click.option("--simulate", is_flag=True, help=f"The same as --values --device {SIMULATOR}.")
+@simulator_option
+@click.option(
+    "--prompt-tokens",
+    metavar="N,M",
+    callback=_two_counts,
+    help="With --values: tokens of the prompt and the negative prompt.  [default: 7,40, or as many as there can be]",
+)
+@click.option("--program", "roles", multiple=True, type=click.Choice(ROLES), help="With --values: these programs only.")
 @json_option
 def main(
     bundle: Path | None,
@@ -47,13 +76,24 @@ def main(
     geometry: str | None,
     weights_dtype: str | None,
     links_dtype: str | None,
+    values: bool,
+    device: str | None,
+    simulate: bool,
+    prompt_tokens: tuple[int, int] | None,
+    roles: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Verify BUNDLE: compare every byte with its hash; then, if it is for ttnn, run its programs on a mocked mesh.
 
-    With --config the programs are compiled from a model's configuration, and need no weights.
-    Exits with 3 if a byte is wrong, and with 6 if an op is rejected.
+    With --config the programs are compiled from a model's configuration, and need no weights. With --simulate or
+    --values they run on a simulator or on chips instead, and their numbers are compared.
+    Exits with 3 if a byte is wrong, and with 6 if an op is rejected, or wrong.
     """
+    if values or simulate:
+        _check_values(bundle, config, SIMULATOR if simulate else device or CHIPS, prompt_tokens, roles, as_json)
+        return
+    if device or prompt_tokens or roles:
+        raise click.UsageError("--device, --prompt-tokens and --program belong to --values")
     if (bundle is None) == (config is None):
         raise click.UsageError("give a BUNDLE or --config, one of them")
     if bundle is not None and (mesh or arch or geometry or weights_dtype or links_dtype):
@@ -75,6 +115,24 @@ def main(
     _print(reports, refused, as_json)
     if refused:
         sys.exit(int(ExitCode.REFUSED))
+
+
+def _check_values(
+    bundle: Path | None,
+    config: str | None,
+    device: str,
+    tokens: tuple[int, int] | None,
+    roles: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    if bundle is None or config is not None:
+        raise click.UsageError("--values and --simulate compare the numbers of a BUNDLE: --config has no weights")
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        from mochi_aot.tools.commands.checking_values import check_values
+
+        check_values(bundle, device, tokens, roles, as_json, console)
 
 
 def _print(reports: list["ProgramReport"], refused: bool, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.ttnn_golden.formats import BLOCK, block_float_rounded
+from mochi_aot.tools.golden.formats import BLOCK, block_float_rounded
 
 pytestmark = [pytest.mark.mesh, pytest.mark.slow]
 MESH = (2, 4)

@@ -25,12 +25,14 @@ from mochi_aot.runtime.errors import RefusalError
 from mochi_aot.runtime.video import write_video
 from mochi_aot.tools.commands.cli import EXIT_CODES
 from tests.runtime import toy_bundle
+from tests.tools.commands.test_checking_values import written
 from tests.ttnn_golden.lowered_model import CONFIG
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs/commands.md"
 COMMANDS = {
     "mochi-bench": "mochi_aot.tools.commands.bench",
+    "mochi-bringup": "mochi_aot.tools.commands.bringup",
     "mochi-checkpoint": "mochi_aot.tools.commands.checkpoint",
     "mochi-compile": "mochi_aot.tools.commands.compile",
     "mochi-inspect": "mochi_aot.tools.commands.inspect",
@@ -39,9 +41,11 @@ COMMANDS = {
     "mochi-verify": "mochi_aot.tools.commands.verify",
     "contact_sheet": "mochi_aot.tools.commands.contact_sheet",
 }
-# Good arguments of each, in a folder with the bundle `bundle`, the checkpoint `checkpoint` and the video `video.mp4`.
+# Good arguments of each, in a folder with the bundle `bundle`, one for ttnn `chips`, the checkpoint `checkpoint` and
+# the video `video.mp4`.
 GOOD = {
     "mochi-bench": "traffic --config bench --mesh 1x2 --geometry 16x16x7",
+    "mochi-bringup": "chips --device mock --step versions -o out",
     "mochi-checkpoint": "out --preset tiny",
     "mochi-compile": "--checkpoint checkpoint --mesh 1x1 --target torch --geometry 16x16x7 -o out",
     "mochi-inspect": "bundle",
@@ -53,6 +57,7 @@ GOOD = {
 # What each calls while it works, which faults and signals are put into. Lookups are by name when the command runs.
 CALLED = {
     "mochi-bench": "mochi_aot.compiler.partition.mesh.parse_mesh",
+    "mochi-bringup": "mochi_aot.artifacts.reader.Bundle.open",
     "mochi-checkpoint": "mochi_aot.compiler.checkpoint.synthetic.write_checkpoint",
     "mochi-compile": "mochi_aot.artifacts.writer.BundleWriter.__init__",
     "mochi-inspect": "mochi_aot.artifacts.reader.Bundle.open",
@@ -109,6 +114,9 @@ CASES = [
     Case("mochi-bench", 3, "traffic --config none --mesh 1x1"),
     Case("mochi-bench", 5, "step --size tiny", absent="torch"),
     Case("mochi-bench", 6, "traffic --config bench --mesh 2x4 --geometry 32x32x7"),
+    Case("mochi-bringup", 3, "none"),
+    Case("mochi-bringup", 4, GOOD["mochi-bringup"], exists="out"),
+    Case("mochi-bringup", 5, "bundle -o out"),
     Case("mochi-checkpoint", 3, "file/out", exists="file"),
     Case("mochi-checkpoint", 4, GOOD["mochi-checkpoint"], exists="out"),
     Case("mochi-checkpoint", 5, GOOD["mochi-checkpoint"], absent="torch"),
@@ -138,6 +146,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what GOOD names."""
     folder = tmp_path_factory.mktemp("inputs")
     toy_bundle.write_bundle(folder / "bundle")
+    (folder / "chips").symlink_to(written(tmp_path_factory.mktemp("chips"), "add", 1, value=1.0))
     write_checkpoint(folder / "checkpoint", CONFIG, "diffusers", 0, torch.float32)
     write_video(folder / "video.mp4", np.zeros((7, 16, 16, 3), np.uint8))
     return folder

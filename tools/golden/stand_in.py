@@ -14,9 +14,9 @@ import ttnn
 from ttnn.decorators import FastOperation
 
 from mochi_aot.runtime.ttnn.semaphores import forget_semaphores
-from tests.ttnn_golden.definitions import OURS, THEIRS
-from tests.ttnn_golden.definitions.device import Semaphore
-from tests.ttnn_golden.types import ChipMesh, GoldenError
+from mochi_aot.tools.golden.definitions import OURS, THEIRS
+from mochi_aot.tools.golden.definitions.device import Semaphore
+from mochi_aot.tools.golden.types import ChipMesh, GoldenError
 
 DEFINITIONS = THEIRS | OURS
 

@@ -1,7 +1,7 @@
 """Norms and reductions, all of them ttnn's own definitions."""
 
-from tests.ttnn_golden.local import theirs
-from tests.ttnn_golden.types import Definition
+from mochi_aot.tools.golden.local import theirs
+from mochi_aot.tools.golden.types import Definition
 
 EXACT = "compute_kernel_config"  # without which ttnn takes shortcuts that no definition shows
 

@@ -9,7 +9,7 @@ import ttnn
 from torch import Tensor
 
 from mochi_aot.runtime.torch.mesh import Mesh
-from tests.ttnn_golden.formats import STORAGE, stored
+from mochi_aot.tools.golden.formats import STORAGE, stored
 
 # A tensor for each chip, row by row of the mesh. Replicas may be the same object.
 Value = list[Tensor]

@@ -8,8 +8,8 @@ import ttnn
 from torch import Tensor
 
 from mochi_aot.runtime.torch.mesh import once_per_distinct
-from tests.ttnn_golden.formats import widened
-from tests.ttnn_golden.types import ChipMesh, Chips, Definition, GoldenError
+from mochi_aot.tools.golden.formats import widened
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Definition, GoldenError
 
 # Keywords that say how a call is done, not what it computes, and of which type they must be.
 MANNER: dict[str, type] = {"compute_kernel_config": ttnn.WormholeComputeKernelConfig}

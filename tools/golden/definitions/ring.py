@@ -7,10 +7,10 @@ import torch
 import ttnn
 from torch import Tensor
 
-from tests.ttnn_golden.definitions.video import require_line
-from tests.ttnn_golden.formats import widened
-from tests.ttnn_golden.local import golden_function
-from tests.ttnn_golden.types import ChipMesh, Chips, Definition, GoldenError
+from mochi_aot.tools.golden.definitions.video import require_line
+from mochi_aot.tools.golden.formats import widened
+from mochi_aot.tools.golden.local import golden_function
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Definition, GoldenError
 
 RING = "transformer.ring_joint_scaled_dot_product_attention"
 TILE = 32
@@ -91,7 +91,7 @@ def attended_text(length: int, share: int, ring: int, chunk: int, defect: bool =
         raise GoldenError(f"{length} tokens of {ring} shares of {share}, in chunks of {chunk}")
     last = length % TILE
     spoiled = defect and last and share % chunk
-    attended = []
+    attended: list[int] = []
     for start in range(0, length, share):
         stop = start + share
         if stop > length:

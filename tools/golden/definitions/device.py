@@ -3,7 +3,7 @@
 import torch
 import ttnn
 
-from tests.ttnn_golden.types import ChipMesh, Chips, Definition
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Definition
 
 
 def _allocated(mesh: ChipMesh, spec: ttnn.TensorSpec, device: ChipMesh) -> Chips:

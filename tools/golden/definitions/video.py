@@ -8,8 +8,8 @@ import ttnn
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.ttnn_golden.local import on_each_chip
-from tests.ttnn_golden.types import ChipMesh, Chips, Definition, GoldenError, Value
+from mochi_aot.tools.golden.local import on_each_chip
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Definition, GoldenError, Value
 
 
 def _conv3d(

@@ -3,8 +3,8 @@
 import ttnn
 from torch import Tensor
 
-from tests.ttnn_golden.local import golden_function, local
-from tests.ttnn_golden.types import Definition, GoldenError
+from mochi_aot.tools.golden.local import golden_function, local
+from mochi_aot.tools.golden.types import Definition, GoldenError
 
 
 def _rotary(x: Tensor, cos: Tensor, sin: Tensor, trans_mat: Tensor, is_decode_mode: bool = True) -> Tensor:

@@ -1,7 +1,17 @@
 """What each ttnn function computes, by its path below `ttnn`: by ttnn's own torch definition, or by one of ours."""
 
-from tests.ttnn_golden.definitions import attention, collectives, device, elementwise, matmul, norm, ring, shape, video
-from tests.ttnn_golden.types import Definition
+from mochi_aot.tools.golden.definitions import (
+    attention,
+    collectives,
+    device,
+    elementwise,
+    matmul,
+    norm,
+    ring,
+    shape,
+    video,
+)
+from mochi_aot.tools.golden.types import Definition
 
 _MODULES = (attention, collectives, device, elementwise, matmul, norm, ring, shape, video)
 

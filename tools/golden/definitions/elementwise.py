@@ -5,8 +5,8 @@ from typing import Any
 import ttnn
 from torch import Tensor
 
-from tests.ttnn_golden.local import golden_function, local, on_each_chip, theirs
-from tests.ttnn_golden.types import ChipMesh, Chips, Definition
+from mochi_aot.tools.golden.local import golden_function, local, on_each_chip, theirs
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Definition
 
 INTEGERS = (ttnn.uint32, ttnn.int32, ttnn.uint8)
 

@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from mochi_aot.runtime.torch.mesh import once_per_distinct
-from tests.ttnn_golden.formats import widened
-from tests.ttnn_golden.local import golden_function
-from tests.ttnn_golden.types import ChipMesh, Chips, Definition, GoldenError
+from mochi_aot.tools.golden.formats import widened
+from mochi_aot.tools.golden.local import golden_function
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Definition, GoldenError
 
 
 def _collective(op: str, cuts: bool) -> Definition:

@@ -4,8 +4,8 @@ from typing import Any
 
 import ttnn
 
-from tests.ttnn_golden.local import golden_function, local, on_each_chip, theirs
-from tests.ttnn_golden.types import ChipMesh, Chips, Definition
+from mochi_aot.tools.golden.local import golden_function, local, on_each_chip, theirs
+from mochi_aot.tools.golden.types import ChipMesh, Chips, Definition
 
 
 def _concat(mesh: ChipMesh, tensors: list[Chips], *, dim: int) -> Any:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from tests.ttnn_golden.local import local, theirs
-from tests.ttnn_golden.types import Definition
+from mochi_aot.tools.golden.local import local, theirs
+from mochi_aot.tools.golden.types import Definition
 
 TILE = 32
 
