@@ -136,7 +136,9 @@ WRONG: dict[str, Fault] = {
     "activation after a product": _fault(
         "decode", "ops.call", "getattr(ttnn.UnaryOpType, one.upper())", "ttnn.UnaryOpType.RELU"
     ),
-    "name of a dtype": _fault("prepare_steps", "context", '"float32": ttnn.float32', '"float32": ttnn.bfloat16'),
+    "name of a dtype": _fault(
+        "prepare_steps", "context", "getattr(ttnn, name)", 'getattr(ttnn, name.replace("float32", "bfloat16"))'
+    ),
 }
 
 # Found because a definition refuses the call, as it would one that it does not know.

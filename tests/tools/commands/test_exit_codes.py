@@ -281,6 +281,7 @@ KINDS = {
         "ClosedError",
         "CompileOptionError",
         "GeometryError",
+        "MachineError",
         "OptionError",
         "OutputError",
         "PlanTextError",
