@@ -40,18 +40,26 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came: all that Ctrl-C would clean up is cleaned up."""
 
 
+_stopped: list[type[KeyboardInterrupt]] = []  # what signals have raised; imports of extensions make other errors of it
+
+
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise Terminated meanwhile."""
+    """Let SIGTERM raise Terminated meanwhile, and remember that a signal came."""
 
     def stop(number: int, frame: object) -> None:
-        raise Terminated
+        _stopped.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+        raise _stopped[-1]
 
-    before = signal.signal(signal.SIGTERM, stop)
+    _stopped.clear()
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Described(click.Command):
@@ -110,9 +118,10 @@ class MochiCommand(_Described):
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except KeyboardInterrupt as error:
-                code = ExitCode.TERMINATED if isinstance(error, Terminated) else ExitCode.INTERRUPTED
-                _end("interrupted", code)
+                _end_interrupted(type(error))
             except Exception as error:  # noqa: BLE001  the last resort of every command
+                if _stopped:
+                    _end_interrupted(_stopped[-1])
                 _end_with(error, ctx)
 
 
@@ -121,6 +130,10 @@ def _open_closed_streams() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115  until Python ends
+
+
+def _end_interrupted(kind: type[KeyboardInterrupt]) -> NoReturn:
+    _end("interrupted", ExitCode.TERMINATED if issubclass(kind, Terminated) else ExitCode.INTERRUPTED)
 
 
 def _end_with(error: Exception, ctx: click.Context) -> NoReturn:

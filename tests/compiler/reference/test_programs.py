@@ -101,7 +101,9 @@ def test_parameters_have_the_canonical_names_and_shapes(config, geometry, big):
     assert {name for name, tensor in states.items() if tensor.dtype is torch.float32} == {"dit.pos_frequencies"}
 
 
-@pytest.mark.parametrize("role, names", [("denoise", ["tokens", "velocity_tokens"]), ("decode", ["latent_video"])])
+@pytest.mark.parametrize(
+    "role, names", [("denoise", ["tokens", "captioned_tokens", "velocity_tokens"]), ("decode", ["latent_video"])]
+)
 def test_annotations(config, geometry, role, names):
     exported, _ = trace(role, config, geometry, torch.bfloat16)
     marked = [n for n in exported.graph.nodes if n.target is torch.ops.mochi.annotate.default]
