@@ -12,6 +12,7 @@ import imageio_ffmpeg
 
 from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.runtime.errors import InputFileError, VideoError
+from mochi_aot.runtime.paths import check_writable
 from mochi_aot.tools.commands.cli import MochiCommand
 
 FRAMES = 12
@@ -27,8 +28,9 @@ def pick_frames(total: int, count: int) -> list[int]:
 
 
 def write_contact_sheet(video: Path, picture: Path) -> None:
-    """Write up to 12 frames of `video` as a PNG. Raise InputFileError if ffmpeg cannot read the one, and
-    VideoError if it cannot write the other."""
+    """Write up to 12 frames of `video` as a PNG. Raise InputFileError if ffmpeg cannot read the one, OutputError for
+    a place where nothing can be written, and VideoError if ffmpeg cannot write the other."""
+    check_writable(picture, force=True)
     frames = pick_frames(count_frames(video), FRAMES)
     columns = min(COLUMNS, len(frames))
     chosen = "+".join(f"eq(n,{frame})" for frame in frames)

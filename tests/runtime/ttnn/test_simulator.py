@@ -101,7 +101,7 @@ def test_machines_are_those_of_the_simulator() -> None:
     for (a, _), (b, _) in loudbox.links:
         (x, y), (u, v) = loudbox.places[a], loudbox.places[b]
         assert abs(x - u) + abs(y - v) == 1
-    assert n300.harvested_rows == loudbox.harvested_rows == 3
+    assert n300.harvested == loudbox.harvested == 3
 
 
 @pytest.mark.parametrize("mesh", [(4, 8), (3, 3), (1, 9)])

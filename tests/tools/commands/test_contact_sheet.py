@@ -72,9 +72,20 @@ def test_what_is_not_a_video(tmp_path: Path, content: bytes | None) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     grey_video(tmp_path / "in.mp4", 2)
     result = CliRunner().invoke(main, [str(tmp_path / "in.mp4"), str(tmp_path / "none" / "out.png")])
-    assert result.exit_code == 7
-    assert result.stderr.startswith(f"error: ffmpeg failed on {tmp_path}/none/out.png (exit code ")
-    assert result.stderr.count("\n") == 1
+    assert result.exit_code == 2
+    assert result.stderr == f"error: the output folder {tmp_path}/none does not exist; create it first\n"
+
+
+def test_a_picture_that_ffmpeg_cannot_write(tmp_path: Path) -> None:
+    """As on a full disk: no file may grow."""
+    grey_video(tmp_path / "in.mp4", 2)
+    place = tmp_path / "there" / "out.png"
+    place.parent.mkdir()
+    command = [sys.executable, "-m", "mochi_aot.tools.commands.contact_sheet", str(tmp_path / "in.mp4"), str(place)]
+    result = subprocess.run(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command], capture_output=True, text=True)
+    assert result.returncode == 7
+    assert result.stderr.startswith(f"error: ffmpeg failed on {place} (exit code ")
+    assert result.stderr.count("\n") == 1 and not any(place.parent.iterdir())
 
 
 def test_ffmpeg_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
