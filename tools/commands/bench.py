@@ -64,6 +64,22 @@ def _with_phases(measure: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _programs_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what says which programs are compiled, without weights."""
+    options = (
+        click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns."),
+        click.option(
+            "--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint."
+        ),
+        click.option("--geometry", metavar="HxWxF", default=DEFAULT_GEOMETRY, show_default=True, help="Of the video."),
+        chip_dtype_option("--weights-dtype", "Of the matrices."),
+        chip_dtype_option("--links-dtype", "Of what our chips send each other in a denoising step."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group(cls=MochiGroup)
 def main() -> None:
     """Measure, on a machine that does nothing else meanwhile."""
@@ -97,11 +113,7 @@ def step(
 
 
 @main.command(cls=MochiCommand)
-@click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns.")
-@click.option("--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint.")
-@click.option("--geometry", metavar="HxWxF", default=DEFAULT_GEOMETRY, show_default=True, help="Of the video.")
-@chip_dtype_option("--weights-dtype", "Of the matrices.")
-@chip_dtype_option("--links-dtype", "Of what our chips send each other in a denoising step.")
+@_programs_options
 @json_option
 @_with_phases
 def traffic(
@@ -134,11 +146,7 @@ def traffic(
 
 
 @main.command(cls=MochiCommand)
-@click.option("--mesh", metavar="RxC", required=True, help="The device mesh, rows x columns.")
-@click.option("--config", metavar="NAME|DIR", default="mochi-1", show_default=True, help="A model, or a checkpoint.")
-@click.option("--geometry", metavar="HxWxF", default=DEFAULT_GEOMETRY, show_default=True, help="Of the video.")
-@chip_dtype_option("--weights-dtype", "Of the matrices.")
-@chip_dtype_option("--links-dtype", "Of what our chips send each other in a denoising step.")
+@_programs_options
 @json_option
 @_with_phases
 def model(

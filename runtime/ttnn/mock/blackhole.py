@@ -3,45 +3,20 @@
 from itertools import product
 
 from mochi_aot.artifacts.machines import BLACKHOLE
-from mochi_aot.runtime.ttnn.mock.cluster import Cluster, Link, wire
+from mochi_aot.runtime.ttnn.mock.cluster import Cluster, Link, Sides, board_grid, wire
 
 _LINKS = 2  # between neighbours
 # The first channel of each side of a chip. A board of one chip has its ports on channels 4 to 11, a Galaxy's chip on 0
 # to 7.
-_BOARD_SIDES = {"north": 4, "west": 6, "east": 8, "south": 10}
-_GALAXY_SIDES = {"north": 0, "west": 2, "east": 4, "south": 6}
+_BOARD_SIDES = Sides(north=4, west=6, east=8, south=10)
+_GALAXY_SIDES = Sides(north=0, west=2, east=4, south=6)
 # Two columns of cores are fused off of a board's chip, one of a Galaxy's; dispatch takes another.
 _TWO_COLUMNS, _ONE_COLUMN = 0b1100_0000, 0b1000_0000
 
 
 def boards(rows: int, columns: int) -> Cluster:
     """Return a grid of p150 boards of one chip each, numbered row by row: 11 x 10 cores to compute on."""
-    count = rows * columns
-    return Cluster(
-        arch=BLACKHOLE,
-        name=f"p150-{rows}x{columns}",
-        rows=rows,
-        columns=columns,
-        links_per_neighbour=_LINKS,
-        board="p150",
-        board_chips=[[chip] for chip in range(count)],
-        links=_grid_links(rows, columns),
-        harvested=_TWO_COLUMNS,
-        host_chips=list(range(count)),
-        unique_ids=[1000 + chip for chip in range(count)],
-        asic_locations=[0] * count,
-    )
-
-
-def _grid_links(rows: int, columns: int) -> list[Link]:
-    links = []
-    for row, column in product(range(rows), range(columns)):
-        chip = row * columns + column
-        if column + 1 < columns:
-            links += wire((chip, _BOARD_SIDES["east"]), (chip + 1, _BOARD_SIDES["west"]), _LINKS)
-        if row + 1 < rows:
-            links += wire((chip, _BOARD_SIDES["south"]), (chip + columns, _BOARD_SIDES["north"]), _LINKS)
-    return links
+    return board_grid(BLACKHOLE, "p150", "p150", (rows, columns), _BOARD_SIDES, _LINKS, _TWO_COLUMNS)
 
 
 # A Galaxy's chips lie in 4 x 8, a tray of 2 x 4 in each corner. Places of a tray are numbered by rows.
@@ -89,13 +64,14 @@ def _galaxy_links(chips: list[tuple[int, int]]) -> list[Link]:
     for row, column in chips:
         here = row * _COLUMNS + column
         right, below = row * _COLUMNS + (column + 1) % _COLUMNS, (row + 1) % _ROWS * _COLUMNS + column
-        ends = _ends(column, _TRAY_COLUMNS, "west", "east"), _ends(row, _TRAY_ROWS, "north", "south")
+        sides = _GALAXY_SIDES
+        ends = _ends(column, _TRAY_COLUMNS, sides.west, sides.east), _ends(row, _TRAY_ROWS, sides.north, sides.south)
         for (out, into), there in zip(ends, (right, below), strict=True):
-            links += wire((here, _GALAXY_SIDES[out]), (there, _GALAXY_SIDES[into]), _LINKS)
+            links += wire((here, out), (there, into), _LINKS)
     return links
 
 
-def _ends(index: int, size: int, first: str, last: str) -> tuple[str, str]:
+def _ends(index: int, size: int, first: int, last: int) -> tuple[int, int]:
     """Return the sides that meet between a chip and the next along an axis of two mirrored trays of `size` chips."""
     if index == size - 1:
         return last, last

@@ -41,9 +41,47 @@ class Cluster:
     torus: bool = False
 
 
+@dataclass(frozen=True)
+class Sides:
+    """The first Ethernet channel of each side of a chip."""
+
+    north: int
+    west: int
+    east: int
+    south: int
+
+
 def wire(a: Port, b: Port, count: int) -> list[Link]:
     """Return `count` links between two chips, from these channels upwards."""
     return [((a[0], a[1] + i), (b[0], b[1] + i)) for i in range(count)]
+
+
+def board_grid(
+    arch: str, name: str, board: str, mesh: tuple[int, int], sides: Sides, links: int, harvested: int
+) -> Cluster:
+    """Return a grid of boards of one chip each, numbered row by row, with so many links between neighbours."""
+    rows, columns = mesh
+    chips = range(rows * columns)
+    wires = []
+    for chip in chips:
+        if chip % columns + 1 < columns:
+            wires += wire((chip, sides.east), (chip + 1, sides.west), links)
+        if chip // columns + 1 < rows:
+            wires += wire((chip, sides.south), (chip + columns, sides.north), links)
+    return Cluster(
+        arch=arch,
+        name=f"{name}-{rows}x{columns}",
+        rows=rows,
+        columns=columns,
+        links_per_neighbour=links,
+        board=board,
+        board_chips=[[chip] for chip in chips],
+        links=wires,
+        harvested=harvested,
+        host_chips=list(chips),
+        unique_ids=[1000 + chip for chip in chips],
+        asic_locations=[0] * len(chips) if arch == BLACKHOLE else [],
+    )
 
 
 def cluster_descriptor(cluster: Cluster) -> str:

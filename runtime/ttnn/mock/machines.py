@@ -4,14 +4,14 @@ from itertools import product
 
 from mochi_aot.artifacts.machines import BLACKHOLE, WORMHOLE
 from mochi_aot.runtime.ttnn.mock import blackhole
-from mochi_aot.runtime.ttnn.mock.cluster import Cluster, Link, wire
+from mochi_aot.runtime.ttnn.mock.cluster import Cluster, Link, Sides, board_grid, wire
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError
 
 # The largest mesh that was tried.
 _MOST_CHIPS = 64
 
 _LINKS = 4  # between neighbours of a Galaxy, and of a grid
-_NORTH, _WEST, _EAST, _SOUTH = 0, 4, 8, 12  # the first channel of each side of a chip
+_SIDES = Sides(north=0, west=4, east=8, south=12)
 
 # One board of one chip; two chips, as on one board; four and eight, cabled; and a Galaxy.
 _BLACKHOLE = (*(blackhole.boards(*mesh) for mesh in ((1, 1), (1, 2), (2, 2), (2, 4))), blackhole.galaxy())
@@ -128,16 +128,22 @@ def _galaxy_links() -> list[Link]:
     links = []
     for tray in range(_TRAYS):
         for place in (0, 1, 2, 4, 5, 6):
-            links += wire((_chip_of_tray(place, tray), _EAST), (_chip_of_tray(place + 1, tray), _WEST), _LINKS)
+            links += wire(
+                (_chip_of_tray(place, tray), _SIDES.east), (_chip_of_tray(place + 1, tray), _SIDES.west), _LINKS
+            )
         for place in (0, 1, 2, 3):
-            links += wire((_chip_of_tray(place, tray), _SOUTH), (_chip_of_tray(place + 4, tray), _NORTH), _LINKS)
+            links += wire(
+                (_chip_of_tray(place, tray), _SIDES.south), (_chip_of_tray(place + 4, tray), _SIDES.north), _LINKS
+            )
     # Neighbouring trays mirror each other, so that like sides meet.
     for left, right in ((0, 1), (2, 3)):
         for place in (3, 7):
-            links += wire((_chip_of_tray(place, left), _EAST), (_chip_of_tray(place, right), _EAST), _LINKS)
+            links += wire((_chip_of_tray(place, left), _SIDES.east), (_chip_of_tray(place, right), _SIDES.east), _LINKS)
     for upper, lower in ((0, 2), (1, 3)):
         for place in (4, 5, 6, 7):
-            links += wire((_chip_of_tray(place, upper), _SOUTH), (_chip_of_tray(place, lower), _SOUTH), _LINKS)
+            links += wire(
+                (_chip_of_tray(place, upper), _SIDES.south), (_chip_of_tray(place, lower), _SIDES.south), _LINKS
+            )
     return links
 
 
@@ -146,27 +152,4 @@ def grid(rows: int, columns: int) -> Cluster:
 
     Each chip has 8 x 8 cores to compute on: one row is fused off, dispatch takes one.
     """
-    chips = range(rows * columns)
-    return Cluster(
-        arch=WORMHOLE,
-        name=f"grid-{rows}x{columns}",
-        rows=rows,
-        columns=columns,
-        links_per_neighbour=_LINKS,
-        board="n150",
-        board_chips=[[chip] for chip in chips],
-        links=_grid_links(rows, columns),
-        harvested=0b1,
-        host_chips=list(chips),
-        unique_ids=[1000 + chip for chip in chips],
-    )
-
-
-def _grid_links(rows: int, columns: int) -> list[Link]:
-    links = []
-    for chip in range(rows * columns):
-        if chip % columns + 1 < columns:
-            links += wire((chip, _EAST), (chip + 1, _WEST), _LINKS)
-        if chip // columns + 1 < rows:
-            links += wire((chip, _SOUTH), (chip + columns, _NORTH), _LINKS)
-    return links
+    return board_grid(WORMHOLE, "grid", "n150", (rows, columns), _SIDES, _LINKS, harvested=0b1)
