@@ -21,11 +21,11 @@ GEOMETRY = "64x96x19"
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Of one checkpoint in float32, for one device and for two."""
+    """Of one checkpoint in float32, for one device and for two, which sum in another order under this plan."""
     folder = tmp_path_factory.mktemp("examples")
     for mesh in ("1x1", "1x2"):
         words = ["--checkpoint", SHAPES, "--mesh", mesh, "--target", "torch", "--dtype", "float32"]
-        words += ["--geometry", GEOMETRY, "-o", folder / f"{mesh}.bundle"]
+        words += ["--geometry", GEOMETRY, "--plan", "sp0tp1", "-o", folder / f"{mesh}.bundle"]
         result = CliRunner().invoke(compile_main, list(map(str, words)))
         assert result.exit_code == 0, result.output
     return [folder / "1x1.bundle", folder / "1x2.bundle"]
