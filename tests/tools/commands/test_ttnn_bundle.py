@@ -246,6 +246,20 @@ def rewritten(bundle: Path, folder: Path, **changes: Any) -> Path:
     return copy
 
 
+def run_changed(change: str, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command in a process that runs `change` first."""
+    code = f"{change}\nfrom mochi_aot.tools.commands.{command} import main\nmain()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+# A mock has the bundle's architecture, so that its chips are others than the bundle's only by a change.
+WORMHOLE_MOCK = """
+import mochi_aot.runtime.ttnn.environment as environment
+prepare = environment.prepare_mock
+environment.prepare_mock = lambda mesh, folder, cache, arch: prepare(mesh, folder, cache)
+"""
+
+
 @pytest.mark.slow
 def test_chips_of_another_architecture_are_refused(bundle: Path, tmp_path: Path) -> None:
     """Here the bundle is for others than the mesh has; nothing is loaded."""
@@ -254,8 +268,10 @@ def test_chips_of_another_architecture_are_refused(bundle: Path, tmp_path: Path)
     other = rewritten(bundle, tmp_path, mesh_settings=replace(settings, arch="blackhole"))
     error = "error: the bundle was compiled for blackhole chips, and these are wormhole_b0 chips"
     for done in (
-        run("run", str(other), *ON_MOCK, "--save-latents", str(tmp_path / "latents.safetensors")),
-        run("verify", str(other)),
+        run_changed(
+            WORMHOLE_MOCK, "run", str(other), *ON_MOCK, "--save-latents", str(tmp_path / "latents.safetensors")
+        ),
+        run_changed(WORMHOLE_MOCK, "verify", str(other)),
     ):
         assert done.returncode == 5
         assert done.stderr.splitlines()[-1] == error
@@ -336,15 +352,28 @@ def test_compiling_again_gives_the_same_bundle(bundle: Path, tmp_path: Path, mon
 
 
 @pytest.mark.slow
-def test_a_program_that_ttnn_refuses_is_not_compiled(tmp_path: Path) -> None:
-    """The tiny preset's heads are narrower than a tile."""
+def test_a_program_that_ttnn_refuses_is_not_compiled(bundle: Path, tmp_path: Path) -> None:
+    """Attention in chunks of one and a half tiles, as no rule makes them."""
+    chunks = "import mochi_aot.compiler.lower.ttnn.rules.attention as attention\nattention.CHUNK = 48"
+    options = ["--mesh", "1x2", "--target", "ttnn", "--geometry", "64x64x7", "-o", str(tmp_path / "bundle")]
+    done = run_changed(chunks, "compile", "--checkpoint", str(bundle.parent / "checkpoint"), *options)
+    assert done.returncode == 6 and done.stdout == ""
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: geometry 64x64x7: refused: encode_text, instruction ")
+    assert ", transformer.scaled_dot_product_attention" in error and "48" in error
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_heads_of_no_whole_tiles_are_not_compiled(tmp_path: Path) -> None:
+    """The tiny preset's, of 24 numbers."""
     write_checkpoint(tmp_path / "checkpoint", TINY, "diffusers")
     options = ["--mesh", "1x2", "--target", "ttnn", "--geometry", "64x64x7", "-o", str(tmp_path / "bundle")]
     done = run("compile", "--checkpoint", str(tmp_path / "checkpoint"), *options)
     assert done.returncode == 6 and done.stdout == ""
     error = done.stderr.splitlines()[-1]
-    assert error.startswith("error: geometry 64x64x7: refused: encode_text, instruction 5, transformer.split_query")
-    assert "Invalid head size: 8" in error
+    assert error.startswith("error: mesh 1x2: no plan works; plan ")
+    assert "heads of 24 numbers; the ttnn target wants a multiple of 32" in error
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
