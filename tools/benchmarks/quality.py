@@ -161,7 +161,7 @@ def quality_numbers(paths: Sequence[PathQuality], asked: Sequence[Asked], sampli
 
 
 def asked_prompts(file: Path | None, count: int) -> list[Asked]:
-    """A file's prompts, one a line, without empty ones, with seeds that count from 0; else `count` held-out ones.
+    """Return a file's prompts, one per line, without empty ones, with seeds from 0 on; else `count` held-out ones.
 
     Raises InputFileError for a file without a prompt.
     """
