@@ -1,0 +1,69 @@
+"""mochi-bundle: what is done with a bundle between the build host and the hosts that run it."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup
+
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+
+
+@click.group(cls=MochiGroup)
+def main() -> None:
+    """Sign bundles, verify signatures, and move bundles between hosts."""
+
+
+@main.command(cls=MochiCommand)
+@bundle_argument
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Ed25519 private key, PEM or OpenSSH.")
+def sign(bundle: Path, key: Path) -> None:
+    """Sign BUNDLE: write an Ed25519 signature over its id into its folder `signatures`.
+
+    Several keys may sign. An encrypted key's password is asked for in a terminal.
+    """
+    from mochi_aot.artifacts.reader import Bundle
+    from mochi_aot.tools.bundle.signing import sign as sign_bundle
+
+    opened = Bundle.open(bundle)
+    signer = sign_bundle(opened, key, _password if sys.stdin.isatty() else None)
+    click.echo(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
+
+
+@main.command(cls=MochiCommand)
+@bundle_argument
+@click.option(
+    "--trusted",
+    required=True,
+    metavar="KEYS",
+    type=click.Path(path_type=Path),
+    help="File of the public keys that are trusted: lines that begin with ssh-ed25519, or PEM.",
+)
+def verify(bundle: Path, trusted: Path) -> None:
+    """Verify that a trusted key has signed BUNDLE, and that every byte of it is what was signed."""
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        from mochi_aot.artifacts.reader import Bundle
+        from mochi_aot.runtime.signatures import require_signature
+
+        opened = Bundle.open(bundle)
+        signers = require_signature(opened, trusted)
+        console.phase("comparing every byte with its hash")
+        from mochi_aot.tools.commands.bundle_report import verified
+
+        verified(opened)
+    from mochi_aot.tools.commands.text import plain
+
+    for signer in signers:
+        click.echo(plain(f"{bundle}: bundle {opened.id}, signed by {signer.text}"))
+
+
+def _password() -> bytes:
+    text: str = click.prompt("password of the key", hide_input=True, err=True)
+    return text.encode()
+
+
+if __name__ == "__main__":
+    main()
