@@ -49,6 +49,7 @@ ALLOWED = {
         "safetensors",
     }
     | {"mochi_aot", "torch", "ttnn"},
+    "tools/bundle": {"artifacts", "cryptography", "fsspec", "httpx2", "runtime", "zstandard"},
     "tools/golden": {"artifacts", "numpy", "runtime", "torch", "ttnn"},
     "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "tools", "torch", "transformers"},
 }

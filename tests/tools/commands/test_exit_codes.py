@@ -123,6 +123,7 @@ CASES = [
     Case("mochi-bringup", 4, GOOD["mochi-bringup"], exists="out"),
     Case("mochi-bringup", 5, "bundle -o out"),
     Case("mochi-bundle", 3, "verify none --trusted keys.pub"),
+    Case("mochi-bundle", 4, "pack bundle -o out", exists="out"),
     Case("mochi-bundle", 5, GOOD["mochi-bundle"], absent="cryptography"),
     Case("mochi-checkpoint", 3, "file/out", exists="file"),
     Case("mochi-checkpoint", 4, GOOD["mochi-checkpoint"], exists="out"),
