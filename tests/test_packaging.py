@@ -74,7 +74,7 @@ def test_importing_the_package_loads_nothing_large() -> None:
     assert not {"numpy", "torch", "ttnn", "click"} & set(loaded.stdout.split())
 
 
-@pytest.mark.parametrize("script", ["bench", "checkpoint", "compile", "inspect", "run", "verify"])
+@pytest.mark.parametrize("script", ["bench", "bundle", "checkpoint", "compile", "inspect", "run", "verify"])
 def test_each_command_line_has_its_module(script: str) -> None:
     assert PYPROJECT["project"]["scripts"][f"mochi-{script}"] == f"mochi_aot.tools.commands.{script}:main"
     assert re.search(r"^def main\(", (PACKAGE / "tools/commands" / f"{script}.py").read_text(), re.MULTILINE)
