@@ -11,7 +11,7 @@ import click
 
 from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
-from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json, print_text
 
 MIN_REPETITIONS = 7
 QUALITY_MESHES = ("1x1", "1x2", "2x4")
@@ -351,7 +351,7 @@ def _finish(
         return
     if json_file is not None:
         json_file.write_text(json.dumps(numbers, indent=2) + "\n")
-    click.echo(report(numbers))
+    print_text(report(numbers))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mochi_aot.artifacts.layout import MODEL_DTYPES
-from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json, print_text
 
 if TYPE_CHECKING:
     from mochi_aot.tools.commands.console import Console
@@ -65,7 +65,7 @@ def main(
         print_json({"checkpoint": str(out), **made, "weight_bytes": total})
         return
     known = f"seed {made['seed']}, " if "seed" in made else ""
-    click.echo(f"{out}: {made['preset']}, {layout} layout, {known}{made['dtype']}, {total / 1e9:.3f} GB of weights")
+    print_text(f"{out}: {made['preset']}, {layout} layout, {known}{made['dtype']}, {total / 1e9:.3f} GB of weights")
 
 
 def _write_seeded(console: "Console", out: Path, made: dict[str, str | int], force: bool) -> int:
