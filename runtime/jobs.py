@@ -48,7 +48,8 @@ class JobsOptions:
 
     `force` replaces files that exist. With `keep_going` jobs follow one that failed. With `skip_existing` jobs whose
     files are all there, with the record, are not run; denoised latents that a stopped run kept are decoded. The bundle
-    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given.
+    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given. With
+    `check` weights are compared with their hashes before they are used.
     """
 
     device: str | None = None
@@ -58,6 +59,7 @@ class JobsOptions:
     check_values: bool = False
     require_signature: Path | None = None
     expect_id: str | None = None
+    check: bool = True
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _run_checked(
 ) -> None:
     bundle, first = outcome.bundle, checked[0][1]
     with ExitStack() as closing:
-        reader = WeightReader(bundle, ledger)
+        reader = WeightReader(bundle, ledger, check=options.check)
         closing.callback(reader.close)
         read_ahead(reader, bundle, job_roles(None, first), first.geometry)  # the target's library may take seconds
         watcher.phase("open the device", 0)

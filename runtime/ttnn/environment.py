@@ -113,7 +113,7 @@ def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
 
 def _copy(bundle: Bundle, kernels: Kernels) -> Path:
     """Unpack the kernels once for each user; processes may do so at the same time. Raises OSError, MockMeshError."""
-    place = cache_folder() / "kernels" / bundle.manifest.files[kernels.file].sha256
+    place = cache_folder() / "kernels" / bundle.manifest.files[kernels.file].blake3
     if place.is_dir():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
