@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,7 @@ def whole(command: Command, folder: Path) -> float:
 
 def stop(command: Command, folder: Path, number: signal.Signals, seconds: float) -> Stopped:
     """Send a signal `seconds` after the start of a command in an empty folder, and look at what is left."""
+    before = _children()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # children that lose their parent become ours
     child = subprocess.Popen(command.start, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -101,6 +103,8 @@ def stop(command: Command, folder: Path, number: signal.Signals, seconds: float)
         child.communicate()
         return Stopped(command, number, seconds, 0, (f"still there after {_END_SECONDS:g} s",))
     faults = _faults(command, folder, number, child.returncode, stderr)
+    if _stay(before):
+        faults.append("children are there")
     return Stopped(command, number, seconds, child.returncode, tuple(faults))
 
 
@@ -112,8 +116,6 @@ def _faults(command: Command, folder: Path, number: signal.Signals, code: int, s
         faults.append(f"exit code {code}: {stderr.strip()[-300:]}")
     if "Traceback" in stderr or "terminate called" in stderr:
         faults.append(f"stderr: {stderr[-2000:]}")
-    if _children():
-        faults.append("children are there")
     if number == signal.SIGKILL:
         return faults
     kept = [name for name in left if name in command.output]
@@ -139,15 +141,24 @@ def _left(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def _children() -> bool:
-    """Return whether any child is there after a while; those that have ended are reaped."""
+def _children() -> set[int]:
+    """Return the processes whose parent is this one."""
+    found: set[int] = set()
+    for listed in Path("/proc/self/task").glob("*/children"):
+        found |= {int(word) for word in listed.read_text().split()}
+    return found
+
+
+def _stay(before: set[int]) -> bool:
+    """Return whether children that were not there before are there after a while; those that have ended are reaped."""
     until = time.monotonic() + _CHILD_SECONDS
     while time.monotonic() < until:
-        try:
-            if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.02)
-        except ChildProcessError:
+        for pid in _children() - before:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        if not _children() - before:
             return False
+        time.sleep(0.02)
     return True
 
 
