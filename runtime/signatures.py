@@ -194,7 +194,7 @@ def _library() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ModuleNotFoundError as error:
-        raise ExtraMissingError("cryptography", "sign", "signatures need it") from error
+        raise ExtraMissingError("cryptography", "signatures need it", "pip install 'mochi-aot[sign]'") from error
     return ed25519, serialization
 
 

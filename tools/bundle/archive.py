@@ -248,5 +248,5 @@ def _zstd() -> Any:
     try:
         import zstandard
     except ModuleNotFoundError as error:
-        raise ExtraMissingError("zstandard", "pack", "archives of bundles need it") from error
+        raise ExtraMissingError("zstandard", "archives of bundles need it", "pip install 'mochi-aot[pack]'") from error
     return zstandard

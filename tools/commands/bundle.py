@@ -104,6 +104,78 @@ def unpack(archive: Path, output: Path, force: bool) -> None:
     click.echo(f"{output}: bundle {contents.id}")
 
 
+@main.command(cls=MochiCommand)
+@bundle_argument
+@click.argument("url")
+@force_option
+def push(bundle: Path, url: str, force: bool) -> None:
+    """Put BUNDLE and its signatures at URL: s3://, oci://HOST/NAME:TAG, file:// and what else fsspec knows.
+
+    Only what is not there is sent. URL is a bundle when all of it is there.
+    """
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        from mochi_aot.artifacts.reader import Bundle
+        from mochi_aot.tools.bundle.pushing import push as push_bundle
+        from mochi_aot.tools.bundle.remote import open_sink
+        from mochi_aot.tools.commands.text import human_bytes
+
+        sink, opened = open_sink(url), Bundle.open(bundle)
+        console.phase("pushing")
+        total = sum(file.nbytes for file in opened.manifest.files)
+        sent = push_bundle(opened, sink, force, _counted(console, total))
+    click.echo(f"{url}: bundle {opened.id}, {human_bytes(sent)} of {human_bytes(total)} sent")
+
+
+@main.command(cls=MochiCommand)
+@click.argument("url")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
+@click.option(
+    "--have",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A bundle, or a folder of bundles, whose files and shards are taken from here instead of pulled. Repeatable.",
+)
+@click.option(
+    "--require-signature",
+    metavar="KEYS",
+    type=click.Path(path_type=Path),
+    help="Pull the bundle only if a key in this file has signed it: lines that begin with ssh-ed25519, or PEM.",
+)
+@click.option("--expect-id", metavar="ID", help="Pull the bundle only if this is its id.")
+@force_option
+def pull(
+    url: str, output: Path, have: tuple[Path, ...], require_signature: Path | None, expect_id: str | None, force: bool
+) -> None:
+    """Get the bundle at URL: https://, s3://, hf://, oci://HOST/NAME:TAG, file:// and what else fsspec knows.
+
+    It appears when every byte of it is known to be right. What a pull that was stopped has got stays beside it, in
+    .NAME.pull, and the next one goes on from there.
+    """
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        from mochi_aot.artifacts.layout import MANIFEST_PATH
+        from mochi_aot.runtime.signatures import read_trusted_keys
+        from mochi_aot.tools.bundle.local import LocalStore, bundles_in
+        from mochi_aot.tools.bundle.pulling import Wanted
+        from mochi_aot.tools.bundle.pulling import pull as pull_bundle
+        from mochi_aot.tools.bundle.remote import open_source
+        from mochi_aot.tools.commands.text import human_bytes, plain
+
+        source = open_source(url)
+        wanted = Wanted(expect_id, read_trusted_keys(require_signature) if require_signature else ())
+        folders = [*have, *([output] if force and (output / MANIFEST_PATH).exists() else [])]
+        local = LocalStore(bundle for folder in folders for bundle in bundles_in(folder))
+        console.phase("pulling")
+        pulled = pull_bundle(source, url, output, force, wanted, local, _counted(console, 0))
+    moved = f"{human_bytes(pulled.moved)} of {human_bytes(pulled.contents.nbytes)} pulled"
+    signed = "".join(f", signed by {signer.text}" for signer in pulled.signers)
+    click.echo(plain(f"{output}: bundle {pulled.contents.id}, {moved}{signed}"))
+
+
 def _counted(console: "Console", total: int) -> Callable[[int], None]:
     """Return what is told the bytes of each file, and shows how many of `total` are done; 0 if that is not known."""
     done = 0

@@ -295,6 +295,7 @@ KINDS = {
         "OptionError",
         "OutputError",
         "PlanTextError",
+        "UrlError",
     },
     3: {
         "BundleError",
@@ -318,7 +319,7 @@ KINDS = {
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "CompileProcessError", "OutputFolderError", "VideoError"},
+    7: {"CacheError", "CompileProcessError", "OutputFolderError", "RemoteError", "VideoError"},
 }
 
 
