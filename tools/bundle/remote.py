@@ -1,4 +1,4 @@
-"""Where bundles are pulled from and pushed to: what every such place can do, and which one a URL names."""
+"""Where bundles are pulled from and pushed to: what every such place can do, and how it fails."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -52,36 +52,6 @@ class Sink(Protocol):
         """Make the bundle appear, when all its files are there."""
 
 
-def open_source(url: str) -> Source:
-    """Return the place that a URL names, for pulling. Raise UrlError, and ExtraMissingError without its package."""
-    scheme, rest = _split(url)
-    if scheme in ("http", "https"):
-        from mochi_aot.tools.bundle.http import HttpSource
-
-        return HttpSource(url)
-    if scheme == "oci":
-        from mochi_aot.tools.bundle.oci import OciSource, parse_reference
-
-        return OciSource(parse_reference(rest))
-    from mochi_aot.tools.bundle.filesystem import FilesystemSource
-
-    return FilesystemSource(url)
-
-
-def open_sink(url: str) -> Sink:
-    """Return the place that a URL names, for pushing. Raise UrlError, and ExtraMissingError without its package."""
-    scheme, rest = _split(url)
-    if scheme in ("http", "https"):
-        raise UrlError(f"{url}: nothing can be pushed by http; use oci://, s3:// or another of fsspec's")
-    if scheme == "oci":
-        from mochi_aot.tools.bundle.oci import OciSink, parse_reference
-
-        return OciSink(parse_reference(rest))
-    from mochi_aot.tools.bundle.filesystem import FilesystemSink
-
-    return FilesystemSink(url)
-
-
 def only(data: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Yield at most `size` bytes of what comes."""
     for block in data:
@@ -94,12 +64,3 @@ def only(data: Iterable[bytes], size: int) -> Iterator[bytes]:
 def not_there(url: str) -> BundleError:
     """Return the error of a URL at which there is no bundle."""
     return BundleError(f"{url}: no bundle is there; expected one, as `mochi-bundle push` leaves it")
-
-
-def _split(url: str) -> tuple[str, str]:
-    scheme, separator, rest = url.partition("://")
-    if not separator or not scheme.replace("+", "").replace("-", "").isalnum() or not rest.strip("/"):
-        raise UrlError(
-            f"{url!r} is no URL of a bundle; expected such as s3://bucket/name, https://..., oci://host/name:tag, file:///..."
-        )
-    return scheme, rest

@@ -117,8 +117,8 @@ def push(bundle: Path, url: str, force: bool) -> None:
 
     with Console() as console:
         from mochi_aot.artifacts.reader import Bundle
+        from mochi_aot.tools.bundle.places import open_sink
         from mochi_aot.tools.bundle.pushing import push as push_bundle
-        from mochi_aot.tools.bundle.remote import open_sink
         from mochi_aot.tools.commands.text import human_bytes
 
         sink, opened = open_sink(url), Bundle.open(bundle)
@@ -160,9 +160,9 @@ def pull(
         from mochi_aot.artifacts.layout import MANIFEST_PATH
         from mochi_aot.runtime.signatures import read_trusted_keys
         from mochi_aot.tools.bundle.local import LocalStore, bundles_in
+        from mochi_aot.tools.bundle.places import open_source
         from mochi_aot.tools.bundle.pulling import Wanted
         from mochi_aot.tools.bundle.pulling import pull as pull_bundle
-        from mochi_aot.tools.bundle.remote import open_source
         from mochi_aot.tools.commands.text import human_bytes, plain
 
         source = open_source(url)

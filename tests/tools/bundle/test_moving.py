@@ -21,9 +21,10 @@ from mochi_aot.runtime.errors import SignatureError
 from mochi_aot.tools.bundle import pulling
 from mochi_aot.tools.bundle.local import LocalStore, bundles_in
 from mochi_aot.tools.bundle.oci import parse_reference
+from mochi_aot.tools.bundle.places import open_sink, open_source
 from mochi_aot.tools.bundle.pulling import Pulled, Wanted, pull
 from mochi_aot.tools.bundle.pushing import push
-from mochi_aot.tools.bundle.remote import RemoteError, UrlError, open_sink, open_source
+from mochi_aot.tools.bundle.remote import RemoteError, UrlError
 from mochi_aot.tools.commands.bundle import main
 from tests.tools.bundle.made import SIGNATURE, silent, tree, write_bundle
 from tests.tools.bundle.servers import FileHandler, FileState, RegistryHandler, RegistryState, served
