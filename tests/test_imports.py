@@ -18,6 +18,7 @@ ALLOWED = {
     "artifacts": {"msgpack", "numpy"},
     "compiler": {"artifacts", "compiler", "numpy", "torch"},
     "compiler/checkpoint": {
+        "artifacts.regular_file",
         "artifacts.safetensors_header",
         "compiler.reference.config",
         "numpy",

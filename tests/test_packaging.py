@@ -59,6 +59,7 @@ def test_wheel_and_source_distribution_hold_all_modules_and_all_that_tests_need(
     }
     needed = {str(path.relative_to(ROOT)) for path in kept if "__pycache__" not in path.parts}
     assert modules | needed | {"Makefile", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md"} <= held
+    assert {path.name for path in ROOT.glob("*.md")} <= held
 
 
 def test_the_package_says_its_version_and_that_it_is_typed() -> None:

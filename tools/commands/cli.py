@@ -77,7 +77,7 @@ class _Described(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             _end_usage(error, ctx, asked)
-            raise
+            _raise_plain(error)
 
 
 class MochiGroup(_Described, click.Group):
@@ -88,7 +88,7 @@ class MochiGroup(_Described, click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             _end_usage(error, ctx, args)
-            raise
+            _raise_plain(error)
 
 
 class MochiCommand(_Described):
@@ -113,7 +113,7 @@ class MochiCommand(_Described):
                 sys.exit(int(ExitCode.BROKEN_PIPE))  # a reader as `head` that has enough
             except click.UsageError as error:
                 if ctx.meta.get(_FORMAT) != "json":
-                    raise
+                    _raise_plain(error)
                 _end(error.format_message(), ExitCode.USAGE)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
@@ -159,6 +159,13 @@ def _end(text: str, code: ExitCode, error: Exception | None = None) -> NoReturn:
     else:
         LOGGER.error("%s", text, exc_info=error, extra={"numbers": {"kind": KINDS[code], "exit_code": int(code)}})
     sys.exit(int(code))
+
+
+def _raise_plain(error: click.UsageError) -> NoReturn:
+    """Raise a usage error, which click shows by itself, with the names in it made plain."""
+    from mochi_aot.tools.commands.text import plain
+
+    raise click.UsageError(plain(error.format_message()), error.ctx) from None
 
 
 def _end_usage(error: click.UsageError, ctx: click.Context, arguments: list[str]) -> None:
@@ -233,6 +240,13 @@ simulator_option = click.option(
     expose_value=False,
     help="The library of ttsim for a machine that has the bundle's mesh. Default: $TT_METAL_SIMULATOR.",
 )
+
+
+def print_text(text: str) -> None:
+    """Print a command's result for people. What a bundle or a file's name holds is shown, and never obeyed."""
+    from mochi_aot.tools.commands.text import plain
+
+    click.echo(plain(text))
 
 
 def print_json(result: Any) -> None:
