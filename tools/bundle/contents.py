@@ -1,7 +1,6 @@
 """What the bytes of a bundle's files must be, checked as they pass: shard by shard, and zeros between them."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from mochi_aot.artifacts.envelope import unpack
 from mochi_aot.artifacts.errors import BundleError, os_errors
 from mochi_aot.artifacts.integrity import hash_bytes
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MAX_METADATA_BYTES, weight_path
+from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.schema import File, Manifest
 from mochi_aot.artifacts.validate import check_manifest
 
@@ -114,6 +114,6 @@ class Checker:
 def blocks(place: Path) -> Iterator[memoryview]:
     """Yield the bytes of a file in one buffer that is used again. Raise BundleError if it cannot be read."""
     buffer = memoryview(bytearray(BLOCK_BYTES))
-    with os_errors(f"read {place}"), open(os.open(place, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
+    with os_errors(f"read {place}"), open_regular(place, buffering=0) as file:
+        while count := file.readinto(buffer):  # type: ignore[attr-defined]
             yield buffer[:count]

@@ -1,9 +1,6 @@
 """Pulls a bundle: by content, resumed after a cut, each shard checked as it comes, published by a rename."""
 
-import fcntl
 import os
-import shutil
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +10,7 @@ from typing import BinaryIO
 
 from mochi_aot.artifacts.atomic_file import sync
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, os_errors
+from mochi_aot.artifacts.held_folder import hold
 from mochi_aot.artifacts.layout import MANIFEST_PATH
 from mochi_aot.artifacts.reusable import StoredBytes, is_whole
 from mochi_aot.artifacts.schema import File
@@ -66,7 +64,6 @@ def pull(
         for file, file_pieces in zip(contents.manifest.files, pieces(contents.manifest), strict=True):
             _Fetch(source, where, folder, local, pulled, progress).file(file, file_pieces)
         _publish(folder, output, force, contents, found)
-        shutil.rmtree(folder)
     return pulled
 
 
@@ -227,30 +224,24 @@ def _is_right(place: Path, file_pieces: list[Piece]) -> bool:
 
 @contextmanager
 def _partial_folder(output: Path) -> Iterator[Path]:
-    """Give the folder in which a pull to `output` collects, for this process alone.
+    """Give the folder in which a pull to `output` collects, for this process alone; after an exception it stays.
 
-    Raise BundleExistsError if another one is at it, and BundleError for a folder that is somebody else's.
+    Raise BundleExistsError if another process is at it, and BundleError for a folder that is somebody else's.
     """
     path = output.absolute()
-    folder = path.parent / f".{path.name}.pull"
     with os_errors(f"write in {path.parent}"):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        found = os.fstat(descriptor)
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise BundleError(f"{folder} is not private to this user; remove it, or pull to another place")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = hold(path.parent / f".{path.name}.pull")
         except BlockingIOError:
             raise BundleExistsError(
                 f"another pull to {output} is at work; wait for it, or choose another path"
             ) from None
-        if not folder.is_dir() or folder.stat().st_ino != found.st_ino:
-            raise BundleExistsError(f"another pull to {output} has just ended; try again")
-        yield folder
-    finally:
-        os.close(descriptor)
+    try:
+        yield held.path
+    except BaseException:
+        held.release()
+        raise
+    held.remove()
 
 
 def _publish(folder: Path, output: Path, force: bool, contents: Contents, signatures: dict[str, bytes]) -> None:

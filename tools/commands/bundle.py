@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, print_text
 
 if TYPE_CHECKING:
     from mochi_aot.tools.commands.console import Console
@@ -33,7 +33,7 @@ def sign(bundle: Path, key: Path) -> None:
 
     opened = Bundle.open(bundle)
     signer = sign_bundle(opened, key, _password if sys.stdin.isatty() else None)
-    click.echo(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
+    print_text(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
 
 
 @main.command(cls=MochiCommand)
@@ -59,10 +59,8 @@ def verify(bundle: Path, trusted: Path) -> None:
         from mochi_aot.tools.commands.bundle_report import verified
 
         verified(opened)
-    from mochi_aot.tools.commands.text import plain
-
     for signer in signers:
-        click.echo(plain(f"{bundle}: bundle {opened.id}, signed by {signer.text}"))
+        print_text(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
 
 
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
@@ -85,7 +83,7 @@ def pack(bundle: Path, output: Path, force: bool) -> None:
         console.phase("packing")
         total = sum(file.nbytes for file in opened.manifest.files)
         size = pack_bundle(opened, output, force, _counted(console, total))
-    click.echo(f"{output}: bundle {opened.id}, {human_bytes(size)} of {human_bytes(total)}")
+    print_text(f"{output}: bundle {opened.id}, {human_bytes(size)} of {human_bytes(total)}")
 
 
 @main.command(cls=MochiCommand)
@@ -101,7 +99,7 @@ def unpack(archive: Path, output: Path, force: bool) -> None:
 
         console.phase("unpacking")
         contents = unpack_bundle(archive, output, force, _counted(console, 0))
-    click.echo(f"{output}: bundle {contents.id}")
+    print_text(f"{output}: bundle {contents.id}")
 
 
 @main.command(cls=MochiCommand)
@@ -125,7 +123,7 @@ def push(bundle: Path, url: str, force: bool) -> None:
         console.phase("pushing")
         total = sum(file.nbytes for file in opened.manifest.files)
         sent = push_bundle(opened, sink, force, _counted(console, total))
-    click.echo(f"{url}: bundle {opened.id}, {human_bytes(sent)} of {human_bytes(total)} sent")
+    print_text(f"{url}: bundle {opened.id}, {human_bytes(sent)} of {human_bytes(total)} sent")
 
 
 @main.command(cls=MochiCommand)
@@ -163,7 +161,7 @@ def pull(
         from mochi_aot.tools.bundle.places import open_source
         from mochi_aot.tools.bundle.pulling import Wanted
         from mochi_aot.tools.bundle.pulling import pull as pull_bundle
-        from mochi_aot.tools.commands.text import human_bytes, plain
+        from mochi_aot.tools.commands.text import human_bytes
 
         source = open_source(url)
         wanted = Wanted(expect_id, read_trusted_keys(require_signature) if require_signature else ())
@@ -173,7 +171,7 @@ def pull(
         pulled = pull_bundle(source, url, output, force, wanted, local, _counted(console, 0))
     moved = f"{human_bytes(pulled.moved)} of {human_bytes(pulled.contents.nbytes)} pulled"
     signed = "".join(f", signed by {signer.text}" for signer in pulled.signers)
-    click.echo(plain(f"{output}: bundle {pulled.contents.id}, {moved}{signed}"))
+    print_text(f"{output}: bundle {pulled.contents.id}, {moved}{signed}")
 
 
 def _counted(console: "Console", total: int) -> Callable[[int], None]:

@@ -178,8 +178,8 @@ def test_parts_that_were_damaged_or_planted(web: tuple[str, FileState], bundle: 
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(bytes(file.nbytes))
         place.with_name(place.name + ".part").write_bytes(np.random.default_rng(0).bytes(file.nbytes + 9))
-    folder.chmod(0o755)
-    with pytest.raises(BundleError, match="not private"):
+    folder.chmod(0o777)
+    with pytest.raises(BundleError, match="not a folder of this user alone"):
         pulled(url, tmp_path / "b")
     folder.chmod(0o700)
     assert pulled(url, tmp_path / "b").moved == file_bytes(bundle)
