@@ -18,11 +18,11 @@ BLOCK_BYTES = 1 << 20  # that are held of a file at a time
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes [offset, end) of a file with their SHA-256; without one, zeros."""
+    """Bytes [offset, end) of a file with their hash; without one, zeros."""
 
     offset: int
     end: int
-    sha256: str | None
+    digest: str | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Checker:
                 raise BundleError(f"{self._where}: more than {self.sound} bytes")
             piece = self._pieces[self._index]
             part = data[: piece.end - self._seen]
-            if piece.sha256 is not None:
+            if piece.digest is not None:
                 self._digest.update(part)
             elif any(part):
                 raise BundleError(f"{self._where}: expected zeros from byte {piece.offset} to {piece.end}")
@@ -104,7 +104,7 @@ class Checker:
             raise BundleError(f"{self._where}: cut short after {self._seen} of {self._pieces[-1].end} bytes")
 
     def _end_piece(self, piece: Piece) -> None:
-        if piece.sha256 is not None and self._digest.hexdigest() != piece.sha256:
+        if piece.digest is not None and self._digest.hexdigest() != piece.digest:
             raise BundleError(f"{self._where}: bytes {piece.offset} to {piece.end} do not match their hash")
         self._digest = hashlib.sha256()
         self._index += 1

@@ -173,7 +173,7 @@ def _runs(file_pieces: list[Piece], begin: int, local: LocalStore) -> Iterator[_
     for piece in file_pieces:
         if piece.end <= begin:
             continue
-        stored = local.shard(piece.sha256) if piece.sha256 is not None else None
+        stored = local.shard(piece.digest) if piece.digest is not None else None
         if stored is not None and is_whole(stored):
             if end > begin:
                 yield _Run(end)
