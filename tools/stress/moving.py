@@ -1,7 +1,7 @@
 """Kills packs, unpacks, pushes and pulls at random moments: python -m mochi_aot.tools.stress.moving BUNDLE FOLDER.
 
-Each round starts one of them, on a bundle that takes a second or so to move, and kills it with SIGKILL or SIGTERM unless
-it ends before; then its result must be absent, or whole in every byte.
+Each round starts one of them, on a bundle that takes a second or so to move. Once it has begun it is killed with
+SIGKILL or SIGTERM, unless it ends before; then its result must be absent, or whole in every byte.
 """
 
 import random
@@ -15,6 +15,7 @@ import click
 
 from mochi_aot.artifacts.reader import Bundle
 
+_LATEST = 2.0  # seconds after its beginning that a command is killed
 COMMANDS = ("pack", "unpack", "push", "pull")
 
 
@@ -40,8 +41,10 @@ class Stress:
         }[kind]
         with self._start(words) as child:
             number = self.random.choice((signal.SIGKILL, signal.SIGTERM))
+            assert child.stderr is not None
+            child.stderr.readline()  # it says what it begins to do
             try:
-                child.wait(self.random.uniform(0.2, 3.0))
+                child.wait(self.random.uniform(0.0, _LATEST))
             except subprocess.TimeoutExpired:
                 child.send_signal(number)
         ended = child.returncode
@@ -61,8 +64,8 @@ class Stress:
             subprocess.run(["rm", "-r", str(output)], check=True)
 
     def _start(self, words: list[str]) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "mochi_aot.tools.commands.bundle", *words, "--quiet"]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "mochi_aot.tools.commands.bundle", *words]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def _run(self, words: list[str]) -> None:
         with self._start(words) as child:

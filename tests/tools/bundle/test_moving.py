@@ -26,6 +26,7 @@ from mochi_aot.tools.bundle.pulling import Pulled, Wanted, pull
 from mochi_aot.tools.bundle.pushing import push
 from mochi_aot.tools.bundle.remote import RemoteError, UrlError
 from mochi_aot.tools.commands.bundle import main
+from mochi_aot.tools.commands.run import main as run_command
 from tests.tools.bundle.made import SIGNATURE, silent, tree, write_bundle
 from tests.tools.bundle.servers import FileHandler, FileState, RegistryHandler, RegistryState, served
 
@@ -243,6 +244,7 @@ SLOW = """
 import sys, time
 from mochi_aot.tools.bundle import contents, pulling
 from mochi_aot.tools.commands.bundle import main
+from mochi_aot.tools.commands.run import main as run_command
 read = pulling._Fetch._fetched
 def slowly(*arguments):
     for block in read(*arguments):
@@ -466,3 +468,9 @@ def test_a_file_system_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, bu
     monkeypatch.setattr(fsspec.core, "url_to_fs", absent)
     done = command("pull", "s3://bucket/b", "-o", tmp_path / "b")
     assert done.exit_code == 5 and "Install s3fs to access S3" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/b", "https://host/b", "oci://host/name:tag", "memory://b"])
+def test_a_run_of_a_url_says_to_pull_it(url: str) -> None:
+    done = CliRunner().invoke(run_command, [url, "--prompt", "fox"])
+    assert done.exit_code == 2 and "mochi-bundle pull URL -o BUNDLE" in done.stderr
