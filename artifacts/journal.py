@@ -84,4 +84,4 @@ def _weight(folder: Path, line: bytes) -> ReusableWeight | None:
 
 
 def _hash(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest()[:_DIGITS].encode()
+    return hashlib.blake3(text).hexdigest()[:_DIGITS].encode()

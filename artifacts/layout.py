@@ -11,11 +11,14 @@ TOKENIZER_PATH = "tokenizer/tokenizer.json"
 PROGRAM_FOLDER = "programs"
 WEIGHT_FOLDER = "weights"
 KERNEL_FOLDER = "kernels"
+NOTICE_FOLDER = "notices"
 
 # A page: shards start on one, so that they can be mapped, and read past the page cache.
 ALIGNMENT = 4096
 # A weight file is closed when the next shard would pass this size.
 WEIGHT_FILE_BYTES = 4 << 30
+# Licences and cards: how many, and of what size each.
+MAX_NOTICES, MAX_NOTICE_BYTES = 32, 1 << 20
 # Read whole into memory, hence bounded: at full size on 32 devices a manifest has about 6 MiB, a program less.
 MAX_METADATA_BYTES = 32 << 20
 
@@ -49,6 +52,11 @@ def tensor_path(digest: str) -> str:
 def kernel_path(digest: str) -> str:
     """Return the path of an archive of kernels in the bundle, by the hash of its bytes."""
     return f"{KERNEL_FOLDER}/{digest}.tar"
+
+
+def notice_path(digest: str) -> str:
+    """Return the path of a licence or card in the bundle, by the hash of its bytes."""
+    return f"{NOTICE_FOLDER}/{digest}.txt"
 
 
 def align(offset: int) -> int:

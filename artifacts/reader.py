@@ -66,6 +66,10 @@ class Bundle:
                 return self._read(file)
         raise BundleError(f"{self.path}: holds no tokenizer; give prompt embeddings instead of a prompt")
 
+    def notice(self, name: str) -> bytes:
+        """Return a licence or card of the checkpoint, by its path there, checked against its hash."""
+        return self._read(self.manifest.files[self.manifest.notices[name]])
+
     def shard_bytes(self, index: int) -> memoryview:
         """Return the bytes of a shard, read-only, mapped from the file: a page is read when it is touched."""
         shard = self.manifest.shards[index]

@@ -56,7 +56,7 @@ class ReusableWeights:
     def find(self, source: str) -> ReusableWeight | None:
         """Return a weight with this source whose bytes are there; those of a broken-off compile are hashed again."""
         for made in self._made.get(source, ()):
-            if made.synced or all(map(_is_whole, made.parts)):
+            if made.synced or all(map(is_whole, made.parts)):
                 return made
         return None
 
@@ -79,7 +79,8 @@ def reusable_in_bundle(bundle: Bundle) -> Iterator[ReusableWeight]:
         yield ReusableWeight(weight.source, weight.name, weight.dtype, weight.local_shape, parts, devices, synced=True)
 
 
-def _is_whole(part: StoredBytes) -> bool:
+def is_whole(part: StoredBytes) -> bool:
+    """Return whether the bytes are there and have their hash."""
     digest, done = new_hash(), 0
     buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES))
     try:

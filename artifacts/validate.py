@@ -12,8 +12,12 @@ from mochi_aot.artifacts.layout import (
     FABRICS,
     FORMAT_VERSION,
     HASH_HEX,
+    MAX_NOTICE_BYTES,
+    MAX_NOTICES,
+    NOTICE_FOLDER,
     TOKENIZER_PATH,
     kernel_path,
+    notice_path,
     program_path,
     tensor_path,
     weight_path,
@@ -92,6 +96,7 @@ def check_manifest(manifest: Manifest, where: str) -> None:
         _check_mesh_settings(manifest.mesh_settings, f"{where}: mesh_settings")
     if manifest.kernels is not None:
         _check_kernels(manifest.kernels, manifest.files, f"{where}: kernels")
+    _check_notices(manifest, where)
     _check_target(manifest, where)
     _check_whole_lists(manifest, where)
 
@@ -157,7 +162,7 @@ def _check_target(manifest: Manifest, where: str) -> None:
 def _check_file(file: File, where: str) -> None:
     require(HASH_HEX.fullmatch(file.blake3) is not None, where, f"expected BLAKE3 in hex, seen {file.blake3!r}")
     # Only these, spelt exactly so: no path can lead out of the bundle.
-    named = (place(file.blake3) for place in (program_path, weight_path, tensor_path, kernel_path))
+    named = (place(file.blake3) for place in (program_path, weight_path, tensor_path, kernel_path, notice_path))
     paths = (*named, TOKENIZER_PATH)
     require(file.path in paths, where, f"expected one of {', '.join(paths)}, seen {file.path!r}")
     require(file.nbytes >= 1, where, f"{file.path}: expected a positive size, seen {file.nbytes}")
@@ -251,6 +256,18 @@ def _check_kernels(kernels: Kernels, files: list[File], where: str) -> None:
     _file_at(kernel_path, kernels.file, files, where)
     require(kernels.count >= 1, where, f"count: expected at least 1, seen {kernels.count}")
     require(len(kernels.build_keys) > 0, where, "build_keys: expected at least one, seen none")
+
+
+def _check_notices(manifest: Manifest, where: str) -> None:
+    count = len(manifest.notices)
+    require(count <= MAX_NOTICES, where, f"notices: expected at most {MAX_NOTICES}, seen {count}")
+    for name, index in manifest.notices.items():
+        file = _file_at(notice_path, index, manifest.files, f"{where}: notices[{name!r}]")
+        require(file.nbytes <= MAX_NOTICE_BYTES, where, f"notices[{name!r}]: {file.nbytes} bytes are too many")
+    named = {*manifest.notices.values()}
+    for index, file in enumerate(manifest.files):
+        spare = file.path.startswith(f"{NOTICE_FOLDER}/") and index not in named
+        require(not spare, where, f"{file.path} is no notice's")
 
 
 def _file_at(place: Callable[[str], str], index: int, files: list[File], where: str) -> File:

@@ -22,6 +22,7 @@ from mochi_aot.artifacts.layout import (
     WEIGHT_FOLDER,
     align,
     kernel_path,
+    notice_path,
     program_path,
     tensor_path,
     weight_path,
@@ -67,6 +68,7 @@ class BundleWriter:
         self._program_index: dict[str, int] = {}
         self._tensor_index: dict[str, int] = {}
         self._programs: list[Program] = []
+        self._notices: dict[str, int] = {}
         self._weight_files: dict[int, WeightFile] = {}  # by their index among the files
         self._open: dict[bool, int] = {}  # of these, the one for constants and the one for all else
         self._tensors = itertools.count(1)  # several threads ask for places
@@ -100,6 +102,14 @@ class BundleWriter:
     def add_tokenizer(self, data: bytes) -> None:
         """Write the tokenizer.json of the `tokenizers` library."""
         self._add_file(TOKENIZER_PATH, data)
+
+    def add_notice(self, name: str, data: bytes) -> None:
+        """Write a licence or card that the checkpoint has under this name. Empty ones are left out."""
+        if data:
+            path = notice_path(hash_bytes(data))
+            known = (index for index, file in enumerate(self._files) if file is not None and file.path == path)
+            index = next(known, None)
+            self._notices[name] = self._add_file(path, data) if index is None else index
 
     def add_shard(self, data: Buffer, digest: str | None = None, constant: bool = False) -> int:
         """Write one device's part of a weight, unless the same bytes were written before; return its index.
@@ -222,6 +232,7 @@ class BundleWriter:
             shards=self._shards,
             files=[file for file in self._files if file is not None],
             kernels=kernels,
+            notices=self._notices,
             created_by=created_by,
         )
         data = pack(MANIFEST_MAGIC, manifest, "manifest")

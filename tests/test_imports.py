@@ -19,6 +19,7 @@ ALLOWED = {
     "compiler": {"artifacts", "compiler", "numpy", "torch"},
     "compiler/checkpoint": {
         "artifacts.regular_file",
+        "artifacts.layout",
         "artifacts.safetensors_header",
         "compiler.reference.config",
         "numpy",

@@ -65,7 +65,7 @@ PROGRAM_HASH, SHARD_HASH = blake3(PROGRAM).hexdigest(), blake3(ONE_AND_TWO).hexd
 WEIGHT_HASH = blake3(f"0 4 {SHARD_HASH}\n".encode()).hexdigest()  # of the list of shards
 MANIFEST = sealed(
     b"\x93\xb0mochi-aot bundle\x04"
-    b"\xde\x00\x13\xaeformat_version\x04\xa6target\xa5torch\xa4mesh\x92\x01\x01\xadmesh_settings\xc0\xa4ttnn\xa0\xa5dtype\xa8bfloat16"
+    b"\xde\x00\x14\xaeformat_version\x04\xa6target\xa5torch\xa4mesh\x92\x01\x01\xadmesh_settings\xc0\xa4ttnn\xa0\xa5dtype\xa8bfloat16"
     b"\xadweights_dtype\xa8bfloat16\xablinks_dtype\xa8bfloat16"
     b"\xadstep_capacity\x40\xabtext_length\xcd\x01\x00\xa5model\x80\xaacheckpoint\x80\xa8versions\x80"
     b"\xaageometries\x91\x85\xa6height\x10\xa5width\x20\xa6frames\x07\xa8programs\x81\xa6decode\x00"
@@ -75,7 +75,7 @@ MANIFEST = sealed(
     b"\x83\xa4path" + text(f"programs/{PROGRAM_HASH}.msgpack") + b"\xa6nbytes"
     b"\xcd" + len(PROGRAM).to_bytes(2, "big") + b"\xa6blake3" + text(PROGRAM_HASH) + b"\x83"
     b"\xa4path" + text(f"weights/{WEIGHT_HASH}.bin") + b"\xa6nbytes\x04\xa6blake3" + text(WEIGHT_HASH) + b"\xa7"
-    b"kernels\xc0\xaacreated_by\xa4hand"
+    b"kernels\xc0\xa7notices\x80\xaacreated_by\xa4hand"
 )
 
 
@@ -99,7 +99,7 @@ def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
     data = (bundle_path / "manifest.msgpack").read_bytes()
     magic, version, manifest = opened(bundle_path / "manifest.msgpack")
     assert (magic, version) == ("mochi-aot bundle", 4)
-    assert data.startswith(b"\x93\xb0mochi-aot bundle\x04\xde\x00\x13\xaeformat_version\x04")
+    assert data.startswith(b"\x93\xb0mochi-aot bundle\x04\xde\x00\x14\xaeformat_version\x04")
     assert list(manifest) == [field.name for field in fields(schema.Manifest)]
     for file in manifest["files"]:
         content = (bundle_path / file["path"]).read_bytes()

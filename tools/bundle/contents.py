@@ -1,6 +1,5 @@
 """What the bytes of a bundle's files must be, checked as they pass: shard by shard, and zeros between them."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from mochi_aot.artifacts.envelope import unpack
 from mochi_aot.artifacts.errors import BundleError, os_errors
 from mochi_aot.artifacts.integrity import bundle_id, new_hash
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MAX_METADATA_BYTES, weight_path
+from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.schema import File, Manifest
 from mochi_aot.artifacts.validate import check_manifest
 
@@ -17,11 +17,11 @@ BLOCK_BYTES = 1 << 20  # that are held of a file at a time
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes [offset, end) of a file with their BLAKE3; without one, zeros."""
+    """Bytes [offset, end) of a file with their hash; without one, zeros."""
 
     offset: int
     end: int
-    blake3: str | None
+    digest: str | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Checker:
                 raise BundleError(f"{self._where}: more than {self.sound} bytes")
             piece = self._pieces[self._index]
             part = data[: piece.end - self._seen]
-            if piece.blake3 is not None:
+            if piece.digest is not None:
                 self._digest.update(part)
             elif any(part):
                 raise BundleError(f"{self._where}: expected zeros from byte {piece.offset} to {piece.end}")
@@ -103,7 +103,7 @@ class Checker:
             raise BundleError(f"{self._where}: cut short after {self._seen} of {self._pieces[-1].end} bytes")
 
     def _end_piece(self, piece: Piece) -> None:
-        if piece.blake3 is not None and self._digest.hexdigest() != piece.blake3:
+        if piece.digest is not None and self._digest.hexdigest() != piece.digest:
             raise BundleError(f"{self._where}: bytes {piece.offset} to {piece.end} do not match their hash")
         self._digest = new_hash()
         self._index += 1
@@ -113,6 +113,6 @@ class Checker:
 def blocks(place: Path) -> Iterator[memoryview]:
     """Yield the bytes of a file in one buffer that is used again. Raise BundleError if it cannot be read."""
     buffer = memoryview(bytearray(BLOCK_BYTES))
-    with os_errors(f"read {place}"), open(os.open(place, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
+    with os_errors(f"read {place}"), open_regular(place, buffering=0) as file:
+        while count := file.readinto(buffer):  # type: ignore[attr-defined]
             yield buffer[:count]

@@ -18,6 +18,7 @@ from mochi_aot.tools.commands.compile import main
 from mochi_aot.tools.commands.compiling import Terminal
 
 SIZE, LARGER = "16x16x7", "32x16x7"
+NOTICES = {"LICENSE": "be kind", "README.md": "---\nlicense: mit\n---\n# Card\n", "text_encoder/LICENSE": "be kind"}
 ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode"]
 
 
@@ -25,6 +26,8 @@ ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", 
 def diffusers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("diffusers") / "mochi"
     write_checkpoint(path, TINY, "diffusers")
+    for name, text in NOTICES.items():
+        (path / name).write_text(text)
     return path
 
 
@@ -51,6 +54,14 @@ def compiled(diffusers: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     result = compile_("--checkpoint", diffusers, "--mesh", "1x2", "--geometry", SIZE, "--geometry", LARGER)
     assert result.exit_code == 0, result.output
     return Bundle.open(diffusers.with_name("mochi.bundle")), result
+
+
+def test_the_licence_and_the_card_come_along(compiled: tuple[Bundle, Result]) -> None:
+    """A text that two files have is there once."""
+    bundle, _ = compiled
+    assert {name: bundle.notice(name).decode() for name in bundle.manifest.notices} == NOTICES
+    assert len([file for file in bundle.manifest.files if file.path.startswith("notices/")]) == 2
+    assert bundle.manifest.checkpoint["license"] == "mit"
 
 
 def fails(result: Result, *messages: str, code: int = 3) -> None:

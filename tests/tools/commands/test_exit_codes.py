@@ -303,6 +303,7 @@ KINDS = {
         "OptionError",
         "OutputError",
         "PlanTextError",
+        "UrlError",
     },
     3: {
         "BundleError",
@@ -326,7 +327,7 @@ KINDS = {
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "CompileProcessError", "OutputFolderError", "VideoError"},
+    7: {"CacheError", "CompileProcessError", "OutputFolderError", "RemoteError", "VideoError"},
 }
 
 
