@@ -35,7 +35,7 @@ ALLOWED = {
     "compiler/passes": {"artifacts.roles", "compiler.ir", "numpy"},
     "compiler/reference": {"artifacts.roles", "numpy", "torch", "transformers"},
     "compiler/trace": {"artifacts.roles", "compiler.ir", "compiler.torch_dtypes", "numpy", "torch"},
-    "runtime": {"PIL", "artifacts", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
+    "runtime": {"PIL", "artifacts", "cryptography", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
     "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
     "tools": {
@@ -50,6 +50,7 @@ ALLOWED = {
         "safetensors",
     }
     | {"mochi_aot", "torch", "ttnn"},
+    "tools/bundle": {"artifacts", "cryptography", "fsspec", "httpx2", "runtime", "zstandard"},
     "tools/golden": {"artifacts", "numpy", "runtime", "torch", "ttnn"},
     "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "tools", "torch", "transformers"},
 }

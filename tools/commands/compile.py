@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
+from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.artifacts.timeline import process_seconds
 from mochi_aot.tools.commands.cli import (
     MochiCommand,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(MODEL_DTYPES),
     default="bfloat16",
     show_default=True,
     help="Of weights and activations; float32 is for torch only.",

@@ -38,6 +38,8 @@ class Settings:
     keep_going: bool
     skip_existing: bool
     check_values: bool
+    require_signature: Path | None
+    expect_id: str | None
     profile: Path | None
     as_json: bool
 
@@ -123,7 +125,13 @@ def _run(
         check_writable(profile, settings.force)
     jobs = _read_jobs(settings.sweep, _job(options))
     how = JobsOptions(
-        settings.device, settings.force, settings.keep_going, settings.skip_existing, settings.check_values
+        settings.device,
+        settings.force,
+        settings.keep_going,
+        settings.skip_existing,
+        settings.check_values,
+        settings.require_signature,
+        settings.expect_id,
     )
     outcome = run_jobs(bundle, jobs, how, progress, ledger, [] if profile is None else [profile])
     if outcome.done:
