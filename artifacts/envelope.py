@@ -30,7 +30,7 @@ def pack(magic: str, value: Any, where: str) -> bytes:
         body: bytes = msgpack.packb([magic, FORMAT_VERSION, plain])
     except ValueError as error:  # a str that is not valid Unicode
         raise BundleError(f"{where}: cannot be written ({_reason(error)})") from None
-    data = body + hashlib.blake3(body).digest()
+    data = body + hashlib.sha256(body).digest()
     if len(data) > MAX_METADATA_BYTES:
         raise BundleError(f"{where}: {len(data)} bytes, at most {MAX_METADATA_BYTES} can be read back")
     return data
@@ -48,7 +48,7 @@ def unpack[T](magic: str, kind: type[T], data: bytes, where: str) -> T:
     unpacker.feed(data)
     try:
         _check_head(unpacker, magic, where)
-        if hashlib.blake3(body).digest() != data[-HASH_BYTES:]:
+        if hashlib.sha256(body).digest() != data[-HASH_BYTES:]:
             raise BundleError(f"{where}: {len(data)} bytes that do not match the SHA-256 at their end; {_REMEDY}")
         plain = unpacker.unpack()
     except msgpack.OutOfData:

@@ -48,4 +48,4 @@ def hash_shards(shards: Iterable[Shard]) -> str:
 
 def bundle_id(manifest: bytes) -> str:
     """Return the id of the bundle with this manifest: SHA-256 in hex, as `sha256sum manifest.msgpack` prints it."""
-    return hashlib.blake3(manifest).hexdigest()
+    return hashlib.sha256(manifest).hexdigest()

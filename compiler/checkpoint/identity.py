@@ -12,4 +12,4 @@ def identity(config: MochiConfig, fingerprints: Mapping[str, str]) -> str:
     It depends neither on where the checkpoint lies nor on how it is laid out in files: one model has one identity.
     """
     lines = [repr(config), *(f"{name} {fingerprint}" for name, fingerprint in sorted(fingerprints.items()))]
-    return hashlib.blake3("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

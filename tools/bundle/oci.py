@@ -108,7 +108,7 @@ class OciSource:
     def _small(self, path: str, most: int) -> bytes:
         blob = self._blob(path)
         data = get_small(self._http, f"{self._reference.base}/blobs/{blob.digest}", most)
-        if data is None or f"sha256:{hashlib.blake3(data).hexdigest()}" != blob.digest:
+        if data is None or f"sha256:{hashlib.sha256(data).hexdigest()}" != blob.digest:
             raise BundleError(f"{self._reference}: {path}: its blob {blob.digest} is not there, or another")
         return data
 
@@ -145,7 +145,7 @@ class OciSink:
 
     def put(self, item: File, place: Path, file_pieces: list[Piece], progress: Progress) -> int:
         """See Sink. The file is read once to know its digest, and again if it is sent."""
-        checker, digest = Checker(file_pieces, str(place)), hashlib.blake3()
+        checker, digest = Checker(file_pieces, str(place)), hashlib.sha256()
         for block in blocks(place):
             checker.update(block)
             digest.update(block)
@@ -180,7 +180,7 @@ class OciSink:
             require(response, 201)
 
     def _put_small(self, data: bytes) -> Blob:
-        blob = Blob(f"sha256:{hashlib.blake3(data).hexdigest()}", len(data))
+        blob = Blob(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
         if not self._has(blob):
             self._upload(blob, iter([data]))
         return blob
@@ -214,7 +214,7 @@ def manifest_of(http: httpx2.Client, reference: Reference) -> bytes | None:
         return None
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{reference}: a manifest of more than {MAX_MANIFEST_BYTES} bytes")
-    digest = f"sha256:{hashlib.blake3(data).hexdigest()}"
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if ":" in reference.reference and digest != reference.reference:
         raise BundleError(f"{reference}: seen {digest}")
     return data
