@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, MochiError
-from mochi_aot.artifacts.integrity import hash_bytes
+from mochi_aot.artifacts.integrity import bundle_id
 from mochi_aot.artifacts.layout import HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES, TOKENIZER_PATH
 from mochi_aot.artifacts.schema import File
 from mochi_aot.runtime.errors import ExtraMissingError
@@ -127,7 +127,7 @@ class FilesystemSink:
     def begin(self, contents: Contents, force: bool) -> None:
         """See Sink."""
         there = self._place.small(MANIFEST_PATH, MAX_METADATA_BYTES)
-        if there is not None and hash_bytes(there) != contents.id and not force:
+        if there is not None and bundle_id(there) != contents.id and not force:
             raise BundleExistsError(f"{self._place.url} is another bundle; choose another URL, or use --force")
 
     def put(self, item: File, place: Path, file_pieces: list[Piece], progress: Progress) -> int:
