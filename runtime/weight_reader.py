@@ -245,7 +245,7 @@ class WeightReader:
             if problem is not None:
                 self._error = self._error or f"weight {name!r}: {problem}"
                 self._queue.clear()
-            elif name in self._planned:
+            elif name in self._planned and self._error is None:
                 self._is_there(name)
             self._changed.notify_all()
 
