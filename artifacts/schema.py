@@ -103,7 +103,7 @@ class File:
 
     path: str
     nbytes: int
-    sha256: str
+    blake3: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Shard:
     file: int
     offset: int
     nbytes: int
-    sha256: str
+    blake3: str
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mochi_aot.artifacts.errors import os_errors
-from mochi_aot.artifacts.layout import SHA256_HEX
+from mochi_aot.artifacts.layout import HASH_HEX
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.runtime.errors import ExtraMissingError, InputFileError, SignatureError
@@ -125,7 +125,7 @@ def signatures(folder: Path) -> dict[str, bytes]:
         raise SignatureError(f"{place}: more than {MAX_SIGNATURES} files, which is the most; remove some")
     found = {}
     for name in sorted(names):
-        if SHA256_HEX.fullmatch(name) is None:
+        if HASH_HEX.fullmatch(name) is None:
             raise SignatureError(f"{place / name}: expected signatures only, named by a SHA-256 in hex; remove it")
         found[name] = read_signature(place / name)
     return found

@@ -101,13 +101,13 @@ class Checkpoint:
         if its file cannot be read, or was changed since it was opened.
         """
         entry = self._entries[name]
-        sha256 = self._contents[name].digest(lambda start, stop: self._read_rows(entry, start, stop - start))
+        digest = self._contents[name].digest(lambda start, stop: self._read_rows(entry, start, stop - start))
         file = self._file(entry)
         file.check_unchanged()
         if self._record is not None and file.settled and name not in self._recorded:
             self._recorded.add(name)
-            self._record.add(file.state, self._place(entry), sha256)
-        return f"{self.dtype(name)} {list(entry.shape)} {sha256}"
+            self._record.add(file.state, self._place(entry), digest)
+        return f"{self.dtype(name)} {list(entry.shape)} {digest}"
 
     def identity(self) -> str:
         """Return a hash of the whole model: equal ones have equal sizes and numbers. Read what was not read yet.

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.errors import BundleError, os_errors
-from mochi_aot.artifacts.layout import MANIFEST_PATH, MAX_METADATA_BYTES, SHA256_HEX
+from mochi_aot.artifacts.layout import HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.schema import File
@@ -180,7 +180,7 @@ def _check_header(header: bytes, names: tuple[str, ...], most: int, where: str) 
 def _signature_name(header: bytes) -> str | None:
     name = header[:100].rstrip(b"\0").decode("ascii", "replace")
     folder, _, last = name.partition("/")
-    return name if folder == SIGNATURE_FOLDER and SHA256_HEX.fullmatch(last) else None
+    return name if folder == SIGNATURE_FOLDER and HASH_HEX.fullmatch(last) else None
 
 
 def _read_small(file: BinaryIO, size: int, where: str) -> bytes:

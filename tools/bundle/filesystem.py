@@ -2,15 +2,17 @@
 
 import posixpath
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, MochiError
-from mochi_aot.artifacts.integrity import hash_bytes
-from mochi_aot.artifacts.layout import MANIFEST_PATH, MAX_METADATA_BYTES, SHA256_HEX, TOKENIZER_PATH
+from mochi_aot.artifacts.integrity import bundle_id
+from mochi_aot.artifacts.layout import HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES, TOKENIZER_PATH
 from mochi_aot.artifacts.schema import File
 from mochi_aot.runtime.errors import ExtraMissingError
 from mochi_aot.runtime.signatures import MAX_SIGNATURES, SIGNATURE_BYTES, SIGNATURE_FOLDER
@@ -98,7 +100,7 @@ class FilesystemSource:
     def signatures(self, wanted: Iterable[str]) -> dict[str, bytes]:
         """See Source."""
         names = [posixpath.basename(path) for path in self._place.names(self._place.path(SIGNATURE_FOLDER))]
-        known = [name for name in names if SHA256_HEX.fullmatch(name)]
+        known = [name for name in names if HASH_HEX.fullmatch(name)]
         chosen = {*known[:MAX_SIGNATURES], *({*known} & {*wanted})}
         found = {name: self._place.small(f"{SIGNATURE_FOLDER}/{name}", SIGNATURE_BYTES) for name in sorted(chosen)}
         return {name: data for name, data in found.items() if data is not None}
@@ -127,7 +129,7 @@ class FilesystemSink:
     def begin(self, contents: Contents, force: bool) -> None:
         """See Sink."""
         there = self._place.small(MANIFEST_PATH, MAX_METADATA_BYTES)
-        if there is not None and hash_bytes(there) != contents.id and not force:
+        if there is not None and bundle_id(there) != contents.id and not force:
             raise BundleExistsError(f"{self._place.url} is another bundle; choose another URL, or use --force")
 
     def put(self, item: File, place: Path, file_pieces: list[Piece], progress: Progress) -> int:
@@ -175,11 +177,17 @@ class FilesystemSink:
 @contextmanager
 def _uncommitted(fs: Any, path: str) -> Iterator[Any]:
     """Give a stream to a file that appears at the end of the block, whole, and after an exception does not."""
+    if isinstance(fs, LocalFileSystem):
+        # fsspec would write to the folder of temporary files, and from there copy to another file system.
+        with replacing(Path(path)) as place, place.open("wb") as file:
+            yield file
+        return
     stream = fs.open(path, "wb", autocommit=False)
     try:
         yield stream
         stream.close()
     except BaseException:
-        stream.discard()
+        with suppress(Exception):  # what has gone wrong first is what is told
+            stream.discard()
         raise
     stream.commit()

@@ -19,18 +19,18 @@ class LocalStore:
         for bundle in bundles:
             files = bundle.manifest.files
             for file in files:
-                self._files.setdefault((file.path, file.sha256), bundle.path / file.path)
+                self._files.setdefault((file.path, file.blake3), bundle.path / file.path)
             for shard in bundle.manifest.shards:
                 place = bundle.path / files[shard.file].path
-                self._shards.setdefault(shard.sha256, StoredBytes(place, shard.offset, shard.nbytes, shard.sha256))
+                self._shards.setdefault(shard.blake3, StoredBytes(place, shard.offset, shard.nbytes, shard.blake3))
 
     def file(self, file: File) -> Path | None:
         """Return where a whole file lies."""
-        return self._files.get((file.path, file.sha256))
+        return self._files.get((file.path, file.blake3))
 
-    def shard(self, sha256: str) -> StoredBytes | None:
+    def shard(self, digest: str) -> StoredBytes | None:
         """Return where a shard lies."""
-        return self._shards.get(sha256)
+        return self._shards.get(digest)
 
 
 def bundles_in(folder: Path) -> Iterator[Bundle]:

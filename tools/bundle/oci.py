@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 import httpx2
 
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError
-from mochi_aot.artifacts.layout import FORMAT_VERSION, MANIFEST_PATH, MAX_METADATA_BYTES, SHA256_HEX
+from mochi_aot.artifacts.layout import FORMAT_VERSION, HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES
 from mochi_aot.artifacts.schema import File
 from mochi_aot.runtime.signatures import MAX_SIGNATURES, SIGNATURE_BYTES, SIGNATURE_FOLDER
 from mochi_aot.tools.bundle.contents import Checker, Contents, Piece, blocks
@@ -94,7 +94,7 @@ class OciSource:
         found: dict[str, bytes] = {}
         for path in self._blobs():
             folder, _, name = path.partition("/")
-            if folder == SIGNATURE_FOLDER and SHA256_HEX.fullmatch(name) and len(found) < MAX_SIGNATURES:
+            if folder == SIGNATURE_FOLDER and HASH_HEX.fullmatch(name) and len(found) < MAX_SIGNATURES:
                 found[name] = self._small(path, SIGNATURE_BYTES)
         return found
 
@@ -228,7 +228,7 @@ def _layers(data: bytes, where: str) -> dict[str, Blob]:
             layer["annotations"][TITLE]: Blob(layer["digest"], layer["size"]) for layer in layers if TITLE in str(layer)
         }
         digests = [str(blob.digest).removeprefix("sha256:") for blob in found.values()]
-        sound = all(map(SHA256_HEX.fullmatch, digests)) and all(type(blob.nbytes) is int for blob in found.values())
+        sound = all(map(HASH_HEX.fullmatch, digests)) and all(type(blob.nbytes) is int for blob in found.values())
     except (ValueError, KeyError, TypeError, RecursionError):
         sound = False
     if not sound:

@@ -129,7 +129,7 @@ def test_geometries_share_programs_and_weights(compiled: tuple[Bundle, Result]) 
     for role in ROLES:
         one, other = ({weight.name for weight in bundle.program(role, g).weights} for g in (first, second))
         assert all(name.startswith("constant:") for name in one ^ other)
-    assert len({shard.sha256 for shard in bundle.manifest.shards}) == len(bundle.manifest.shards)
+    assert len({shard.blake3 for shard in bundle.manifest.shards}) == len(bundle.manifest.shards)
 
 
 def test_both_layouts_make_the_same_weights(
@@ -153,7 +153,7 @@ def test_both_layouts_make_the_same_weights(
 
 def shards_by_weight(bundle: Bundle) -> dict[str, list[str]]:
     shards = bundle.manifest.shards
-    return {weight.name: [shards[index].sha256 for index in weight.shards] for weight in bundle.manifest.weights}
+    return {weight.name: [shards[index].blake3 for index in weight.shards] for weight in bundle.manifest.weights}
 
 
 def test_an_output_that_exists(compiled: tuple[Bundle, Result], diffusers: Path) -> None:

@@ -90,10 +90,18 @@ def interrupt() -> NoReturn:
 
 
 def terminate() -> NoReturn:
+    stop_by(signal.SIGTERM)
+
+
+def hang_up() -> NoReturn:
+    stop_by(signal.SIGHUP)
+
+
+def stop_by(number: signal.Signals) -> NoReturn:
     """The first signal stops a command at once, or at its next safe moment; the second stops those too."""
     for _ in range(2):
-        signal.raise_signal(signal.SIGTERM)  # in this thread: os.kill may choose another one
-    raise AssertionError("SIGTERM did nothing")
+        signal.raise_signal(number)  # in this thread: os.kill may choose another one
+    raise AssertionError(f"{number.name} did nothing")
 
 
 def disk_full() -> NoReturn:
@@ -111,7 +119,7 @@ def refuse() -> NoReturn:
 EVERYWHERE = [
     Case(command, code, GOOD[command], fault=fault)
     for command in COMMANDS
-    for code, fault in ((0, None), (1, bug), (7, disk_full), (130, interrupt), (143, terminate))
+    for code, fault in ((0, None), (1, bug), (7, disk_full), (129, hang_up), (130, interrupt), (143, terminate))
 ]
 CASES = [
     *EVERYWHERE,
