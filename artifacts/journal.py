@@ -78,8 +78,13 @@ def _weight(folder: Path, line: bytes) -> ReusableWeight | None:
     digest, _, text = line.partition(b" ")
     if digest != _hash(text):
         return None
-    source, name, dtype, local_shape, parts, devices = json.loads(text)
-    places = [StoredBytes(folder / path, offset, nbytes, blake3) for path, offset, nbytes, blake3 in parts]
+    try:
+        source, name, dtype, local_shape, parts, devices = json.loads(text)
+        places = [StoredBytes(folder / path, offset, nbytes, blake3) for path, offset, nbytes, blake3 in parts]
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if any(folder not in Path(os.path.normpath(part.place)).parents for part in places):
+        return None
     return ReusableWeight(source, name, dtype, local_shape, places, devices, synced=False)
 
 

@@ -17,7 +17,7 @@ from mochi_aot.runtime.checks import prompt_cuts
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.errors import BusyError, ClosedError, OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, with_sizes
-from mochi_aot.runtime.job import Job, check_sampling
+from mochi_aot.runtime.job import Job, arguments, check_sampling
 from mochi_aot.runtime.jobs import cut_warning
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline, read_ahead
@@ -232,6 +232,27 @@ class VideoPipeline(Steerable):
         with self._denoises() as pipeline:
             videos = self._make(pipeline, call, callback_on_step_end, callback_on_step_end_tensor_inputs, output_type)
         return videos[0] if call.is_single() else videos
+
+    def resolve(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+    ) -> dict[str, object]:
+        """Return the arguments that the record of such a video will have, all filled in; nothing runs.
+
+        Any thread may ask, also while another one makes a video. Raise OptionError where `__call__` would.
+        """
+        schedule = Schedule(num_inference_steps, guidance_scale)
+        call = Call(prompt, negative_prompt, height, width, num_frames, schedule, seed=seed)
+        ((request,),) = call.requests(self.bundle, call.geometry(self.bundle))
+        return arguments(request.job)
 
     def encode_prompt(
         self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str] | None = None

@@ -16,7 +16,7 @@ from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.safetensors_file import read_header
 from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS
 from mochi_aot.runtime.tensor_files import PromptEntries, check_latents_file, check_prompt_file, check_prompt_masks
-from mochi_aot.runtime.tokenizer import PromptTokenizer
+from mochi_aot.runtime.tokenizer import PromptTokenizer, open_tokenizer
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _check_replaced(path: Path, tensor: str) -> None:
 def check_tokenizer(jobs: Iterable[Job], bundle: Bundle) -> PromptTokenizer | None:
     """Return the tokenizer, None if no prompt has to be tokenized. Raise BundleError if it cannot be used."""
     if any(job.prompt or job.negative_prompt for job in jobs):
-        return PromptTokenizer(bundle.tokenizer(), bundle.manifest.text_length)
+        return open_tokenizer(bundle)
     return None
 
 

@@ -18,7 +18,7 @@ from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.residency import all_weights_fit
 from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS, close_backend, open_backend
 from mochi_aot.runtime.tensor_files import Embedding, require_first
-from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
+from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt, open_tokenizer
 from mochi_aot.runtime.values import ValueCheck, check_array, kinds_of, not_finite
 from mochi_aot.runtime.weight_reader import WeightReader
 
@@ -251,7 +251,7 @@ class Pipeline:
     @cached_property
     def tokenizer(self) -> PromptTokenizer:
         """The bundle's tokenizer. Raise BundleError if it has none, or it cannot be read."""
-        return PromptTokenizer(self.bundle.tokenizer(), self.bundle.manifest.text_length)
+        return open_tokenizer(self.bundle)
 
     def _encode_prompt(self, prompt: str) -> Embedding:
         geometry = self.geometry()  # the text encoder is the same in all

@@ -95,7 +95,7 @@ def test_tokenizers_are_tried_if_a_prompt_needs_one(tmp_path: Path) -> None:
     toy_bundle.write_bundle(tmp_path / "bundle", tokenizer=b"broken")
     bundle = Bundle.open(tmp_path / "bundle")
     check_tokenizer([Job(prompt="", negative_prompt=""), Job(prompt_embeds="p")], bundle)
-    with pytest.raises(BundleError, match=r"tokenizer.json cannot be read"):
+    with pytest.raises(BundleError, match=r"tokenizer.json cannot be used"):
         check_tokenizer([Job(prompt=""), Job(prompt="", negative_prompt="blurry")], bundle)
 
 
