@@ -337,8 +337,14 @@ KINDS = {
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "CompileProcessError", "OutputFolderError", "RemoteError", "VideoError"},
-    7: {"CacheError", "CompileProcessError", "OutputFolderError", "StateFolderError", "VideoError"},
+    7: {
+        "CacheError",
+        "CompileProcessError",
+        "OutputFolderError",
+        "RemoteError",
+        "StateFolderError",
+        "VideoError",
+    },
 }
 
 
