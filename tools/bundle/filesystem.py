@@ -2,12 +2,14 @@
 
 import posixpath
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, MochiError
 from mochi_aot.artifacts.integrity import bundle_id
 from mochi_aot.artifacts.layout import HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES, TOKENIZER_PATH
@@ -175,11 +177,17 @@ class FilesystemSink:
 @contextmanager
 def _uncommitted(fs: Any, path: str) -> Iterator[Any]:
     """Give a stream to a file that appears at the end of the block, whole, and after an exception does not."""
+    if isinstance(fs, LocalFileSystem):
+        # fsspec would write to the folder of temporary files, and from there copy to another file system.
+        with replacing(Path(path)) as place, place.open("wb") as file:
+            yield file
+        return
     stream = fs.open(path, "wb", autocommit=False)
     try:
         yield stream
         stream.close()
     except BaseException:
-        stream.discard()
+        with suppress(Exception):  # what has gone wrong first is what is told
+            stream.discard()
         raise
     stream.commit()

@@ -80,7 +80,7 @@ class Stress:
 @click.option("--seed", default=0, show_default=True)
 def main(bundle: Path, folder: Path, rounds: int, seed: int) -> None:
     """Run the rounds in FOLDER, and print how they ended and what is left there."""
-    stress = Stress(bundle, folder, seed)
+    stress = Stress(bundle, folder.absolute(), seed)
     for _ in range(rounds):
         stress.round()
     left = sorted(path.name for path in folder.iterdir())
