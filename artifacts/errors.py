@@ -23,8 +23,12 @@ class ExitCode(IntEnum):
     TERMINATED = 143  # 128 and the number of SIGTERM
 
 
+class NotAFileError(OSError):
+    """What a path leads to is no file, such as a FIFO or a device, or a file past what may be read."""
+
+
 # An OSError about a name that was given. Any other means that the system failed.
-_ABOUT_THE_NAME = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_ABOUT_THE_NAME = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, NotAFileError)
 
 
 class MochiError(Exception):

@@ -25,6 +25,7 @@ FABRICS = ("none", "1d")
 # The published default number of denoising steps: what is run unless told otherwise, and what step tables hold.
 PUBLISHED_STEPS = 64
 DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, frames
+MODEL_DTYPES = ("float32", "bfloat16")  # of weights and activations, and of how a checkpoint is stored
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
 
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")

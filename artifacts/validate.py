@@ -18,6 +18,15 @@ from mochi_aot.artifacts.layout import (
     tensor_path,
     weight_path,
 )
+from mochi_aot.artifacts.limits import (
+    MAX_DEVICES,
+    MAX_PIXELS,
+    MAX_STEP_CAPACITY,
+    MAX_TEXT_LENGTH,
+    check_product,
+    check_range,
+    check_shape,
+)
 from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import (
     File,
@@ -49,8 +58,8 @@ def require_unique(values: Iterable[object], where: str, what: str) -> None:
 
 
 def require_shape(shape: list[int], where: str) -> None:
-    """Raise BundleError unless every dimension is 1 or more; [] is a scalar."""
-    require(all(size >= 1 for size in shape), where, f"expected positive dimensions, seen {shape}")
+    """Raise BundleError unless every dimension is 1 or more, within the limits; [] is a scalar."""
+    check_shape(shape, where)
 
 
 def require_dtype(dtype: str, where: str) -> None:
@@ -99,6 +108,8 @@ def check_program_fits(program: Program, manifest: Manifest, where: str) -> None
         problem = f"reads the weight {weight.name!r} as {read[0]} {read[1]}, and the bundle holds {seen[0]} {seen[1]}"
         require(read == seen, where, problem)
     for name, spec in tensors(program):
+        dense = spec.dtype in DTYPES or manifest.target == "ttnn"
+        require(dense, f"{where}: {name!r}", f"{spec.dtype} in a bundle for {manifest.target}")
         _check_placements(spec, manifest.mesh, f"{where}: {name!r}")
 
 
@@ -106,12 +117,12 @@ def _check_header(manifest: Manifest, where: str) -> None:
     require(manifest.format_version == FORMAT_VERSION, where, f"format_version differs from {FORMAT_VERSION}")
     require(TARGET.fullmatch(manifest.target) is not None, where, f"expected a target, seen {manifest.target!r}")
     mesh_ok = len(manifest.mesh) == 2 and min(manifest.mesh) >= 1
-    require(mesh_ok, where, f"mesh: expected [rows, columns], seen {manifest.mesh}")
+    require(mesh_ok, where, f"mesh: expected [rows, columns], seen {manifest.mesh[:3]}")
+    check_product(manifest.mesh, MAX_DEVICES, f"{where}: mesh", "devices")
     for dtype in (manifest.dtype, manifest.weights_dtype, manifest.links_dtype):
         require_dtype(dtype, where)
-    for field in ("step_capacity", "text_length"):
-        value = getattr(manifest, field)
-        require(value >= 1, where, f"{field}: expected at least 1, seen {value}")
+    check_range(manifest.step_capacity, MAX_STEP_CAPACITY, f"{where}: step_capacity")
+    check_range(manifest.text_length, MAX_TEXT_LENGTH, f"{where}: text_length")
 
 
 def _check_target(manifest: Manifest, where: str) -> None:
@@ -125,6 +136,9 @@ def _check_target(manifest: Manifest, where: str) -> None:
         for field in ("weights_dtype", "links_dtype"):
             seen = getattr(manifest, field)
             require(seen == manifest.dtype, where, f"{field}: expected {manifest.dtype} as dtype is, seen {seen}")
+        for weight in manifest.weights:
+            problem = f"weight {weight.name!r}: expected shards in a bundle for {manifest.target}, seen a file"
+            require(weight.file is None, where, problem)
         return
     for field in ("weights_dtype", "links_dtype"):
         seen = getattr(manifest, field)
@@ -214,6 +228,7 @@ def _check_weight(weight: Weight, manifest: Manifest, where: str) -> None:
 def _check_geometry(geometry: Geometry, manifest: Manifest, where: str) -> None:
     sizes = (geometry.height, geometry.width, geometry.frames)
     require(min(sizes) >= 1, where, "expected positive sizes")
+    check_product(sizes, MAX_PIXELS, where, "pixels")
     for role, index in geometry.programs.items():
         require(role in ROLES, where, f"unknown role {role!r}, expected one of {', '.join(ROLES)}")
         _file_at(program_path, index, manifest.files, f"{where}: {role}")

@@ -17,6 +17,7 @@ from mochi_aot.runtime.job import Job, check_options, outputs, record_path
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.pipeline import Pipeline, read_ahead
 from mochi_aot.runtime.record import make_record
+from mochi_aot.runtime.signatures import check_origin
 from mochi_aot.runtime.targets import choose_device, close_backend, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
 
@@ -47,7 +48,8 @@ class JobsOptions:
     """How a list of jobs is run.
 
     `force` replaces files that exist. With `keep_going` jobs follow one that failed. With `skip_existing` jobs whose
-    files are all there, with the record, are not run; denoised latents that a stopped run kept are decoded.
+    files are all there, with the record, are not run; denoised latents that a stopped run kept are decoded. The bundle
+    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given.
     """
 
     device: str | None = None
@@ -55,6 +57,8 @@ class JobsOptions:
     keep_going: bool = False
     skip_existing: bool = False
     check_values: bool = False
+    require_signature: Path | None = None
+    expect_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def run_jobs(
     ledger = ledger or Ledger()
     with ledger.span("open the bundle"):
         bundle = Bundle.open(path)
+        check_origin(bundle, options.require_signature, options.expect_id)
         device = choose_device(bundle.manifest.target, options.device)
     outcome = Outcome(bundle)
     with ledger.span("check the jobs"):

@@ -18,6 +18,7 @@ ALLOWED = {
     "artifacts": {"msgpack", "numpy"},
     "compiler": {"artifacts", "compiler", "numpy", "torch"},
     "compiler/checkpoint": {
+        "artifacts.regular_file",
         "artifacts.safetensors_header",
         "compiler.reference.config",
         "numpy",
@@ -34,7 +35,7 @@ ALLOWED = {
     "compiler/passes": {"artifacts.roles", "compiler.ir", "numpy"},
     "compiler/reference": {"artifacts.roles", "numpy", "torch", "transformers"},
     "compiler/trace": {"artifacts.roles", "compiler.ir", "compiler.torch_dtypes", "numpy", "torch"},
-    "runtime": {"PIL", "artifacts", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
+    "runtime": {"PIL", "artifacts", "cryptography", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
     "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
     "tools": {
@@ -49,6 +50,7 @@ ALLOWED = {
         "safetensors",
     }
     | {"mochi_aot", "torch", "ttnn"},
+    "tools/bundle": {"artifacts", "cryptography", "fsspec", "httpx2", "runtime", "zstandard"},
     "tools/golden": {"artifacts", "numpy", "runtime", "torch", "ttnn"},
     "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "tools", "torch", "transformers"},
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.safetensors_header import LENGTH_BYTES, parse_header
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.file_state import FileState
@@ -28,9 +29,9 @@ class TensorFile:
         """Open and validate. Raise CheckpointError naming the file if it is absent, truncated or malformed."""
         self.path = path
         try:
+            self._file = open_regular(path, buffering=0)
             with safe_open(path, framework="pt"):  # the format's own validator: header, offsets, file size
                 pass
-            self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
             raise CheckpointError(f"{path} is missing: the checkpoint is incomplete") from None
         except (SafetensorError, OSError) as error:

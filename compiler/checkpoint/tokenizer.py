@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 
 JSON, SENTENCEPIECE = "tokenizer.json", "spiece.model"
@@ -31,7 +32,7 @@ def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> by
     if not path.is_file():
         path = Path(folder) / SENTENCEPIECE
     try:
-        data = path.read_bytes() if path.name == JSON else _convert(path.parent)
+        data = read_regular(path) if path.name == JSON else _convert(path.parent)
         tokenizer = Tokenizer.from_buffer(data)
     except Exception as error:  # both libraries raise bare Exception for malformed files
         raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error

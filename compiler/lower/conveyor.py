@@ -27,7 +27,9 @@ class Conveyor:
         """Each thread that makes things calls `start` first."""
         workers = max(2, len(os.sched_getaffinity(0)))
         self._makers = ThreadPoolExecutor(workers, thread_name_prefix="make", initializer=start)
-        self._taker = threading.Thread(target=self._take_all, name="take")
+        # A daemon: an interruption between its start and the body of `with` leaves nobody to close the conveyor, and
+        # the interpreter would wait for the thread for ever.
+        self._taker = threading.Thread(target=self._take_all, name="take", daemon=True)
         self._window, self._on_belt = window, 0
         self._items: deque[_Item] = deque()
         self._changed = threading.Condition()
@@ -35,14 +37,18 @@ class Conveyor:
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self._taker.start()
+        try:
+            self._taker.start()
+        except BaseException as error:
+            self._close(error)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close(error)
         try:
+            self._close(error)
             self._taker.join()
         except BaseException as interruption:  # noqa: BLE001  # raised below
             self._close(interruption)

@@ -107,7 +107,7 @@ def decoder_on_one_axis(dim: str, axis: int, even: bool = False) -> Plan:
 
 
 def decoder_plans(even: bool = False) -> dict[str, Plan]:
-    """The plans of the decoder, by name; the last is for videos that nothing can cut, and cuts nothing."""
+    """Return the plans of the decoder, by name; the last is for videos that nothing can cut, and cuts nothing."""
     plans = [decoder_plan(dims, even) for dims in DECODER_DIMS]
     plans += [decoder_on_one_axis(dim, axis, even) for dim in VIDEO_DIMS for axis in (0, 1)]
     plans.append(Plan("whole", values={"latent_video": ()}, cut_outputs=CUT_VIDEO, last_resort=True))

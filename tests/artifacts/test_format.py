@@ -10,6 +10,17 @@ import msgpack
 from mochi_aot.artifacts import Bundle, schema
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES
 from mochi_aot.artifacts.layout import ARCHITECTURES, FABRICS, FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES
+from mochi_aot.artifacts.limits import (
+    MAX_DEVICES,
+    MAX_ELEMENTS,
+    MAX_HOST_ELEMENTS,
+    MAX_PIXELS,
+    MAX_RANK,
+    MAX_STEP_CAPACITY,
+    MAX_STRING_BYTES,
+    MAX_TENSOR_ELEMENTS,
+    MAX_TEXT_LENGTH,
+)
 from mochi_aot.artifacts.roles import RATES, ROLES
 from tests.artifacts.samples import KERNELS, LEFT, RIGHT, TOKENIZER, write_cache, write_kernel_bundle
 
@@ -185,4 +196,18 @@ def test_the_page_names_every_field_role_rate_layout_and_dtype() -> None:
     for dtype in DTYPES.values():
         assert f"| `{dtype.name}` | {dtype.itemsize} |" in PAGE
     assert f"version {FORMAT_VERSION}\n" in PAGE
+    assert f"| str | {MAX_STRING_BYTES >> 10} KiB, of one line" in PAGE
+    bounds = (
+        MAX_RANK,
+        MAX_TENSOR_ELEMENTS,
+        MAX_HOST_ELEMENTS,
+        MAX_DEVICES,
+        MAX_TEXT_LENGTH,
+        MAX_STEP_CAPACITY,
+        MAX_PIXELS,
+    )
+    rank, *powers = (bound if bound < 99 else f"2^{bound.bit_length() - 1}" for bound in bounds)
+    assert f"its elements | {rank}; {powers[0]}, of what the host gives {powers[1]} |" in PAGE
+    assert f"pixels of all frames | {'; '.join(map(str, powers[2:]))} |" in PAGE
+    assert f"lists and maps included | 2^{MAX_ELEMENTS.bit_length() - 1} |" in PAGE
     assert f"tokenizer | {MAX_METADATA_BYTES >> 20} MiB |" in PAGE

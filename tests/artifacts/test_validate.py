@@ -45,8 +45,15 @@ def test_the_sample_passes(manifest: Manifest) -> None:
         ({"mesh": [0, 2]}, "m: mesh: expected [rows, columns], seen [0, 2]"),
         ({"mesh": [2, 2]}, "m: weight 'scale': expected a shard for each of 2x2 devices, seen 2"),
         ({"dtype": "float16"}, "m: unknown dtype 'float16'"),
-        ({"step_capacity": 0}, "m: step_capacity: expected at least 1, seen 0"),
-        ({"text_length": -1}, "m: text_length: expected at least 1, seen -1"),
+        ({"step_capacity": 0}, "m: step_capacity: expected 1 to 65536, seen 0"),
+        ({"text_length": -1}, "m: text_length: expected 1 to 65536, seen -1"),
+        ({"step_capacity": 1 << 40}, "m: step_capacity: expected 1 to 65536, seen 1099511627776"),
+        ({"text_length": 1 << 62}, "m: text_length: expected 1 to 65536, seen 4611686018427387904"),
+        (
+            {"mesh": [1 << 62, 1 << 62]},
+            "m: mesh: 4611686018427387904x4611686018427387904, expected at most 4096 devices",
+        ),
+        ({"geometries": [Geometry(1 << 40, 16, 7, {})]}, "1099511627776x16x7, expected at most 2147483648 pixels"),
         ({"geometries": []}, "m: expected a geometry, seen none"),
         ({"geometries": [Geometry(16, 0, 7, {})]}, "expected positive sizes"),
         ({"geometries": [Geometry(16, 32, 7, {})] * 2}, "m: geometry (16, 32, 7) occurs twice"),
@@ -180,7 +187,11 @@ def test_a_device_may_hold_nothing_but_padding(manifest: Manifest) -> None:
 def test_a_weight_has_a_file_or_shards(manifest: Manifest) -> None:
     file = replace(manifest.files[1], path=tensor_path("0" * 64), sha256="0" * 64)
     files = edited(replace(manifest, files=[*manifest.files, file]), "weights", 1, shards=[0, 1])
-    check_manifest(edited(files, "weights", 0, file=3, shards=[], dtype="bfloat8_b"), "m")
+    with pytest.raises(BundleError, match="m: weight 'scale': expected shards in a bundle for torch, seen a file"):
+        check_manifest(edited(files, "weights", 0, file=3, shards=[], dtype="bfloat8_b"), "m")
+    settings = {"mesh_settings": MeshSettings("wormhole_b0", "1d", 0, 0), "weights_dtype": "bfloat8_b"}
+    chips = replace(files, target="ttnn", ttnn="0.1", **settings)
+    check_manifest(edited(chips, "weights", 0, file=3, shards=[], dtype="bfloat8_b"), "m")
     with pytest.raises(BundleError, match=r"m: weight 'scale': expected a file or shards, seen both, 3 and \[0, 1\]"):
         check_manifest(edited(files, "weights", 0, file=3), "m")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mochi_aot.artifacts import Bundle, BundleError, BundleWriter
 from mochi_aot.artifacts.layout import ALIGNMENT
 from mochi_aot.artifacts.schema import Geometry, Instruction, ProgramWeight, Weight
-from tests.artifacts.samples import LEFT, PROGRAM, fill, write_bundle
+from tests.artifacts.samples import LEFT, PROGRAM, fill, finish_for_chips, write_bundle
 
 FIELDS: dict[str, Any] = {
     "target": "torch",
@@ -100,8 +100,8 @@ def test_equal_tensor_files_are_kept_once(tmp_path: Path) -> None:
         assert files == [0, 1, 0]
         for index, file in enumerate(files):
             writer.add_weight(Weight(f"w{index}", "bfloat8_b", [32, 32], [], file))
-        writer.add_weight(Weight("shards", "uint8", [1], [writer.add_shard(b"a")]))
-        writer.finish(**FIELDS)
+        writer.add_weight(Weight("shards", "uint8", [1], [writer.add_shard(b"a")] * 2))
+        finish_for_chips(writer, weights_dtype="bfloat8_b", ttnn="0.1")
     bundle = Bundle.open(tmp_path / "b")
     bundle.verify()
     paths = [bundle.tensor_file(f"w{index}") for index in range(3)]

@@ -172,7 +172,7 @@ def test_broken_files(tmp_path: Path, data: bytes, message: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="cannot be read: No such file"):
         check_latents_file(tmp_path / "none.safetensors", [1])
-    with pytest.raises(InputFileError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputFileError, match="cannot be read: it is a folder, expected a file"):
         check_latents_file(tmp_path, [1])
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
-from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
+from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
-from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json, print_text
 
-DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7
 QUALITY_MESHES = ("1x1", "1x2", "2x4")
 _STDOUT = Path("-")
@@ -87,7 +86,9 @@ def main() -> None:
 
 @main.command(cls=MochiCommand)
 @click.option("--size", type=click.Choice(STEP_SIZES), default="small", show_default=True, help="Of model and video.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of weights and values.")
+@click.option(
+    "--dtype", type=click.Choice(MODEL_DTYPES), default="float32", show_default=True, help="Of weights and values."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of both sides. Default: as torch chooses.")
 @repetitions_option
 @json_option
@@ -277,7 +278,9 @@ def ttnn_start(progress: Progress, size: str, repetitions: int, folder: Path | N
     "--count", type=click.IntRange(min=1), default=64, show_default=True, help="Held-out prompts, if no file."
 )
 @click.option("--mesh", "meshes", multiple=True, default=QUALITY_MESHES, show_default=True, metavar="RxC")
-@click.option("--dtype", "dtypes", type=click.Choice(DTYPES), multiple=True, default=DTYPES, show_default=True)
+@click.option(
+    "--dtype", "dtypes", type=click.Choice(MODEL_DTYPES), multiple=True, default=MODEL_DTYPES, show_default=True
+)
 @click.option(
     "--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Also this one, of any target."
 )
@@ -348,7 +351,7 @@ def _finish(
         return
     if json_file is not None:
         json_file.write_text(json.dumps(numbers, indent=2) + "\n")
-    click.echo(report(numbers))
+    print_text(report(numbers))
 
 
 if __name__ == "__main__":

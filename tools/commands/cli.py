@@ -53,7 +53,7 @@ class _Described(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             _end_usage(error, ctx, asked)
-            raise
+            _raise_plain(error)
 
 
 class MochiGroup(_Described, click.Group):
@@ -64,7 +64,7 @@ class MochiGroup(_Described, click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             _end_usage(error, ctx, args)
-            raise
+            _raise_plain(error)
 
 
 class MochiCommand(_Described):
@@ -104,7 +104,9 @@ def _end_failed(error: Exception | SystemExit, stop: Stop, ctx: click.Context) -
         raise error
     if stop.number:
         _end_interrupted(stop.number)
-    if isinstance(error, click.UsageError) and ctx.meta.get(_FORMAT) == "json":
+    if isinstance(error, click.UsageError):
+        if ctx.meta.get(_FORMAT) != "json":
+            _raise_plain(error)
         _end(error.format_message(), ExitCode.USAGE)
     if isinstance(error, click.ClickException | click.Abort):
         raise error
@@ -146,6 +148,13 @@ def _end(text: str, code: ExitCode, error: Exception | None = None) -> NoReturn:
     else:
         LOGGER.error("%s", text, exc_info=error, extra={"numbers": {"kind": KINDS[code], "exit_code": int(code)}})
     sys.exit(int(code))
+
+
+def _raise_plain(error: click.UsageError) -> NoReturn:
+    """Raise a usage error, which click shows by itself, with the names in it made plain."""
+    from mochi_aot.tools.commands.text import plain
+
+    raise click.UsageError(plain(error.format_message()), error.ctx) from None
 
 
 def _end_usage(error: click.UsageError, ctx: click.Context, arguments: list[str]) -> None:
@@ -220,6 +229,13 @@ simulator_option = click.option(
     expose_value=False,
     help="The library of ttsim for a machine that has the bundle's mesh. Default: $TT_METAL_SIMULATOR.",
 )
+
+
+def print_text(text: str) -> None:
+    """Print a command's result for people. What a bundle or a file's name holds is shown, and never obeyed."""
+    from mochi_aot.tools.commands.text import plain
+
+    click.echo(plain(text))
 
 
 def print_json(result: Any) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from mochi_aot.artifacts.roles import ROLES
-from mochi_aot.tools.commands.cli import MochiCommand, json_option
-from mochi_aot.tools.commands.text import plain
+from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_text
 
 
 @click.command(cls=MochiCommand)
@@ -37,7 +36,7 @@ def main(bundle: Path, role: str | None, geometry: str | None, weights: bool, as
         if verify:
             verified(opened)
         text = describe(opened, role, geometry, weights, as_json)
-    click.echo(text if as_json else plain(text))
+    print_text(text)  # JSON is plain as it is
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def _convolution(call: Call) -> float:
 
 
 def _attention(call: Call) -> float:
-    """A ring of one without a text of its own: all cores take chunks of queries."""
+    """Count as a ring of one without a text of its own: all cores take chunks of queries."""
     queries, keys = call.operands[:2]
     batch, heads, tokens, width = queries.shape
     chunks = call.attrs["program_config"]
@@ -193,14 +193,14 @@ def _border(call: Call) -> float:
 
 
 def _rotation(call: Call) -> float:
-    """The tables are read again for each row of the batch."""
+    """Count the tables again for each row of the batch, which reads them again."""
     x, *tables, _ = call.operands
     again = (x.shape[0] - 1) * sum(map(held_bytes, tables))
     return (_moved(call) + again) / (call.machine.dram_rate.value * chip.DRAM_NORM.value)
 
 
 def _rearrangement(call: Call) -> float:
-    """A reshape or permute. A reshape that leaves each row, or tile, where it is moves nothing."""
+    """Count a reshape or permute. A reshape that leaves each row, or tile, where it is moves nothing."""
     (x, result) = (call.operands[0], call.results[0])
     if call.op == "reshape" and stays(x, result):
         return 0.0
@@ -226,7 +226,7 @@ def _slice(call: Call) -> float:
 
 
 def _lookup(call: Call) -> float:
-    """A row for each index."""
+    """Count a row for each index."""
     return 2 * held_bytes(call.results[0]) / (call.machine.dram_rate.value * chip.DRAM_BINARY.value)
 
 

@@ -98,3 +98,21 @@ def test_each_thread_that_makes_is_started() -> None:
     with Conveyor(10, start=lambda: started.append(threading.current_thread().name)) as conveyor:
         conveyor.put(1, lambda: None, lambda _: None)
     assert started and all(name.startswith("make") for name in started)
+
+
+def test_an_interruption_as_the_thread_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt  # where a signal's handler raises it: before the body of `with`, and so its end
+
+    conveyor = Conveyor(10)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), conveyor:
+        pytest.fail("the body runs")
+    for thread in threading.enumerate():
+        if thread.name == "take":
+            assert thread.daemon  # or the interpreter would wait for it when it ends
+            thread.join(10)
+            assert not thread.is_alive()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def verify(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@cache
 def dry_run(*arguments: str) -> dict[str, dict[str, Any]]:
     """Reports by role of the bench preset on a mesh."""
     done = verify("--config", "bench", "--geometry", GEOMETRY, "--json", *arguments)
