@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mochi_aot.artifacts import Bundle, BundleError, renaming
-from mochi_aot.artifacts.errors import BundleExistsError
+from mochi_aot.artifacts import Bundle, BundleError, held_folder, renaming, staging
+from mochi_aot.artifacts.errors import BundleExistsError, exit_code
 from mochi_aot.artifacts.layout import MANIFEST_PATH
 from mochi_aot.artifacts.staging import StagedFolder
 from tests.artifacts.samples import write_bundle
@@ -233,3 +233,59 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(BundleError, match=rf"^cannot write in {tmp_path}: Permission denied$"):
         StagedFolder(tmp_path / "b", False).create()
+
+
+OTHER = 12345
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+@pytest.mark.parametrize("way", ["its own name", "the user's"])
+def test_what_others_have_planted_is_not_used(tmp_path: Path, way: str) -> None:
+    """In a folder for all, as /tmp: a journal to resume from, and a bundle that was moved away, of another user."""
+    tmp_path.chmod(0o1777)
+    place = tmp_path / f".b.partial-{OTHER if way == 'its own name' else os.getuid()}"
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir(tmp_path)  # the folders above are root's alone
+            os.setuid(OTHER)
+            planted = Path(place.name, "planted")
+            (planted / "old").mkdir(parents=True)
+            (planted / "new").mkdir()
+            (planted / "journal").write_text("trust me\n")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    before = sorted(place.rglob("*"))
+    folder = StagedFolder(tmp_path / "b", False, keep=True)
+    if way == "its own name":
+        folder.create()
+        assert folder.remains == []
+        folder.discard()
+    else:
+        with pytest.raises(BundleError, match=rf"{place}: it is not a folder of this user alone; remove it$"):
+            folder.create()
+    assert sorted(place.rglob("*")) == before and list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize("where", ["the lock", "the journal", "the last sync"])
+def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    remains = remains_of(tmp_path / "b")
+    folder = StagedFolder(tmp_path / "b", False, keep=True)
+    if where == "the lock":
+        (remains.parent / "lock").unlink()
+        monkeypatch.setattr(held_folder, "_lock", full)
+    elif where == "the journal":
+        monkeypatch.setattr(staging, "Journal", full)
+    else:
+        folder.create()
+        monkeypatch.setattr(staging, "sync", full)
+    with pytest.raises(BundleError, match=rf"^cannot write (in )?{tmp_path}.*: No space left on device$") as raised:
+        folder.publish() if where == "the last sync" else folder.create()
+    assert exit_code(raised.value) == 7
+    folder.discard()
+    assert (remains / "journal").exists() and not (tmp_path / "b").exists()

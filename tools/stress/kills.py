@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)
-_END_SECONDS = 120.0  # that a stopped command has
+_END_SECONDS = 600.0  # that a stopped command has
 _CHILD_SECONDS = 10.0  # that its children have
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -170,7 +170,7 @@ def campaign(work: Path, found: list[Command], kills: int, seed: int) -> tuple[C
         folder = _fresh(work)
         seconds[command] = whole(command, folder)
         click.echo(f"{command.name} {' '.join(command.words)}: {seconds[command]:.1f} s")
-    for _ in range(kills):
+    for done in range(1, kills + 1):
         command, number = chance.choice(found), chance.choice(NUMBERS)
         folder = _fresh(work)
         stopped = stop(command, folder, number, chance.uniform(0, seconds[command] * 1.05))
@@ -180,6 +180,8 @@ def campaign(work: Path, found: list[Command], kills: int, seed: int) -> tuple[C
         if stopped.faults:
             wrong.append(stopped)
             click.echo(stopped.text)
+        if done % 10 == 0:
+            click.echo(f"{done} kills: {len(wrong)} with faults")
     return counts, wrong
 
 
