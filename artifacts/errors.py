@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     DEVICE = 5
     REFUSED = 6
     SYSTEM = 7
+    HANGUP = 129  # 128 and the number of SIGHUP: the terminal was closed
     INTERRUPTED = 130  # 128 and the number of SIGINT, as shells report a command that Ctrl-C has stopped
     BROKEN_PIPE = 141  # 128 and the number of SIGPIPE
     TERMINATED = 143  # 128 and the number of SIGTERM
