@@ -1,6 +1,7 @@
 """Safetensors in and out, against the safetensors package, and every way in which a file can be wrong."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         check_latents_file(tmp_path / "none.safetensors", [1])
     with pytest.raises(InputFileError, match="cannot be read: it is a folder, expected a file"):
         check_latents_file(tmp_path, [1])
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InputFileError, match="cannot be read: it is a FIFO, expected a file"):
+        check_latents_file(tmp_path / "fifo", [1])
 
 
 def test_a_file_that_shrinks_after_the_check(tmp_path: Path) -> None:
