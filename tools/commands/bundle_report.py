@@ -23,13 +23,27 @@ def verified(bundle: Bundle) -> None:
     LOGGER.info(f"verified: {len(bundle.manifest.files)} files, {human_bytes(total)}")
 
 
-def describe(bundle: Bundle, role: str | None, geometry: str | None, weights: bool, as_json: bool) -> str:
+def describe(
+    bundle: Bundle, role: str | None, geometry: str | None, weights: bool, as_json: bool, explain: bool = False
+) -> str:
+    """Return what mochi-inspect prints. With `explain`, the summary ends with the plans that a compile considers.
+
+    Raise ModuleNotFoundError for `explain` on a host without the compiler.
+    """
     if role is not None:
         return listing(bundle.program(role, find_geometry(bundle, geometry)), bundle.weights)
     summary = summarise(bundle)
+    if weights:
+        return weight_table(summary.weights)
+    if not explain:
+        return json.dumps(summary.plain(), indent=2) if as_json else report(summary)
+    from mochi_aot.compiler.rebuilt import Rebuilder
+    from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
+
+    explanation = Rebuilder(bundle.manifest, bundle.manifest.geometries[0]).explain()
     if as_json:
-        return json.dumps(summary.plain(), indent=2)
-    return weight_table(summary.weights) if weights else report(summary)
+        return json.dumps({**summary.plain(), "considered": plan_numbers(explanation)}, indent=2)
+    return f"{report(summary)}\n\n{plan_report(explanation)}"
 
 
 def notice_text(bundle: Bundle, name: str) -> str:
