@@ -19,6 +19,7 @@ from mochi_aot.artifacts.errors import BundleError, BundleExistsError, os_errors
 from mochi_aot.artifacts.held_folder import LOCK, HeldFolder, hold
 from mochi_aot.artifacts.journal import Journal, is_empty
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
+from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.renaming import exchange, rename_new
 
 _LOGGER = logging.getLogger("mochi_aot")
@@ -187,7 +188,7 @@ def _is_bundle(path: Path) -> bool:
     if path.is_symlink():
         return False
     try:
-        with (path / MANIFEST_PATH).open("rb") as file:
+        with open_regular(path / MANIFEST_PATH) as file:
             return has_magic(MANIFEST_MAGIC, file.read(64))
     except OSError:
         return False
