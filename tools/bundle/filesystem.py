@@ -47,7 +47,7 @@ class _Place:
         """Turn what a file system raises, which may be anything, into RemoteError."""
         try:
             yield
-        except (MochiError, FileNotFoundError):
+        except (MochiError, FileNotFoundError, NotADirectoryError):
             raise
         except Exception as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -71,7 +71,7 @@ class _Place:
         try:
             with self.errors():
                 found = self.fs.info(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter: a file lies beside bundles
             return None
         return found["size"] if found["type"] == "file" else None
 

@@ -320,6 +320,7 @@ def test_to_a_store_and_back(store: str, bundle: Bundle, tuned: Bundle, tmp_path
         sent(tuned, url)
     sent(tuned, url, force=True)
     assert pulled(url, tmp_path / "t", tmp_path).contents.id == tuned.id
+    fsspec.open(f"{store}/notes.txt", "wb").open().close()  # a file beside bundles is none
     assert sent(bundle, f"{store}/two") == tokenizer  # the server copies the others from beside it
     pulled(f"{store}/two", tmp_path / "c")
     Bundle.open(tmp_path / "c").verify()
