@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Add the plans that a compile of the model for this mesh considers; needs the compiler, and a while.",
 )
+@click.option("--notice", metavar="NAME", help="Print this licence or card of the checkpoint instead.")
+@click.option(
+    "--sbom",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write what made the bundle, with versions, hashes and licences, as CycloneDX 1.6 JSON.",
+)
 @json_option
 @click.option("--verify", is_flag=True, help="First compare every byte of the bundle with its hash.")
 def main(
@@ -31,6 +38,8 @@ def main(
     role: str | None,
     geometry: str | None,
     weights: bool,
+    notice: str | None,
+    sbom: Path | None,
     html: Path | None,
     explain: bool,
     as_json: bool,
@@ -40,9 +49,11 @@ def main(
 
     FLOPs, bytes sent and collectives are of one run of a program on one device; peak is the most memory taken then.
     """
-    if (role is not None) + weights + as_json + (html is not None) > 1:
-        raise click.UsageError("--program, --weights, --html and --json each give something else: give one of them")
-    if explain and (role is not None or weights):
+    if (role is not None) + weights + as_json + (notice is not None) + (html is not None) > 1:
+        raise click.UsageError(
+            "--program, --weights, --notice, --html and --json each give something else: give one of them"
+        )
+    if explain and (role is not None or weights or notice is not None):
         raise click.UsageError("--explain adds plans to the summary, to --json and to --html")
     if geometry is not None and role is None:
         raise click.UsageError("--geometry says whose program to print: give --program too")
@@ -52,12 +63,18 @@ def main(
         if verify:
             console.phase("comparing every byte with its hash")
         from mochi_aot.artifacts.reader import Bundle
-        from mochi_aot.tools.commands.bundle_report import describe, verified
+        from mochi_aot.tools.commands.bundle_report import describe, notice_text, verified
 
         opened = Bundle.open(bundle)
         if verify:
             verified(opened)
-        if html is not None:
+        if sbom is not None:
+            from mochi_aot.tools.commands.sbom import write_sbom
+
+            write_sbom(opened, sbom)
+        if notice is not None:
+            text = notice_text(opened, notice)
+        elif html is not None:
             text = _written(opened, html, explain, console)
         else:
             if explain:

@@ -224,7 +224,9 @@ def test_in_a_browser_nothing_overflows_or_is_reported(html: str, tmp_path: Path
     assert policy.search(html)
     inner = policy.sub("", html).replace("</body>", f"{tell}</body>")
     (tmp_path / "inner.html").write_text(inner)
-    outer = f'<body style="margin:0"><iframe id=f src="inner.html" style="border:0;width:{width}px;height:900px"></iframe>'
+    outer = (
+        f'<body style="margin:0"><iframe id=f src="inner.html" style="border:0;width:{width}px;height:900px"></iframe>'
+    )
     outer += "<script>f.onload=()=>{document.title=f.contentDocument.title}</script>"
     (tmp_path / "outer.html").write_text(outer)
     (tmp_path / "page.html").write_text(html)
