@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, print_text
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, json_option, print_json, print_text
 
 if TYPE_CHECKING:
     from mochi_aot.tools.commands.console import Console
@@ -172,6 +172,29 @@ def pull(
     moved = f"{human_bytes(pulled.moved)} of {human_bytes(pulled.contents.nbytes)} pulled"
     signed = "".join(f", signed by {signer.text}" for signer in pulled.signers)
     print_text(f"{output}: bundle {pulled.contents.id}, {moved}{signed}")
+
+
+@main.command(cls=MochiCommand)
+@click.argument("before", metavar="A", type=click.Path(path_type=Path))
+@click.argument("after", metavar="B", type=click.Path(path_type=Path))
+@json_option
+def diff(before: Path, after: Path, as_json: bool) -> None:
+    """Show in what the bundle B differs from A: fields, weights by name, and programs by instruction.
+
+    The exit code is 0 whether they differ or not; --json says it as `equal`.
+    """
+    from mochi_aot.tools.commands.console import Console
+
+    with Console():
+        from mochi_aot.artifacts.reader import Bundle
+        from mochi_aot.tools.bundle.diff import difference
+        from mochi_aot.tools.commands.diff_report import diff_numbers, diff_report
+
+        found = difference(Bundle.open(before), Bundle.open(after))
+    if as_json:
+        print_json(diff_numbers(found))
+    else:
+        print_text(diff_report(found))
 
 
 def _counted(console: "Console", total: int) -> Callable[[int], None]:

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 @click.option("--program", "role", type=click.Choice(list(ROLES)), help="Print this program's instructions instead.")
 @click.option("--geometry", metavar="HxWxF", help="Whose program to print. Default: the bundle's first geometry.")
 @click.option("--weights", is_flag=True, help="List the weights instead.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page for a browser instead.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Add the plans that a compile of the model for this mesh considers; needs the compiler, and a while.",
+)
 @click.option("--notice", metavar="NAME", help="Print this licence or card of the checkpoint instead.")
 @click.option(
     "--sbom",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write what made the bundle, with versions, hashes and licences, as CycloneDX 1.6 JSON.",
-)
-@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page for a browser instead.")
-@click.option(
-    "--explain",
-    is_flag=True,
-    help="Add the plans that a compile of the model for this mesh considers; needs the compiler, and a while.",
 )
 @json_option
 @click.option("--verify", is_flag=True, help="First compare every byte of the bundle with its hash.")

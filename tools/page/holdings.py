@@ -125,6 +125,7 @@ def origin_section(contents: Contents) -> Markup:
         ("made by", f"{manifest.created_by}, format {manifest.format_version}"),
         *((f"version of {name}", value) for name, value in manifest.versions.items()),
         *((f"checkpoint {name}", value) for name, value in manifest.checkpoint.items()),
+        ("notices", ", ".join(manifest.notices) or "none: the checkpoint had no licence or card"),
     ]
     signed = [tag("li", tag("code", signer)) for signer in contents.signers]
     says = "Signatures are listed, not verified here: mochi-bundle verify does that with the keys that you trust."
