@@ -44,11 +44,14 @@ class AsymmDiT(nn.Module):
         Return velocity tokens [B, N, p*p*C]; `unpatchify` makes a latent of them.
         """
         _, _, frames, height, width = latents.shape
-        tokens = ops.annotate(patchify(latents, self.config.patch).to(self.dtype), "tokens")
+        patch = self.config.patch
+        # Tokens are cut over chips before their numbers are reordered.
+        tokens = ops.annotate(patches(latents, patch).to(self.dtype), "tokens")
+        tokens = channels_outermost(tokens, patch)
         x = ops.annotate(self.patch_embed(tokens).expand(caption.shape[0], -1, -1), "captioned_tokens")
         y = self.caption_proj(caption)
         c = F.silu(self.time_embed(timestep) + self.caption_pool(caption, caption_mask)).unsqueeze(1)  # [B, 1, D]
-        cos, sin = rope_tables(self.pos_frequencies, (frames, height, width), self.config.patch)
+        cos, sin = rope_tables(self.pos_frequencies, (frames, height, width), patch)
         for block in self.blocks:
             x, y = block(x, y, c, cos, sin, caption_mask)
         return ops.annotate(self.final(x, c), "velocity_tokens")
@@ -223,13 +226,29 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 def patchify(latents: Tensor, patch: int) -> Tensor:
     """Cut into tokens: [B, C, T, h, w] -> [B, T * h/p * w/p, C*p*p]"""
+    return channels_outermost(patches(latents, patch), patch)
+
+
+def patches(latents: Tensor, patch: int) -> Tensor:
+    """Cut into tokens whose channel is innermost: [B, C, T, h, w] -> [B, T * h/p * w/p, p*p*C]
+
+    In steps that keep rows long, since a chip moves a row of any length in about the same time.
+    """
     batch, channels, frames, height, width = latents.shape
-    grid = latents.reshape(batch, channels, frames, height // patch, patch, width // patch, patch)
-    return grid.permute(0, 2, 3, 5, 1, 4, 6).reshape(batch, -1, channels * patch * patch)
+    pixels = latents.permute(0, 2, 3, 4, 1)  # [B, T, h, w, C]
+    halves = pixels.reshape(batch, frames, height // patch, patch, width // patch, patch * channels)
+    return halves.permute(0, 1, 2, 4, 3, 5).reshape(batch, -1, patch * patch * channels)
+
+
+def channels_outermost(tokens: Tensor, patch: int) -> Tensor:
+    """Reorder the numbers of each token: [B, N, p*p*C] -> [B, N, C*p*p]"""
+    return tokens.reshape(*tokens.shape[:2], patch * patch, -1).transpose(2, 3).reshape(tokens.shape)
 
 
 def unpatchify(tokens: Tensor, size: tuple[int, int, int], patch: int) -> Tensor:
     """Join tokens, whose channel is innermost here only: [B, T * h/p * w/p, p*p*C] -> [B, C, *size], size (T, h, w)"""
     frames, height, width = size
-    grid = tokens.reshape(tokens.shape[0], frames, height // patch, width // patch, patch, patch, -1)
-    return grid.permute(0, 6, 1, 2, 4, 3, 5).reshape(tokens.shape[0], -1, *size)
+    batch = tokens.shape[0]
+    halves = tokens.reshape(batch, frames, height // patch, width // patch, patch, -1)
+    pixels = halves.permute(0, 1, 2, 4, 3, 5).reshape(batch, frames, height, width, -1)
+    return pixels.permute(0, 4, 1, 2, 3)

@@ -318,7 +318,8 @@ def all_calls(mesh: tuple[int, int], made: ProgramsOfConfig, role: str) -> list[
 
 
 def earlier_calls(mesh: tuple[int, int]) -> list[Call]:
-    """The step with its rows in one batch, and the biases of 48 blocks' visual tokens after the sums."""
+    """The step with its rows in one batch, the biases of 48 blocks' visual tokens after the sums, and patches that
+    move in rows of two numbers."""
     config, geometry = PRESETS["mochi-1"], Geometry(480, 848, 163)
     plan = transformer_plan(1, 32)
     program = build_programs(config, geometry, "bfloat16", SeededSource(config))["denoise"]
@@ -326,7 +327,25 @@ def earlier_calls(mesh: tuple[int, int]) -> list[Call]:
     low = lower(Lowerer(compiled.program, mesh, "bfloat16"), plan.name, compiled.cost)
     visual = Held((2, 44544 // mesh[1], 3072))
     biases = [call("add", [visual, Held((3072,))], [visual], mesh)] * 48
-    return calls_of(low.program.instructions, low.tensors, mesh, machine_of(mesh)) + biases
+    calls = calls_of(low.program.instructions, low.tensors, mesh, machine_of(mesh))
+    return [one for one in calls if not _moves_patches(one)] + biases + _earlier_patches(mesh)
+
+
+def _moves_patches(one: Call) -> bool:
+    return one.op in ("reshape", "permute") and kind_of(one) is Kind.ROWS and _numbers(one.results[0].shape) > 200_000
+
+
+def _earlier_patches(mesh: tuple[int, int]) -> list[Call]:
+    """Latents to tokens and back, with rows of two numbers."""
+    latents, tokens = ((1, 12, 28, 60, 106), (1, 44520, 48))
+    grids = (PATCHES.shape, (1, 28, 30, 53, 12, 2, 2)), ((1, 28, 30, 53, 2, 2, 12), PATCHES.shape)
+    steps = [(latents, *grids[0], tokens), (tokens, *grids[1], latents)]
+    held = [[Held(shape, "float32", "row_major") for shape in shapes] for shapes in steps]
+    return [
+        call(op, [x], [y], mesh)
+        for one in held
+        for op, x, y in zip(("reshape", "permute", "reshape"), one[:-1], one[1:], strict=True)
+    ]
 
 
 @pytest.mark.slow
