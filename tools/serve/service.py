@@ -15,7 +15,7 @@ from mochi_aot.tools.serve.errors import RequestError
 from mochi_aot.tools.serve.keys import Caller, Keys
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.settings import Settings
-from mochi_aot.tools.serve.store import QUEUED, JobStore, StoredJob
+from mochi_aot.tools.serve.store import COMPLETED, QUEUED, JobStore, StoredJob
 from mochi_aot.tools.serve.wanted import read_wanted, shown
 from mochi_aot.tools.serve.worker import Keeping, Progress, Worker
 
@@ -120,7 +120,8 @@ class Service:
         steps = int(job.arguments["num_inference_steps"])
         if running is not None and running.id == job.id:
             return running
-        return Progress(job.id, "wait" if job.status == QUEUED else job.status, 0, steps)
+        done = steps if job.status == COMPLETED else 0
+        return Progress(job.id, "wait" if job.status == QUEUED else job.status, done, steps)
 
     def cancel(self, caller: Caller, name: str) -> StoredJob | None:
         """Cancel a job and tell of it; None where the caller has no such unfinished job."""

@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mochi_aot import BackendError, MochiError, VideoPipeline, load
+from mochi_aot import BackendError, MochiError, Video, VideoPipeline, load
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
 
@@ -164,14 +164,15 @@ class Worker(threading.Thread):
     def _try(self, pipe: VideoPipeline, job: StoredJob) -> tuple[str, str]:
         """Return how a job ended, "" if it was put back, and more about it for the log."""
         try:
-            self._show(Progress(job.id, "encode"))
+            steps = int(job.arguments["num_inference_steps"])
+            self._show(Progress(job.id, "encode", 0, steps))
             video = pipe(
                 **job.arguments,
                 callback_on_step_end=self._steps(job),
                 callback_on_step_end_tensor_inputs=(),
             )
-            self._show(Progress(job.id, "write"))
-            video.save(self._store.video(job), fps=job.fps, force=True)
+            self._show(Progress(job.id, "write", steps, steps))
+            _as_without_callback(video).save(self._store.video(job), fps=job.fps, force=True)
             self._device_failures = 0
             return (COMPLETED if self._store.complete(job) else CANCELLED), ""
         except _EndingError:
@@ -215,3 +216,8 @@ class Worker(threading.Thread):
     def _show(self, progress: Progress) -> None:
         self.progress, self._beat = progress, time.monotonic()
         self._changed()
+
+
+def _as_without_callback(video: Video) -> Video:
+    """Return the video with the record of one that no callback saw: this server's changes nothing."""
+    return replace(video, record={name: value for name, value in video.record.items() if name != "callback"})
