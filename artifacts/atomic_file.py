@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from mochi_aot.artifacts.held_folder import held_for_now
+
+_PREFIX = ".mochi-new-"
 
 
 @contextmanager
@@ -15,13 +18,21 @@ def replacing(path: Path) -> Iterator[Path]:
     nothing is left of it, and `path` is as it was. Several threads and processes may replace one path at the same time:
     the last one to end has it. Raise OSError where nothing can be written, and where the block has written nothing.
     """
-    # A folder of its own, rather than another name: a private file of tempfile's would not have the modes of the umask.
-    with TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
-        new = Path(folder, path.name)
+    with folder_beside(path) as folder:
+        new = folder / path.name
         yield new
         if not new.is_symlink():
             sync(new)  # a machine that goes down after the rename must not leave an empty file in the old one's place
         os.replace(new, path)
+
+
+def folder_beside(path: Path) -> AbstractContextManager[Path]:
+    """Give an empty private folder beside `path`, which is removed at the end; see `held_for_now`.
+
+    Raise OSError.
+    """
+    # A folder of its own, rather than another name: a private file of tempfile's would not have the modes of the umask.
+    return held_for_now(path.parent, _PREFIX)
 
 
 def sync(path: Path) -> None:

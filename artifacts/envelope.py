@@ -13,8 +13,8 @@ import msgpack
 from mochi_aot.artifacts.codec import from_plain, to_plain
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.layout import FORMAT_VERSION, MAX_METADATA_BYTES
+from mochi_aot.artifacts.limits import MAX_ELEMENTS, MAX_STRING_BYTES, ElementCounter
 
-MAX_STRING_BYTES = 1 << 20
 HASH_BYTES = 32  # of SHA-256
 
 _REMEDY = "copy or compile the bundle again"
@@ -66,16 +66,21 @@ def has_magic(magic: str, head: bytes) -> bool:
 
 
 def _unpacker(size: int) -> Any:
-    """Return an unpacker with limits: every element takes a byte or more, so no honest array or map has more elements
-    than the file has bytes."""
+    """Return an unpacker with limits.
+
+    Every element takes a byte or more: no honest array or map has more elements than the file has bytes, and only files
+    that are larger than the limit of elements have to be counted.
+    """
+    counter, most = ElementCounter(), min(size, MAX_ELEMENTS)
     return msgpack.Unpacker(
-        object_pairs_hook=_unique,
+        object_pairs_hook=counter.count_map,
+        list_hook=counter.count_list if size > MAX_ELEMENTS else None,
         max_buffer_size=MAX_METADATA_BYTES,
         max_str_len=min(size, MAX_STRING_BYTES),
         max_bin_len=0,
         max_ext_len=0,
-        max_array_len=size,
-        max_map_len=size,
+        max_array_len=most,
+        max_map_len=most,
     )
 
 
@@ -97,13 +102,6 @@ def _begins_with(unpacker: Any, magic: str) -> bool:
         return bool(unpacker.read_array_header() == 3 and unpacker.unpack() == magic)
     except ValueError:
         return False
-
-
-def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a map names a key twice")
-    return result
 
 
 def _reason(error: Exception) -> str:

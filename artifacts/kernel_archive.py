@@ -11,11 +11,15 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.regular_file import open_regular
 
 # A processor's folder of a kernel: build key, kernels, name of the kernel, hash, processor; and a file in it.
 _MEMBER = re.compile(r"[\w-][\w.-]*/kernels/[\w-][\w.-]*/[\w-][\w.-]*/[\w-][\w.-]*/(\.build_state|[\w-][\w.-]*)")
+_BLOCK, _SIZE = 512, slice(124, 136)  # of a tar, and where in a header the size of its file stands
+_MAX_NAME, _MAX_LONG, _MAX_FILE = 255, 4096, 64 << 20  # bytes
 _KEPT = (".build_state", ".o", ".elf", ".dephash")
 _REWRITTEN = ".xip.elf"
 _NOTES = ".dephash"
@@ -48,18 +52,67 @@ def unpack_kernels(path: Path, cache: Path) -> None:
 
     Raise BundleError for an archive that `pack_kernels` has not written, OSError for what cannot be read or written.
     """
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if not (member.isreg() and not member.issparse() and _MEMBER.fullmatch(member.name)):
-                    raise BundleError(f"{path}: {member.name!r} is not a file of a kernel; compile the bundle again")
-                stream = archive.extractfile(member)
-                assert stream is not None, "a regular file"
-                place = cache / member.name
+    before: list[str] = []
+    with open_regular(path) as file:
+        for name, data in _read_members(file, path):
+            parts = name.split("/")
+            if not _MEMBER.fullmatch(name) or max(map(len, parts)) > _MAX_NAME:
+                raise BundleError(f"{path}: {name[:200]!r} is not a file of a kernel; compile the bundle again")
+            if parts <= before:
+                raise _no_archive(path, f"{name[:200]!r} follows {'/'.join(before)[:200]!r}")
+            place = cache / name
+            if parts[:-1] != before[:-1]:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(stream.read())
-    except (tarfile.TarError, EOFError) as error:
-        raise BundleError(f"{path}: not an archive of kernels ({error}); copy or compile the bundle again") from None
+            place.write_bytes(data)
+            before = parts
+
+
+def _read_members(file: BinaryIO, path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and contents of each file of a tar as `pack_kernels` writes it, and of no other kind of tar.
+
+    What tar has besides (links, sparse files, other extended headers, sizes that are no octal digits) is refused, so
+    that what is written is no more than the archive holds. Raise BundleError.
+    """
+    name = ""  # that an extended header gives to the file after it
+    while (header := file.read(_BLOCK)) != bytes(_BLOCK):
+        kind, short, size = _parse_header(header, path)
+        data = file.read(-(-size // _BLOCK) * _BLOCK)
+        if len(data) < size or any(data[size:]):
+            raise _no_archive(path, "cut short, or no zeros after a file")
+        if kind == tarfile.XHDTYPE and not name:
+            name = _long_name(data[:size], path)
+        elif kind == tarfile.REGTYPE:
+            yield name or short, data[:size]
+            name = ""
+        else:
+            raise _no_archive(path, f"{short[:200]!r} is of the kind {kind!r}")
+    if name or file.tell() == _BLOCK:
+        raise _no_archive(path, "it ends before a file")
+
+
+def _parse_header(header: bytes, path: Path) -> tuple[bytes, str, int]:
+    """Return kind, name and size that a block says. Raise BundleError for a block that says something else."""
+    try:
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.HeaderError, ValueError) as error:
+        raise _no_archive(path, str(error) or "a block that is no header") from None
+    if not re.fullmatch(rb"[0-7]{11}\0", header[_SIZE]) or member.size > (
+        _MAX_LONG if member.type != b"0" else _MAX_FILE
+    ):
+        raise _no_archive(path, f"{member.name[:200]!r} says an impossible size")
+    return member.type, member.name, member.size
+
+
+def _long_name(record: bytes, path: Path) -> str:
+    """Return the name in an extended header: its length, a space, path=, the name and a line feed."""
+    found = re.fullmatch(rb"([0-9]{1,4}) path=([\w./-]+)\n", record)
+    if found is None or int(found[1]) != len(record):
+        raise _no_archive(path, "an extended header says something else than a name")
+    return found[2].decode()
+
+
+def _no_archive(path: Path, reason: str) -> BundleError:
+    return BundleError(f"{path}: not an archive of kernels ({reason}); copy or compile the bundle again")
 
 
 def _members(cache: Path) -> Iterator[Path]:

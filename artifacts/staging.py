@@ -1,7 +1,14 @@
-"""A folder that appears at its place whole or not at all: built beside it, synced, then renamed."""
+"""A folder that appears at its place whole or not at all: built beside it, synced, then renamed.
 
-import itertools
+What is built for `path` lies in `.NAME.partial-UID` beside it, a folder of this user alone that one process at a time
+holds. In it each attempt has a folder: `new` becomes what is at `path`, `journal` says what is finished of it, and
+`old` is what stood there, for the moment in which a file system without an exchanging rename has nothing at `path`.
+"""
+
+import errno
+import logging
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +16,14 @@ from pathlib import Path
 from mochi_aot.artifacts.atomic_file import sync
 from mochi_aot.artifacts.envelope import has_magic
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, os_errors
-from mochi_aot.artifacts.journal import Journal, is_alive
+from mochi_aot.artifacts.held_folder import LOCK, HeldFolder, hold
+from mochi_aot.artifacts.journal import Journal, is_empty
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
+from mochi_aot.artifacts.regular_file import open_regular
+from mochi_aot.artifacts.renaming import exchange, rename_new
+
+_LOGGER = logging.getLogger("mochi_aot")
+_NEW, _OLD = "new", "old"
 
 
 class StagedFolder:
@@ -26,93 +39,133 @@ class StagedFolder:
     ) -> None:
         self.path, self.force, self.keep = path, force, keep
         self.check = check or check_bundle_place
-        self.folder = path.parent / f".{path.name}.partial-{os.getpid()}"
-        self.replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+        self._place = path.parent / f".{path.name}.partial-{os.geteuid()}"
+        self._attempt = self._place / secrets.token_hex(8)
+        self.folder = self._attempt / _NEW
         self.remains: list[Path] = []
         self.journal: Journal | None = None
+        self._held: HeldFolder | None = None
+        self._published = False
 
     def create(self) -> None:
-        """Make the folder. Raises what `check` raises, and BundleError if nothing can be written there."""
+        """Make the folder. Raises what `check` raises, BundleExistsError where another process writes this folder now,
+        and BundleError if nothing can be written there."""
         with os_errors(f"write {self.path}"):
-            self._clear()
-            self.check(self.path, self.force)
+            if not os.path.lexists(self._place):
+                self.check(self.path, self.force)
         with os_errors(f"write in {self.path.parent}"):
-            self._make()
-            self.journal = Journal(self.folder)
+            self._held = self._hold()
+        try:
+            with os_errors(f"write {self.path}"):
+                attempts = self._mend()
+                self.check(self.path, self.force)
+            with os_errors(f"write in {self.path.parent}"):
+                self._clear(attempts)
+                self.folder.mkdir(parents=True)
+                self.journal = Journal(self._attempt)
+        except BaseException:
+            self.discard()
+            raise
 
     def publish(self) -> None:
         """Sync to disk and rename into place; what is there stays until the new folder is complete.
 
         Raises what `check` raises of a place that was taken meanwhile, and BundleError.
         """
-        assert self.journal is not None
         with os_errors(f"write {self.path}"):
             # To the disk before the rename: a machine that goes down after it must not leave a bundle of empty files.
             for folder, _, names in os.walk(self.folder):
                 for name in names:
                     sync(Path(folder, name))
                 sync(Path(folder))
-            self.check(self.path, self.force)  # again: another program may have put something there
-            # Last of all before the renames: what is synced can be resumed from for as long as the journal is there.
-            self.journal.remove()
-            if os.path.lexists(self.path):
-                # A rename replaces no folder that holds something. Between these two there is nothing at `path`:
-                # `discard`, or the next compile if this process is killed here, moves the old one back.
-                self.path.rename(self.replaced)
-            self.folder.rename(self.path)
+            while not self._published:
+                self.check(self.path, self.force)  # again: another program may have put something there
+                self._published = self._rename()
             sync(self.path.parent)  # the new name, before anything of the old bundle or of killed processes is removed
-        for leftover in self.remains:
+        assert self._held is not None
+        for leftover in self.remains if self._held.locked else ():
             shutil.rmtree(leftover, ignore_errors=True)
 
     def discard(self) -> bool:
         """Undo what `publish` has not finished, at any time, after success as well: leave `path` as it was, or new, and
         nothing beside it that is not to be kept. Return whether something was kept."""
-        if os.path.lexists(self.replaced) and not os.path.lexists(self.path):
-            self.replaced.rename(self.path)  # first of all: a fault in what follows must not cost the old bundle
-        kept = self.keep and self.journal is not None and not self.journal.empty and self.folder.is_dir()
+        if self._held is None:
+            return False
+        _put_back(self._attempt, self.path)  # first of all: a fault in what follows must not cost the old bundle
+        finished = self.journal is not None and not self.journal.empty
+        kept = self.keep and finished and not self._published and self.folder.is_dir()
         if self.journal is not None:
             self.journal.close()
-        if not kept:
-            shutil.rmtree(self.folder, ignore_errors=True)  # nothing, where `publish` has moved it
-        shutil.rmtree(self.replaced, ignore_errors=True)
+        if not kept and not os.path.lexists(self._attempt / _OLD):
+            shutil.rmtree(self._attempt, ignore_errors=True)
+        held, self._held = self._held, None
+        held.release()
         return kept
 
-    def _clear(self) -> None:
-        """Deal with what killed processes have left: an old bundle that was moved away comes back."""
-        partial = [path for path in _beside(self.path, "partial") if not is_alive(path)]
-        if not self.path.parent.is_dir() or any(is_alive(path) for path in _beside(self.path, "partial")):
-            # Two processes that put things right at the same time would be in each other's way: an old bundle that was
-            # moved away waits for a compile that is alone here.
-            replaced = []
-        else:
-            replaced = _beside(self.path, "replaced")
-        for path in replaced:
-            if os.path.lexists(self.path):
-                shutil.rmtree(path)
-            else:
-                path.rename(self.path)
+    def _hold(self) -> HeldFolder:
+        try:
+            held = hold(self._place)
+        except BlockingIOError:
+            raise BundleExistsError(
+                f"{self.path} is being written by another process; wait for its end, or choose another path"
+            ) from None
+        except PermissionError as error:
+            if error.errno != errno.EPERM or error.filename != str(self._place):
+                raise
+            raise BundleError(f"cannot write {self.path}: {self._place}: {error.strerror}") from error
+        if not held.locked:
+            _LOGGER.warning(
+                "files cannot be locked in %s: what stopped processes have left there is not removed", self.path.parent
+            )
+        return held
+
+    def _mend(self) -> list[Path]:
+        """Move back an old bundle that a killed process has moved away; return what is left of unfinished attempts."""
+        assert self._held is not None
+        attempts = sorted(found for found in self._place.iterdir() if found.name != LOCK)
+        if not self._held.locked:  # some may be at work
+            return attempts
+        for attempt in attempts:
+            _put_back(attempt, self.path)
+            if is_empty(attempt) or not (attempt / _NEW).is_dir():  # it had finished nothing, or was published
+                shutil.rmtree(attempt, ignore_errors=True)
+        return [attempt for attempt in attempts if attempt.is_dir()]
+
+    def _clear(self, attempts: list[Path]) -> None:
+        """Remove unfinished attempts, or keep them for later."""
+        assert self._held is not None
         if self.keep:
-            self.remains = partial
-            return
-        for path in partial:
-            shutil.rmtree(path)
+            self.remains = attempts
+        elif self._held.locked:
+            for attempt in attempts:
+                shutil.rmtree(attempt)
 
-    def _make(self) -> None:
-        # The name may be taken: by remains of a process with the same id, or by another machine's.
-        for number in itertools.count(1):
-            try:
-                self.folder.mkdir()
-                break
-            except FileExistsError:
-                self.folder = self.path.parent / f".{self.path.name}.partial-{os.getpid()}-{number}"
+    def _rename(self) -> bool:
+        """Move the folder into place; False if something has come there, or gone, just now. Raise OSError."""
+        try:
+            if not os.path.lexists(self.path):
+                rename_new(self.folder, self.path)
+            elif not exchange(self.folder, self.path):
+                # Between these two there is nothing at `path`: `discard`, or the next compile if this process is
+                # killed here, moves the old one back.
+                self.path.rename(self._attempt / _OLD)
+                rename_new(self.folder, self.path)
+        except (FileExistsError, FileNotFoundError):
+            if not self.folder.is_dir():
+                raise
+            return False
+        return True
 
 
-def _beside(path: Path, kind: str) -> list[Path]:
-    return sorted(found for found in path.parent.glob(f".{_escaped(path.name)}.{kind}-*") if found.is_dir())
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+def _put_back(attempt: Path, path: Path) -> None:
+    """Move back what an attempt has moved away from `path`, or remove it if something is there. Raise OSError."""
+    old = attempt / _OLD
+    if not os.path.lexists(old):
+        return
+    try:
+        rename_new(old, path)
+    except FileExistsError:
+        shutil.rmtree(old)
 
 
 def check_bundle_place(path: Path, force: bool) -> None:
@@ -135,7 +188,7 @@ def _is_bundle(path: Path) -> bool:
     if path.is_symlink():
         return False
     try:
-        with (path / MANIFEST_PATH).open("rb") as file:
+        with open_regular(path / MANIFEST_PATH) as file:
             return has_magic(MANIFEST_MAGIC, file.read(64))
     except OSError:
         return False

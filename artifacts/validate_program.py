@@ -35,6 +35,7 @@ def check_spec(spec: TensorSpec, where: str) -> None:
     """Raise BundleError unless the local shape follows from the global one and the placements."""
     require_dtype(spec.dtype, where)
     require_shape(spec.shape, where)
+    require_shape(spec.local_shape, where)
     require(spec.layout in LAYOUTS, where, f"unknown layout {spec.layout!r}, expected one of {', '.join(LAYOUTS)}")
     local = list(spec.shape)
     placements = [placement for placement in spec.placements if placement is not None]

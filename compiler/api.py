@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY
+from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileOptionError
@@ -19,7 +19,6 @@ from mochi_aot.runtime.cache import cache_folder, ensure_temporary_files
 __all__ = ["KernelSummary", "ProgramSummary", "Progress", "Summary", "compile", "default_output"]
 
 TARGETS = ("ttnn", "torch")
-DTYPES = ("float32", "bfloat16")
 
 type Size = str | Geometry | tuple[int, int, int]
 
@@ -143,7 +142,7 @@ def make_job(
     Raises CompileOptionError for options that do not go together, PlanError and GeometryError for texts that say
     nothing.
     """
-    _check_choices(("target", target, TARGETS), ("dtype", dtype, DTYPES))
+    _check_choices(("target", target, TARGETS), ("dtype", dtype, MODEL_DTYPES))
     _check_choices(("weights-dtype", weights_dtype, CHIP_DTYPES), ("links-dtype", links_dtype, CHIP_DTYPES))
     if target == "ttnn" and dtype != "bfloat16":
         raise CompileOptionError(f"dtype {dtype} is for target torch; chips compute in bfloat16")

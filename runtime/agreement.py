@@ -9,6 +9,7 @@ from math import prod
 
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES
 from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.limits import MAX_HOST_ELEMENTS, MAX_PIXELS, check_shape
 from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.artifacts.schema import Geometry, Manifest, Plain, Program, TensorSpec
 from mochi_aot.artifacts.tiles import device_bytes
@@ -29,6 +30,7 @@ def check_agreement(manifest: Manifest, geometry: Geometry, programs: Mapping[st
     for role, program in programs.items():
         for name, spec in _tensors(program):
             if name in expected[role]:
+                _check_host_size(f"{role}: {name}", spec)
                 _check_shape(f"{role}: {name}", spec, expected[role][name])
     for role in ("encode_text", "prepare_prompt"):
         for name, spec in _tensors(programs[role]) if role in programs else ():
@@ -80,6 +82,12 @@ def _check_shape(where: str, spec: TensorSpec, expected: Shape) -> None:
         expected = [*expected[:-2], prod(size or 0 for size in expected[-2:])]
     fits = len(seen) == len(expected) and all(e in (None, s) for s, e in zip(seen, expected, strict=True))
     _require(fits, f"{where} has the shape {seen}, and the manifest says {expected}")
+
+
+def _check_host_size(where: str, spec: TensorSpec) -> None:
+    """Check that the host has room for what it makes; frames have the geometry's limits."""
+    for shape in (spec.shape, spec.local_shape):
+        check_shape(shape, where, 3 * MAX_PIXELS if where.endswith("frames") else MAX_HOST_ELEMENTS)
 
 
 def _known(model: Mapping[str, Plain], part: str, field: str) -> int | None:

@@ -24,6 +24,7 @@ from mochi_aot.runtime.pipeline import Pipeline, read_ahead
 from mochi_aot.runtime.requests import ArrayLike, Call, Schedule
 from mochi_aot.runtime.result import Video, check_output_type
 from mochi_aot.runtime.sampling import roles
+from mochi_aot.runtime.signatures import check_origin
 from mochi_aot.runtime.steering import TENSOR_INPUTS, Steerable, Steering, StepEnd
 from mochi_aot.runtime.targets import choose_device, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
@@ -67,19 +68,30 @@ class PromptEmbeds(NamedTuple):
     negative_prompt_attention_mask: np.ndarray
 
 
-def load(path: str | Path, device: str | None = None, check_values: bool = False) -> "VideoPipeline":
+def load(
+    path: str | Path,
+    device: str | None = None,
+    check_values: bool = False,
+    require_signature: str | Path | None = None,
+    expect_id: str | None = None,
+    check: bool = True,
+) -> "VideoPipeline":
     """Open the compiled bundle in the folder `path` for making videos; weights begin to be read.
 
     `device`: "cpu" (the default) or "cuda" for bundles of the target torch, "chips" (the default) or "mock" for ttnn;
     on a mock mesh everything happens but the computing, and videos are made of zeros. With `check_values`, slowly,
-    numbers that are not finite are traced to the instruction that made them.
+    numbers that are not finite are traced to the instruction that made them. `require_signature` is a file of trusted
+    keys, one of which must have signed the bundle; `expect_id` is the id that it must have. Without `check` the weights
+    are believed; with it their hashes are compared before they are used, beside reading.
 
     Close the result, or use it in a `with` statement. A process may hold several bundles at once, but of those for ttnn
-    one at a time. Raise BundleError for a folder that is no whole bundle, BackendError if the bundle cannot run here.
+    one at a time. Raise BundleError for a folder that is no whole bundle, SignatureError for a bundle that is another
+    one or has no such signature, BackendError if the bundle cannot run here.
     """
     bundle = Bundle.open(path)
+    check_origin(bundle, None if require_signature is None else Path(require_signature), expect_id)
     device = choose_device(bundle.manifest.target, device)
-    geometry, reader = bundle.manifest.geometries[0], WeightReader(bundle)
+    geometry, reader = bundle.manifest.geometries[0], WeightReader(bundle, check=check)
     try:
         wanted = (role for role in roles(False, False, True) if role in geometry.programs)
         read_ahead(reader, bundle, wanted, geometry)  # importing the target's library may take seconds

@@ -73,3 +73,16 @@ class ClosedError(MochiError):
 
 class Interrupted(KeyboardInterrupt):
     """The user asked to stop; raised between two steps, never inside one."""
+
+
+class SignatureError(MochiError):
+    """A bundle that is not the one that was expected, or that nobody who is trusted has signed."""
+
+
+class ExtraMissingError(MochiError):
+    """A package that mochi-aot does without, but not what was asked for. `install` says how to get it."""
+
+    exit_code = ExitCode.DEVICE
+
+    def __init__(self, package: str, why: str, install: str) -> None:
+        super().__init__(f"{package} is not installed; {why}: {install}")

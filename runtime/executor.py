@@ -13,6 +13,9 @@ from mochi_aot.runtime.errors import BackendError, RefusalError
 Call = Callable[..., Any]
 Build = Callable[[Instruction], Call | None]
 
+# What Python and the backends' libraries raise for a value of a wrong type or size, where an op's attributes are read.
+_BAD_ATTRIBUTES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 # The call, operand slots, result slot or slots, slots to clear afterwards, and the instruction's index.
 Step = tuple[Call, tuple[int, ...], int | tuple[int, ...], tuple[int, ...], int]
 
@@ -71,7 +74,7 @@ class InstructionExecutor(ABC):
     def _builder(self) -> Build:
         """Return what makes the call of each instruction in turn, and None for an unknown op.
 
-        KeyError, IndexError, TypeError and ValueError of it mean attributes that are not those of the op.
+        Errors of these kinds mean attributes that are not those of the op: see _BAD_ATTRIBUTES.
         """
 
     @abstractmethod
@@ -102,7 +105,7 @@ class InstructionExecutor(ABC):
         op, results = instruction.op, instruction.results
         try:
             call = build(instruction)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except _BAD_ATTRIBUTES as error:
             problem = f"attributes {instruction.attrs} are not those of {op}: {error!r}"
             raise self._instruction_error(index, problem) from error
         if call is None:

@@ -1,6 +1,7 @@
 """One video to make: its options, their ranges, and the checks that need no weights."""
 
 import math
+import os
 import secrets
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ MAX_GUIDANCE_SCALE = 100.0
 MAX_STEPS = 10_000
 MAX_FPS = 1000.0
 VIDEO_SUFFIX = ".mp4"
+_FILES = ("output", "prompt_embeds", "latents", "save_latents", "save_prompt_embeds", "decode_latents")
 # Of a job that only decodes latents: nothing else has an effect.
 _FOR_DECODING = ("decode_latents", "output", "fps", "geometry", "no_decode")
 
@@ -143,9 +145,20 @@ def _check_text(job: Job) -> None:
     for field, value in asdict(job).items():
         if isinstance(value, str) and "\0" in value:
             raise OptionError(f"{option_name(field)} has a NUL character in it")
+        if field in _FILES and isinstance(value, str) and not _is_file_name(value):
+            raise OptionError(f"{option_name(field)} is {value!a}, expected the name of a file")
     for text in (job.prompt, job.negative_prompt):
         if text is not None and not _is_unicode(text):
             raise OptionError(f"the prompt {text!a} is not valid Unicode text")
+
+
+def _is_file_name(text: str) -> bool:
+    """Return False for surrogates that stand for no byte of a name, and for what names a folder: "", "." and "/"."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return Path(text).name not in ("", "..")
 
 
 def _is_unicode(text: str) -> bool:

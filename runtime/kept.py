@@ -15,8 +15,8 @@ from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.runtime.defaults import DEFAULT_FPS
 from mochi_aot.runtime.errors import InputFileError, OutputExistsError
 from mochi_aot.runtime.job import Job, arguments
-from mochi_aot.runtime.safetensors_file import read_header
-from mochi_aot.runtime.tensor_files import file_notes, save_latents_file
+from mochi_aot.runtime.safetensors_file import read_notes
+from mochi_aot.runtime.tensor_files import save_latents_file
 
 KEPT_SUFFIX = ".latents.safetensors"  # in the place of the video's .mp4
 _NOTE = "mochi_aot"
@@ -42,10 +42,10 @@ def kept_path(job: Job) -> Path | None:
 
 def open_denoised(path: Path) -> Denoised:
     """Read the header of a file of denoised latents. Raise InputFileError if there are none in it."""
-    header = read_header(path)
+    header, notes = read_notes(path)
     if "latents" not in header:
         raise InputFileError(f"{path} has no tensor 'latents'; it has {', '.join(sorted(header)) or 'none'}")
-    return Denoised(path, header["latents"], _made_by(path))
+    return Denoised(path, header["latents"], _made_by(notes))
 
 
 def find_kept(asked: Job, resolved: Job, bundle: Bundle) -> tuple[Job, Denoised] | None:
@@ -63,8 +63,8 @@ def find_kept(asked: Job, resolved: Job, bundle: Bundle) -> tuple[Job, Denoised]
     before = denoised.made_by.get("arguments")
     if denoised.made_by.get("bundle") != bundle.id or not isinstance(before, dict):
         return None
-    if asked.seed is None and asked.latents is None:
-        resolved = replace(resolved, seed=before.get("seed"))
+    if asked.seed is None and asked.latents is None and type(before.get("seed")) is int:
+        resolved = replace(resolved, seed=before["seed"])
     return (resolved, denoised) if _sampling(arguments(resolved)) == _sampling(before) else None
 
 
@@ -105,10 +105,10 @@ def refuse_kept(job: Job) -> None:
         )
 
 
-def _made_by(path: Path) -> dict[str, Any]:
+def _made_by(notes: Mapping[str, str]) -> dict[str, Any]:
     try:
-        description = json.loads(file_notes(path).get(_NOTE, "{}"))
-    except json.JSONDecodeError:
+        description = json.loads(notes.get(_NOTE, "{}"))
+    except (ValueError, RecursionError):
         return {}
     return description if isinstance(description, dict) else {}
 

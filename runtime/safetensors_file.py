@@ -1,16 +1,18 @@
 """Safetensors files read tensor by tensor, bfloat16 included (numpy has no such type)."""
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 
+from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.safetensors_header import (
     LENGTH_BYTES,
     MAX_HEADER_BYTES,
     NUMPY_DTYPES,
     Entry,
-    parse_header,
+    parse_notes,
 )
 from mochi_aot.runtime.errors import InputFileError
 
@@ -20,20 +22,25 @@ def read_header(path: Path) -> dict[str, Entry]:
 
     Raise InputFileError if the file cannot be opened, is no safetensors file, or is shorter than its header says.
     """
+    return read_notes(path)[0]
+
+
+def read_notes(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return the tensors of a safetensors file, and the notes in its header. Raise InputFileError as `read_header`."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             text = file.read(length) if 2 <= length <= MAX_HEADER_BYTES else b""
-        size = path.stat().st_size
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise InputFileError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        entries = parse_header(text)
+        entries, notes = parse_notes(text)
     except ValueError:
         raise InputFileError(f"{path} is not a safetensors file: its header cannot be read") from None
     for name, entry in entries.items():
         _check_entry(path, name, entry, size)
-    return entries
+    return entries, notes
 
 
 def read_tensor(path: Path, entry: Entry) -> np.ndarray:
@@ -42,7 +49,7 @@ def read_tensor(path: Path, entry: Entry) -> np.ndarray:
     Raise InputFileError if the bytes cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(entry.offset)
             data = file.read(entry.nbytes)
     except OSError as error:

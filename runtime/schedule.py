@@ -56,7 +56,8 @@ def free_sigmas(values: Sequence[float]) -> tuple[float, ...]:
         whole = (*whole, 0.0)
     if len(whole) < 2:
         raise OptionError("sigmas has no step; give at least one number above 0")
-    exact = np.array(whole, np.float32)
+    with np.errstate(over="ignore"):  # infinity is above 1
+        exact = np.array(whole, np.float32)
     if not (exact[0] <= 1.0 and np.all(np.diff(exact) < 0)):
         shown = ",".join(f"{value:g}" for value in whole)
         raise OptionError(f"sigmas is {shown}, expected numbers that fall with each step, from 1 or less to 0")

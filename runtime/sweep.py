@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.runtime.defaults import ALIASES, SIZES, dashed
 from mochi_aot.runtime.errors import InputFileError, OptionError
 from mochi_aot.runtime.job import Job
 from mochi_aot.runtime.options import FIELDS, same_names, with_options
 
+MAX_LINE, MAX_JOBS = 1 << 20, 100_000  # characters; lines
 _NUMBERS = tuple[float, ...]
 _HINTS = get_type_hints(Job)
 # What a value may be, by the option's name.
@@ -34,15 +36,17 @@ def read_sweep(path: Path, base: Job) -> list[tuple[int, Job]]:
     values of their types, and if there is no job at all.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except OSError as error:
         raise InputFileError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputFileError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    jobs = []
+    jobs: list[tuple[int, Job]] = []
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also split at U+2028 within a prompt
         if not line.strip():
             continue
+        if len(jobs) == MAX_JOBS:
+            raise InputFileError(f"{path} has more than {MAX_JOBS} jobs; write several files")
         try:
             jobs.append((number, parse_line(line, base)))
         except OptionError as error:
@@ -54,6 +58,8 @@ def read_sweep(path: Path, base: Job) -> list[tuple[int, Job]]:
 
 def parse_line(line: str, base: Job) -> Job:
     """Return `base` with one line's values. Raise OptionError saying what is wrong with the line."""
+    if len(line) > MAX_LINE:
+        raise OptionError(f"a line of {len(line)} characters, expected at most {MAX_LINE}")
     try:
         values = json.loads(line, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:

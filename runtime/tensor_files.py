@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save
 
 from mochi_aot.artifacts.atomic_file import replacing
@@ -121,12 +120,6 @@ def load_latents_file(path: Path, entry: Entry) -> np.ndarray:
 def save_latents_file(path: Path, latents: np.ndarray, notes: Mapping[str, str] | None = None) -> None:
     """Write a latents file, whole or not at all; `notes` become the file's metadata."""
     _save(path, {"latents": latents}, notes)
-
-
-def file_notes(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file whose header was checked."""
-    with safe_open(path, framework="np") as file:
-        return file.metadata() or {}
 
 
 def _pair(path: Path, header: Mapping[str, Entry], prefix: str, embeds_shape: Sequence[int]) -> tuple[Entry, Entry]:

@@ -22,12 +22,18 @@ def links(page: Path) -> list[str]:
     return [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
 
 
+def in_tree(target: Path) -> Path:
+    """Where a link leads: an unpacked source distribution has the package's folders below mochi_aot alone."""
+    inner = ROOT / "mochi_aot" / target.relative_to(ROOT) if target.is_relative_to(ROOT) else target
+    return target if target.exists() else inner
+
+
 def broken(page: Path) -> list[str]:
     """The links of a page that lead nowhere."""
     found = []
     for link in links(page):
         path, _, fragment = link.partition("#")
-        target = page.parent / path if path else page
+        target = in_tree((page.parent / path).resolve()) if path else page
         if not target.exists() or (fragment and fragment not in anchors(target)):
             found.append(link)
     return found

@@ -18,6 +18,8 @@ ALLOWED = {
     "artifacts": {"msgpack", "numpy"},
     "compiler": {"artifacts", "compiler", "numpy", "torch"},
     "compiler/checkpoint": {
+        "artifacts.regular_file",
+        "artifacts.layout",
         "artifacts.safetensors_header",
         "compiler.reference.config",
         "numpy",
@@ -34,7 +36,7 @@ ALLOWED = {
     "compiler/passes": {"artifacts.roles", "compiler.ir", "numpy"},
     "compiler/reference": {"artifacts.roles", "numpy", "torch", "transformers"},
     "compiler/trace": {"artifacts.roles", "compiler.ir", "compiler.torch_dtypes", "numpy", "torch"},
-    "runtime": {"PIL", "artifacts", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
+    "runtime": {"PIL", "artifacts", "cryptography", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
     "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
     "tools": {
@@ -49,6 +51,7 @@ ALLOWED = {
         "safetensors",
     }
     | {"mochi_aot", "torch", "ttnn"},
+    "tools/bundle": {"artifacts", "cryptography", "fsspec", "httpx2", "runtime", "zstandard"},
     "tools/golden": {"artifacts", "numpy", "runtime", "torch", "ttnn"},
     # The server knows what the package gives to everybody, and nothing of bundles or models.
     "tools/serve": {"mochi_aot", "prometheus_client", "starlette", "uvicorn"},

@@ -1,11 +1,11 @@
 """A folder that appears whole or not at all."""
 
-import shutil
-import tempfile
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mochi_aot.artifacts.staging import StagedFolder
 from mochi_aot.compiler.checkpoint.errors import CheckpointExistsError
 
 MARKS = ("model_index.json", "dit.safetensors")  # one of these makes a folder a checkpoint, which may be replaced
@@ -15,21 +15,23 @@ MARKS = ("model_index.json", "dit.safetensors")  # one of these makes a folder a
 def atomic_folder(path: Path, replace: bool) -> Iterator[Path]:
     """Yield a fresh folder beside `path`, which takes its place when the block ends and is removed if the block raises.
 
-    Raise CheckpointExistsError if `path` exists, unless `replace` is given and it is a checkpoint or an empty folder.
+    Raise CheckpointExistsError if `path` exists, unless `replace` is given and it is a checkpoint or an empty folder;
+    BundleExistsError where another process writes it now, and BundleError where nothing can be written.
     """
-    if path.exists() or path.is_symlink():
-        _check_replaceable(path, replace)
+    _check_place(path, replace)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    staged = StagedFolder(path.absolute(), replace, check=_check_place)
+    staged.create()
     try:
-        fresh = temporary / "new"
-        fresh.mkdir()
-        yield fresh
-        if path.exists():
-            path.rename(temporary / "old")
-        fresh.rename(path)
+        yield staged.folder
+        staged.publish()
     finally:
-        shutil.rmtree(temporary)
+        staged.discard()
+
+
+def _check_place(path: Path, replace: bool) -> None:
+    if os.path.lexists(path):
+        _check_replaceable(path, replace)
 
 
 def _check_replaceable(path: Path, replace: bool) -> None:

@@ -5,17 +5,13 @@ Every component has a config.json. q, k and v lie apart, the two halves of a Swi
 
 from mochi_aot.compiler.checkpoint.naming import (
     Shapes,
-    decoder_shapes,
-    dit_shapes,
     encoder_shapes,
     modulations,
 )
-from mochi_aot.compiler.checkpoint.table import DiTNames, Source, Table, dit_table
+from mochi_aot.compiler.checkpoint.table import DecoderNames, DiTNames, Source, Table, decoder_sources
 from mochi_aot.compiler.reference.config import DiTConfig, VAEConfig
 
 TRANSFORMER, VAE = "transformer", "vae"
-WEIGHTS = "diffusion_pytorch_model"  # stem of the weight files of both
-PIPELINE = "MochiPipeline"  # what model_index.json says
 DIT = DiTNames(
     component=TRANSFORMER,
     patch_embed="patch_embed.proj",
@@ -26,16 +22,27 @@ DIT = DiTNames(
     modulation_parts=("dit.final.scale", "dit.final.shift"),
     final_proj="proj_out",
 )
+WEIGHTS = "diffusion_pytorch_model"  # stem of the weight files of transformer/ and vae/
+PIPELINE = "MochiPipeline"  # what model_index.json says
 
 
-def dit_sources(config: DiTConfig) -> list[Source]:
-    """Return the tensors of transformer/."""
-    return dit_table(DIT, config, dit_shapes(config), _add_block)
+def _decoder_resnet(stage: int, stages: int, index: int) -> str:
+    block = {0: "block_in", stages - 1: "block_out"}.get(stage, f"up_blocks.{stage - 1}")
+    return f"decoder.{block}.resnets.{index}"
+
+
+DECODER = DecoderNames(
+    component=VAE,
+    conv_in="decoder.conv_in",
+    resnet=_decoder_resnet,
+    proj=lambda stage: f"decoder.up_blocks.{stage - 1}.proj",
+    proj_out="decoder.proj_out",
+)
 
 
 def vae_sources(config: VAEConfig) -> list[Source]:
     """Return the tensors of vae/, encoder and decoder."""
-    return _encoder_sources(config, encoder_shapes(config)) + _decoder_sources(config, decoder_shapes(config))
+    return _encoder_sources(config, encoder_shapes(config)) + decoder_sources(DECODER, config, _add_resnet)
 
 
 def _encoder_sources(config: VAEConfig, shapes: Shapes) -> list[Source]:
@@ -58,23 +65,8 @@ def _encoder_sources(config: VAEConfig, shapes: Shapes) -> list[Source]:
     return table.sources
 
 
-def _decoder_sources(config: VAEConfig, shapes: Shapes) -> list[Source]:
-    table = Table(VAE, shapes)
-    res = config.decoder_res[::-1]
-    table.module("decoder.conv_in", "decoder.conv_in", tail=(config.latent_channels, 1, 1, 1))
-    for index in range(res[0]):
-        _add_resnet(table, f"decoder.block_in.resnets.{index}", f"decoder.block_in.{index}")
-    for stage in range(len(res) - 2):
-        for index in range(res[stage + 1]):
-            _add_resnet(table, f"decoder.up_blocks.{stage}.resnets.{index}", f"decoder.up.{stage}.res.{index}")
-        table.module(f"decoder.up_blocks.{stage}.proj", f"decoder.up.{stage}.proj")
-    for index in range(res[-1]):
-        _add_resnet(table, f"decoder.block_out.resnets.{index}", f"decoder.block_out.{index}")
-    table.module("decoder.proj_out", "decoder.proj_out")
-    return table.sources
-
-
-def _add_block(table: Table, config: DiTConfig, block: int) -> None:
+def add_block(table: Table, config: DiTConfig, block: int) -> None:
+    """Add the tensors of one of the transformer's blocks."""
     key, name = f"transformer_blocks.{block}", f"dit.blocks.{block}"
     last = block == config.layers - 1
     for stream, norm in (("x", "norm1.linear"), ("y", "norm1_context.linear_1" if last else "norm1_context.linear")):

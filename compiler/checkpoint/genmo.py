@@ -4,12 +4,10 @@ q, k and v are stacked on dim 0, and so are the two halves of a SwiGLU, gate fir
 """
 
 from mochi_aot.compiler.checkpoint.naming import (
-    decoder_shapes,
-    dit_shapes,
     encoder_shapes,
     modulations,
 )
-from mochi_aot.compiler.checkpoint.table import DiTNames, Source, Table, dit_table
+from mochi_aot.compiler.checkpoint.table import DecoderNames, DiTNames, Source, Table
 from mochi_aot.compiler.reference.config import DiTConfig, VAEConfig
 
 COMPONENTS = ("dit", "decoder", "encoder")  # each is the file <component>.safetensors
@@ -25,26 +23,19 @@ DIT = DiTNames(
 )
 
 
-def dit_sources(config: DiTConfig) -> list[Source]:
-    """Return the tensors of dit.safetensors."""
-    return dit_table(DIT, config, dit_shapes(config), _add_block)
+def _decoder_resnet(stage: int, stages: int, index: int) -> str:
+    if stage == 0:
+        return f"blocks.0.{index + 1}"  # behind conv_in
+    return f"blocks.{stage}.{index}" if stage == stages - 1 else f"blocks.{stage}.blocks.{index}"
 
 
-def decoder_sources(config: VAEConfig) -> list[Source]:
-    """Return the tensors of decoder.safetensors: blocks.0 is conv_in and block_in, the last block is block_out."""
-    table = Table("decoder", decoder_shapes(config))
-    res = config.decoder_res[::-1]
-    table.module("blocks.0.0", "decoder.conv_in", tail=(config.latent_channels, 1, 1, 1))
-    for index in range(res[0]):
-        _add_resnet(table, f"blocks.0.{index + 1}", f"decoder.block_in.{index}")
-    for stage in range(len(res) - 2):
-        for index in range(res[stage + 1]):
-            _add_resnet(table, f"blocks.{stage + 1}.blocks.{index}", f"decoder.up.{stage}.res.{index}")
-        table.module(f"blocks.{stage + 1}.proj", f"decoder.up.{stage}.proj")
-    for index in range(res[-1]):
-        _add_resnet(table, f"blocks.{len(res) - 1}.{index}", f"decoder.block_out.{index}")
-    table.module("output_proj", "decoder.proj_out")
-    return table.sources
+DECODER = DecoderNames(
+    component="decoder",
+    conv_in="blocks.0.0",
+    resnet=_decoder_resnet,
+    proj=lambda stage: f"blocks.{stage}.proj",
+    proj_out="output_proj",
+)
 
 
 def encoder_sources(config: VAEConfig) -> list[Source]:
@@ -54,24 +45,25 @@ def encoder_sources(config: VAEConfig) -> list[Source]:
     res = config.encoder_res
     table.module("layers.0", "encoder.proj_in")
     for index in range(res[0]):
-        _add_resnet(table, f"layers.{1 + index}", f"encoder.block_in.{index}")
+        add_resnet(table, f"layers.{1 + index}", f"encoder.block_in.{index}")
     first = 1 + res[0]
     for stage in range(len(res) - 2):
         key, name = f"layers.{first + stage}.layers", f"encoder.down.{stage}"
         table.module(f"{key}.0", f"{name}.conv")
         for index in range(res[stage + 1]):
-            _add_resnet(table, f"{key}.{1 + index}", f"{name}.res.{index}")
+            add_resnet(table, f"{key}.{1 + index}", f"{name}.res.{index}")
             _add_attention(table, f"{key}.{1 + index}", f"{name}.attn.{index}")
     first += len(res) - 2
     for index in range(res[-1]):
-        _add_resnet(table, f"layers.{first + index}", f"encoder.block_out.res.{index}")
+        add_resnet(table, f"layers.{first + index}", f"encoder.block_out.res.{index}")
         _add_attention(table, f"layers.{first + index}", f"encoder.block_out.attn.{index}")
     table.module("output_norm", "encoder.norm_out")
     table.module("output_proj", "encoder.proj_out")
     return table.sources
 
 
-def _add_block(table: Table, config: DiTConfig, block: int) -> None:
+def add_block(table: Table, config: DiTConfig, block: int) -> None:
+    """Add the tensors of one of the transformer's blocks."""
     key, name = f"blocks.{block}", f"dit.blocks.{block}"
     last = block == config.layers - 1
     for stream in "xy":
@@ -86,7 +78,8 @@ def _add_block(table: Table, config: DiTConfig, block: int) -> None:
         table.module(f"{key}.mlp_{stream}.w2", f"{name}.mlp_{stream}.down")
 
 
-def _add_resnet(table: Table, key: str, name: str) -> None:
+def add_resnet(table: Table, key: str, name: str) -> None:
+    """Add the tensors of a residual block of the VAE."""
     for position, module in ((0, "norm1"), (2, "conv1"), (3, "norm2"), (5, "conv2")):
         table.module(f"{key}.stack.{position}", f"{name}.{module}")
 

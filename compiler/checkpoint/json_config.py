@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+
+MAX_JSON_BYTES = 8 << 20  # an index of the published weights, the largest of them, has 0.2 MB
 
 
 class JsonConfig:
@@ -67,10 +70,10 @@ class JsonConfig:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in file `path`. Raise CheckpointError if it cannot be read or is something else."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_regular(path, MAX_JSON_BYTES))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing: the folder is incomplete") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds {type(value).__name__}, expected a JSON object")

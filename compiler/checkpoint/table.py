@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from mochi_aot.compiler.checkpoint.naming import Shape, Shapes
-from mochi_aot.compiler.reference.config import DiTConfig
+from mochi_aot.compiler.checkpoint.naming import Shape, Shapes, decoder_shapes, dit_shapes
+from mochi_aot.compiler.reference.config import DiTConfig, VAEConfig
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,9 @@ class DiTNames:
     final_proj: str
 
 
-def dit_table(
-    names: DiTNames, config: DiTConfig, shapes: Shapes, add_block: Callable[[Table, DiTConfig, int], None]
-) -> list[Source]:
+def dit_sources(names: DiTNames, config: DiTConfig, add_block: Callable[[Table, DiTConfig, int], None]) -> list[Source]:
     """Return the transformer's tensors; `add_block` adds those of a block by its number."""
-    table = Table(names.component, shapes)
+    table = Table(names.component, dit_shapes(config))
     table.add("pos_frequencies", "dit.pos_frequencies")
     table.module(names.patch_embed, "dit.patch_embed", tail=(config.in_channels, config.patch, config.patch))
     for name, layer in zip(names.time_embed, ("fc1", "fc2"), strict=True):
@@ -91,6 +89,39 @@ def dit_table(
         add_block(table, config, block)
     table.module(names.modulation, *names.modulation_parts)
     table.module(names.final_proj, "dit.final.proj")
+    return table.sources
+
+
+@dataclass(frozen=True)
+class DecoderNames:
+    """What a layout calls the modules of the decoder.
+
+    Stages run from the latent's end: 0 is block_in, the last is block_out, those between end in an unfolding `proj`.
+    `resnet` gives a module by its stage, the number of stages and its place there.
+    """
+
+    component: str
+    conv_in: str
+    resnet: Callable[[int, int, int], str]
+    proj: Callable[[int], str]
+    proj_out: str
+
+
+def decoder_sources(
+    names: DecoderNames, config: VAEConfig, add_resnet: Callable[[Table, str, str], None]
+) -> list[Source]:
+    """Return the decoder's tensors; `add_resnet` adds those of a residual block by its name there and its own."""
+    table = Table(names.component, decoder_shapes(config))
+    counts = config.decoder_res[::-1]
+    last = len(counts) - 1
+    table.module(names.conv_in, "decoder.conv_in", tail=(config.latent_channels, 1, 1, 1))
+    for stage, count in enumerate(counts):
+        inner = {0: "decoder.block_in", last: "decoder.block_out"}.get(stage, f"decoder.up.{stage - 1}.res")
+        for index in range(count):
+            add_resnet(table, names.resnet(stage, len(counts), index), f"{inner}.{index}")
+        if 0 < stage < last:
+            table.module(names.proj(stage), f"decoder.up.{stage - 1}.proj")
+    table.module(names.proj_out, "decoder.proj_out")
     return table.sources
 
 

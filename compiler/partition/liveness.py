@@ -8,21 +8,26 @@ VIEWS = frozenset(("reshape",))
 
 
 def peak_bytes(program: Program) -> int:
-    """Return the most bytes alive on a device at once: parameters and inputs all the time, another value from the op
-    that makes it until after the last that reads it.
+    """Return the most bytes alive on a device at once: see `bytes_over_time`."""
+    return max(bytes_over_time(program))
+
+
+def bytes_over_time(program: Program) -> list[int]:
+    """Return the bytes alive on a device before the first op, then those during each: parameters and inputs all the
+    time, another value from the op that makes it until after the last that reads it.
 
     Modelled: nothing is fused, padded to tiles or fragmented, and ops need no scratch.
     """
     resident = {item.value for item in program.inputs} | {param.value for param in program.params}
     held = sum(value.type.local_nbytes for value in resident)
     dead = _deaths(program, resident)
-    peak = held
+    alive = [held]
     for index, op in enumerate(program.ops):
         if not _is_view(op):
             held += sum(result.type.local_nbytes for result in op.results)
-        peak = max(peak, held)
+        alive.append(held)
         held -= sum(value.type.local_nbytes for value in dead[index])
-    return peak
+    return alive
 
 
 def _is_view(op: Op) -> bool:

@@ -12,12 +12,14 @@ from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.schema import Attr, Instruction, Manifest, Placement, Program, ProgramStats, TensorSpec
 from tests.artifacts.samples import PROGRAM, SPLIT
 
+# A line of text, with nothing in it that a terminal obeys.
+TEXT = st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp")), max_size=8)
 LEAVES = {
     NoneType: st.none(),
     bool: st.booleans(),
     int: st.integers(-(1 << 63), (1 << 63) - 1),
     float: st.floats(allow_nan=False),
-    str: st.text(max_size=8),
+    str: TEXT,
 }
 
 
@@ -34,7 +36,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.builds(kind, **{field.name: values(hints[field.name]) for field in fields(kind)})
     if get_origin(kind) is list:
         return st.lists(values(get_args(kind)[0]), max_size=2)
-    return st.dictionaries(st.text(max_size=4), values(get_args(kind)[1]), max_size=2)
+    return st.dictionaries(TEXT, values(get_args(kind)[1]), max_size=2)
 
 
 def free_values(members: tuple[Any, ...]) -> st.SearchStrategy[Any]:
@@ -44,7 +46,7 @@ def free_values(members: tuple[Any, ...]) -> st.SearchStrategy[Any]:
 
     def nest(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         lists = st.lists(inner, max_size=3)
-        return lists | st.dictionaries(st.text(max_size=4), inner, max_size=3) if maps else lists
+        return lists | st.dictionaries(TEXT, inner, max_size=3) if maps else lists
 
     return st.recursive(leaf, nest, max_leaves=5)
 
@@ -155,6 +157,22 @@ def test_reading_bounds_the_depth_of_free_values() -> None:
         from_plain(Instruction, instruction(MAX_DEPTH), "i")
     with pytest.raises(BundleError, match="levels"):
         from_plain(Instruction, instruction(100_000), "i")
+
+
+@pytest.mark.parametrize("char", ["\x1b", "\n", "\r", "\x00", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066", "\ud800"])
+def test_text_has_nothing_that_a_terminal_obeys_nor_another_line(char: str) -> None:
+    plain = to_plain(Instruction, Instruction("x", [], [], {}, [], ""), "i")
+    for change in ({"loc": f"a{char}b"}, {"attrs": {"a": [char]}}, {"attrs": {char: 1}}):
+        with pytest.raises(BundleError, match="expected a line of text, seen str '") as error:
+            from_plain(Instruction, {**plain, **change}, "i")
+        assert str(error.value).isprintable()
+
+
+def test_text_of_any_script_is_read() -> None:
+    # Joiners, and a space that does not break, are no ends of lines.
+    written = "caf\xe9 \u65e5\u672c \u0915\u094d\u200d\u0937 \U0001f98a\u200d\U0001f525 a\xa0b"
+    plain = to_plain(Instruction, Instruction("x", [], [], {}, [], written), "i")
+    assert from_plain(Instruction, plain, "i").loc == written
 
 
 def test_a_long_value_is_cut_in_the_message() -> None:

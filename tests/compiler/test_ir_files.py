@@ -1,10 +1,12 @@
 """The folder of programs' texts: old ones stay until the new ones are whole, and nothing else is replaced."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from mochi_aot.artifacts import staging
 from mochi_aot.artifacts.errors import BundleError, exit_code
 from mochi_aot.compiler.errors import IRFolderError
 from mochi_aot.compiler.ir.builder import Builder
@@ -56,14 +58,10 @@ def test_without_publishing_nothing_is_left(place: Path) -> None:
 
 
 def test_old_texts_come_back_if_the_new_ones_cannot_be_moved(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rename = Path.rename
+    def fail(one: Path, other: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
 
-    def fail(source: Path, target: Path) -> Path:
-        if ".partial-" in source.name:
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(source, target)
-
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(staging, "exchange", fail)
     with (
         pytest.raises(BundleError, match=rf"^cannot write {place}: Input/output error$"),
         IRFiles(place, True) as files,
@@ -74,8 +72,9 @@ def test_old_texts_come_back_if_the_new_ones_cannot_be_moved(place: Path, monkey
 
 
 def test_what_a_killed_compile_has_left_is_removed_and_old_texts_that_it_moved_away_come_back(place: Path) -> None:
-    (place.parent / ".ir.partial-1").mkdir()
-    place.rename(place.parent / ".ir.replaced-1")
+    killed = place.parent / f".ir.partial-{os.getuid()}" / "killed"
+    killed.mkdir(parents=True)
+    place.rename(killed / "old")
     with pytest.raises(IRFolderError, match="exists and is not empty; choose another folder, or use --force"):
         IRFiles(place, force=False).__enter__()
     assert contents(place.parent) == {f"ir/{OLD}": "old"} and list(place.parent.iterdir()) == [place]

@@ -1,6 +1,7 @@
 """Sweep files, good and broken."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,17 @@ def test_files_without_jobs(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "\xe9"}')
     with pytest.raises(InputFileError, match=r"is not UTF-8 text \(byte 12\)"):
         read_sweep(tmp_path / "latin.jsonl", BASE)
+
+
+def test_what_is_no_file_or_too_much_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIFO without a writer, and a device without an end; a line and a list of jobs past their limits."""
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in ((tmp_path / "fifo", "a FIFO"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(InputFileError, match=f"{path} cannot be read: it is {kind}, expected a file"):
+            read_sweep(path, BASE)
+    with pytest.raises(InputFileError, match="line 1: a line of 1048587 characters, expected at most 1048576"):
+        read_sweep(write(tmp_path, '{"seed": ' + "[" * (1 << 20) + "]}"), BASE)
+    monkeypatch.setattr("mochi_aot.runtime.sweep.MAX_JOBS", 2)
+    assert len(read_sweep(write(tmp_path, "{}\n{}\n\n"), BASE)) == 2
+    with pytest.raises(InputFileError, match="has more than 2 jobs"):
+        read_sweep(write(tmp_path, "{}\n{}\n{}"), BASE)

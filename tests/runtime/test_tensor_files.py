@@ -1,6 +1,7 @@
 """Safetensors in and out, against the safetensors package, and every way in which a file can be wrong."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -172,8 +173,11 @@ def test_broken_files(tmp_path: Path, data: bytes, message: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="cannot be read: No such file"):
         check_latents_file(tmp_path / "none.safetensors", [1])
-    with pytest.raises(InputFileError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputFileError, match="cannot be read: it is a folder, expected a file"):
         check_latents_file(tmp_path, [1])
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InputFileError, match="cannot be read: it is a FIFO, expected a file"):
+        check_latents_file(tmp_path / "fifo", [1])
 
 
 def test_a_file_that_shrinks_after_the_check(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ from functools import cache
 import numpy as np
 import pytest
 
+from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.tools.training.evaluate import GUIDANCE_SCALE, Prompt, generate, held_out_prompts
 from mochi_aot.tools.training.export import open_models
 from mochi_aot.tools.training.models import Models
+from mochi_aot.tools.training.sampling import Sampler
 from mochi_aot.tools.training.shipped import SHAPES
 
 Reference = Callable[[int, int], np.ndarray]
+LONGER = Geometry(64, 96, 25)  # than the clips of training
+LONGER_STEPS, LONGER_SCALE, LONGER_NEGATIVE = 8, 4.5, "a light background"
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +34,11 @@ def prompts() -> list[Prompt]:
 def reference(trained: Models, prompts: list[Prompt]) -> Reference:
     """reference(count, steps): the reference's videos of the first prompts, uint8 [count, F, H, W, 3]."""
     return cache(lambda count, steps: generate(trained, prompts[:count], steps, GUIDANCE_SCALE))
+
+
+@pytest.fixture(scope="session")
+def longer(trained: Models, prompts: list[Prompt]) -> np.ndarray:
+    """The reference's videos of the first two prompts in another size, with all else that may be chosen at run time."""
+    sampler = Sampler(trained.config, trained.text, trained.dit, trained.decoder)
+    words, seeds = [p.words for p in prompts[:2]], [p.seed for p in prompts[:2]]
+    return sampler.videos(words, seeds, LONGER_STEPS, LONGER_SCALE, LONGER, LONGER_NEGATIVE)

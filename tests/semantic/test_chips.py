@@ -1,11 +1,13 @@
 """Lowered for ttnn and run by ttnn's golden functions, the trained model shows what the reference shows."""
 
+import numpy as np
 import pytest
 
 from mochi_aot.tools.benchmarks.similarity import squared_error, to_decibels
 from mochi_aot.tools.training.evaluate import Prompt
 from mochi_aot.tools.training.semantics import observe
 from tests.semantic.chips import ChipModel
+from tests.semantic.conftest import LONGER, LONGER_NEGATIVE, LONGER_SCALE, LONGER_STEPS
 
 pytestmark = pytest.mark.slow
 COUNT, STEPS = 4, 12
@@ -23,4 +25,14 @@ def test_meshes_and_dtypes(reference, prompts: list[Prompt], mesh, weights, link
         frames = model.video(prompt.words, prompt.seed, STEPS)
         decibels = to_decibels(squared_error(frames, wanted))
         assert decibels is not None and decibels >= least, prompt
+        assert observe(frames) == observe(wanted), prompt
+
+
+def test_another_size_scale_and_negative_prompt(longer: np.ndarray, prompts: list[Prompt]) -> None:
+    """bfloat8_b of weights and links, as above."""
+    model = ChipModel((1, 2), "bfloat8_b", "bfloat8_b", LONGER)
+    for prompt, wanted in zip(prompts[:2], longer, strict=True):
+        frames = model.video(prompt.words, prompt.seed, LONGER_STEPS, LONGER_SCALE, LONGER_NEGATIVE)
+        decibels = to_decibels(squared_error(frames, wanted))
+        assert decibels is not None and decibels >= 34.0, prompt
         assert observe(frames) == observe(wanted), prompt

@@ -10,6 +10,7 @@ from mochi_aot.tools.benchmarks.similarity import squared_error, to_decibels
 from mochi_aot.tools.training.evaluate import GUIDANCE_SCALE, STEPS, Prompt
 from mochi_aot.tools.training.semantics import observe
 from mochi_aot.tools.training.shipped import SHAPES
+from tests.semantic.conftest import LONGER, LONGER_NEGATIVE, LONGER_SCALE, LONGER_STEPS
 
 pytestmark = pytest.mark.slow
 COUNT = 8
@@ -43,3 +44,22 @@ def test_meshes_and_dtypes(reference, prompts: list[Prompt], tmp_path: Path, mes
         decibels = to_decibels(squared_error(frames, wanted))
         assert decibels is None or decibels >= least, prompt
         assert observe(frames) == observe(wanted), prompt
+
+
+def test_another_size_scale_and_negative_prompt(longer: np.ndarray, prompts: list[Prompt], tmp_path: Path) -> None:
+    """In float32 as above: 70 dB."""
+    mochi_aot.compile(
+        SHAPES, output=tmp_path / "bundle", target="torch", mesh="1x2", dtype="float32", geometries=LONGER
+    )
+    with mochi_aot.load(tmp_path / "bundle") as pipe:
+        made = pipe(
+            [prompt.words for prompt in prompts[:2]],
+            negative_prompt=LONGER_NEGATIVE,
+            seed=[prompt.seed for prompt in prompts[:2]],
+            num_inference_steps=LONGER_STEPS,
+            guidance_scale=LONGER_SCALE,
+        )
+        for video, wanted in zip(made, longer, strict=True):
+            decibels = to_decibels(squared_error(np.asarray(video.frames), wanted))
+            assert decibels is None or decibels >= 70.0
+            assert observe(np.asarray(video.frames)) == observe(wanted)

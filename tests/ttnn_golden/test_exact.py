@@ -10,21 +10,12 @@ import numpy as np
 import pytest
 
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
-from mochi_aot.runtime.schedule import linear_quadratic_sigmas
-from tests.reference_run import Reference, relative_error
-from tests.ttnn_golden.against_ir import EXACT
+from tests.reference_run import Reference
 from tests.ttnn_golden.compare import first_departure, record
-from tests.ttnn_golden.lowered_model import (
-    DIT_ROLES,
-    GEOMETRY,
-    VIDEO,
-    LoweredModel,
-    prompt,
-    prompt_ids,
-    starting_noise,
-)
+from tests.ttnn_golden.exactness import require_frames, require_latents, require_text
+from tests.ttnn_golden.lowered_model import DIT_ROLES, GEOMETRY, VIDEO, LoweredModel, starting_noise
 
-STEPS, GUIDANCE = 3, 4.5
+STEPS = 3
 ROLES = [*DIT_ROLES, "decode"]
 on_meshes = pytest.mark.parametrize("mesh", [(2, 4), (4, 8)], ids=["2x4", "4x8"])
 
@@ -42,12 +33,7 @@ def test_these_are_all_programs_of_the_target():
 @on_meshes
 @pytest.mark.parametrize("tokens", [(1, 0), (256, 11), (37, 256)], ids=["one-empty", "all-some", "some-all"])
 def test_latents_after_guided_steps(models, reference, mesh, tokens):
-    model = models(mesh).exact["denoise"]
-    positive, negative = prompt(tokens[0], 1), prompt(tokens[1], 2)
-    noise, sigmas = starting_noise(GEOMETRY), linear_quadratic_sigmas(STEPS)
-    got = model.denoised(noise, model.conditioning(positive, negative, sigmas, GUIDANCE), STEPS)
-    expected = reference.denoise(noise, positive, negative, sigmas, GUIDANCE)
-    assert relative_error(got - noise, expected - noise) <= EXACT
+    require_latents(models(mesh).exact["denoise"], reference, tokens, STEPS)
 
 
 @pytest.mark.slow
@@ -57,33 +43,30 @@ def test_latents_with_the_rows_of_guidance_apart(bfloat16_checkpoint, reference,
     collectives = made.programs["denoise"].program.stats.collectives
     assert "all_reduce" not in collectives
     assert (collectives["all_gather"] > 2) == ("fs" in plan)  # two are the velocity's
-    positive, negative = prompt(37, 1), prompt(1, 2)
-    noise, sigmas = starting_noise(GEOMETRY), linear_quadratic_sigmas(STEPS)
-    model = made.in_float32()
-    got = model.denoised(noise, model.conditioning(positive, negative, sigmas, GUIDANCE), STEPS)
-    expected = reference.denoise(noise, positive, negative, sigmas, GUIDANCE)
-    assert relative_error(got - noise, expected - noise) <= EXACT
+    require_latents(made.in_float32(), reference, (37, 1), STEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(2, 4), (4, 2)], ids=["2x4", "4x2"])
+def test_latents_with_tokens_on_both_axes(bfloat16_checkpoint, reference, mesh):
+    made = LoweredModel.make(bfloat16_checkpoint, mesh, "bfloat16", DIT_ROLES, plan="sp01")
+    collectives = made.programs["denoise"].program.stats.collectives
+    exchanges = 4 * 2 * 2  # of queries, keys, values and results, of two rows, in two layers
+    assert collectives["all_to_all_async_generic"] == exchanges
+    require_latents(made.in_float32(), reference, (37, 1), STEPS)
 
 
 @pytest.mark.slow
 @on_meshes
 @pytest.mark.parametrize("tokens", [0, 1, 9, 256])
 def test_text_encoder(models, reference, mesh, tokens):
-    inputs = prompt_ids(tokens)
-    got = models(mesh).exact["encode_text"].run("encode_text", inputs)["prompt_embeds"]
-    assert relative_error(got.numpy(), reference.encode_text(*inputs.values())) <= EXACT
+    require_text(models(mesh).exact["encode_text"], reference, tokens)
 
 
 @pytest.mark.slow
 @on_meshes
 def test_frames(models, bfloat16_checkpoint, mesh):
-    """Where an error, 255 * EXACT levels, reaches over the half between two levels, the other one is seen."""
-    noise = starting_noise(VIDEO)
-    expected = Reference(bfloat16_checkpoint, VIDEO).decode(noise).astype(int)
-    got = models(mesh).exact["decode"].run("decode", {"latents": noise})["frames"].numpy().reshape(expected.shape)
-    assert expected.std() > 20
-    difference = np.abs(got - expected)
-    assert difference.max() <= 1 and difference.mean() <= 2 * 255 * EXACT
+    require_frames(models(mesh).exact["decode"], bfloat16_checkpoint)
 
 
 @pytest.mark.slow

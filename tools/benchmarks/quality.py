@@ -11,12 +11,11 @@ import mochi_aot
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.runtime.errors import InputFileError
 from mochi_aot.tools.benchmarks.similarity import mean_ssim, squared_error, to_decibels
-from mochi_aot.tools.training.evaluate import held_out_prompts
+from mochi_aot.tools.training.evaluate import MEASURED, held_out_prompts
 from mochi_aot.tools.training.grammar import Scene
 from mochi_aot.tools.training.semantics import observe
 
 BASELINE = "torch 1x1 float32"
-MEASURED = ("colour", "shape", "motion")
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def quality_numbers(paths: Sequence[PathQuality], asked: Sequence[Asked], sampli
 
 
 def asked_prompts(file: Path | None, count: int) -> list[Asked]:
-    """A file's prompts, one a line, without empty ones, with seeds that count from 0; else `count` held-out ones.
+    """Return a file's prompts, one per line, without empty ones, with seeds from 0 on; else `count` held-out ones.
 
     Raises InputFileError for a file without a prompt.
     """

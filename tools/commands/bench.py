@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
-from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
+from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
-from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json, print_text
 
-DTYPES = ("float32", "bfloat16")
 MIN_REPETITIONS = 7
 QUALITY_MESHES = ("1x1", "1x2", "2x4")
 _STDOUT = Path("-")
@@ -87,7 +86,9 @@ def main() -> None:
 
 @main.command(cls=MochiCommand)
 @click.option("--size", type=click.Choice(STEP_SIZES), default="small", show_default=True, help="Of model and video.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of weights and values.")
+@click.option(
+    "--dtype", type=click.Choice(MODEL_DTYPES), default="float32", show_default=True, help="Of weights and values."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of both sides. Default: as torch chooses.")
 @repetitions_option
 @json_option
@@ -219,19 +220,28 @@ def compile_command(
     type=click.IntRange(min=1),
     help=f"Times that each variant runs. Default, and least: {MIN_REPETITIONS}, or 1 for the full size.",
 )
+@click.option("--check", "only_check", is_flag=True, help="Time the bundle alone, with and without checking weights.")
 @folder_option
 @json_option
 @_with_phases
-def start(progress: Progress, size: str, repetitions: int | None, folder: Path | None, json_file: Path | None) -> None:
+def start(
+    progress: Progress,
+    size: str,
+    repetitions: int | None,
+    only_check: bool,
+    folder: Path | None,
+    json_file: Path | None,
+) -> None:
     """Time a start on the torch target: from the process's to the weights in use, every byte consumed.
 
     Writes a checkpoint of seeded weights and compiles it for one device. Then these start in turns, each in a fresh
-    process, with their files dropped from the file cache before (cold) or read into it (warm): the bundle; diffusers'
-    from_pretrained; safetensors, mapped and read whole; reads that keep nothing, which are the limit; and a first
-    denoising step, with weights read while programs run and with all weights read first. A cold start counts only if
-    nothing was in the file cache before and the process had its bytes from the disk. Before each, memory is touched and
-    given back, so that none waits for memory that a virtual machine's host has to find. Where the weights do not fit
-    into memory twice, those that hold them all are left out.
+    process, with their files dropped from the file cache before (cold) or read into it (warm): the bundle, its
+    weights checked, and not; diffusers' from_pretrained; safetensors, mapped and read whole; reads that keep
+    nothing, which are the limit; and a first denoising step, with weights read while programs run and with all
+    weights read first. A cold start counts only if nothing was in the file cache before and the process had its
+    bytes from the disk. Before each, memory is touched and given back, so that none waits for memory that a virtual
+    machine's host has to find. Where the weights do not fit into memory twice, those that hold them all are left
+    out.
     """
     from mochi_aot.tools.benchmarks.start_benchmark import measure_start, start_numbers, start_report
 
@@ -241,7 +251,7 @@ def start(progress: Progress, size: str, repetitions: int | None, folder: Path |
     if repetitions < least:
         raise click.BadParameter(f"{repetitions}, expected at least {least} of size {size}", param_hint="--repetitions")
     with _folder(folder) as place:
-        result = measure_start(place, size, repetitions, progress)
+        result = measure_start(place, size, repetitions, progress, only_check)
     _finish("start", start_numbers(result), start_report, json_file)
 
 
@@ -277,7 +287,9 @@ def ttnn_start(progress: Progress, size: str, repetitions: int, folder: Path | N
     "--count", type=click.IntRange(min=1), default=64, show_default=True, help="Held-out prompts, if no file."
 )
 @click.option("--mesh", "meshes", multiple=True, default=QUALITY_MESHES, show_default=True, metavar="RxC")
-@click.option("--dtype", "dtypes", type=click.Choice(DTYPES), multiple=True, default=DTYPES, show_default=True)
+@click.option(
+    "--dtype", "dtypes", type=click.Choice(MODEL_DTYPES), multiple=True, default=MODEL_DTYPES, show_default=True
+)
 @click.option(
     "--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Also this one, of any target."
 )
@@ -348,7 +360,7 @@ def _finish(
         return
     if json_file is not None:
         json_file.write_text(json.dumps(numbers, indent=2) + "\n")
-    click.echo(report(numbers))
+    print_text(report(numbers))
 
 
 if __name__ == "__main__":

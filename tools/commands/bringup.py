@@ -9,7 +9,7 @@ import click
 from mochi_aot.artifacts.errors import ExitCode
 from mochi_aot.runtime.defaults import CHIPS, DEVICES
 from mochi_aot.tools.commands.cli import MochiCommand, json_option, simulator_option
-from mochi_aot.tools.commands.text import plain, table
+from mochi_aot.tools.commands.text import table
 
 if TYPE_CHECKING:
     from mochi_aot.tools.bringup.watchdog import StepResult
@@ -74,7 +74,7 @@ def _finish(results: list["StepResult"], output: Path, device: str, as_json: boo
     from dataclasses import asdict
 
     from mochi_aot.artifacts.atomic_file import replacing
-    from mochi_aot.tools.commands.cli import print_json
+    from mochi_aot.tools.commands.cli import print_json, print_text
 
     passed = all(result.state == "passed" for result in results)
     report: dict[str, Any] = {"passed": passed, "device": device, "steps": [asdict(result) for result in results]}
@@ -83,7 +83,7 @@ def _finish(results: list["StepResult"], output: Path, device: str, as_json: boo
     if as_json:
         print_json(report)
     else:
-        click.echo(plain(_text(results, output)))
+        print_text(_text(results, output))
     if not passed:
         sys.exit(int(ExitCode.DEVICE))
 

@@ -4,6 +4,7 @@ import json
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Manifest, Plain
+from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry
 from mochi_aot.runtime.programs import verify_programs
 from mochi_aot.tools.commands.console import LOGGER
@@ -22,13 +23,34 @@ def verified(bundle: Bundle) -> None:
     LOGGER.info(f"verified: {len(bundle.manifest.files)} files, {human_bytes(total)}")
 
 
-def describe(bundle: Bundle, role: str | None, geometry: str | None, weights: bool, as_json: bool) -> str:
+def describe(
+    bundle: Bundle, role: str | None, geometry: str | None, weights: bool, as_json: bool, explain: bool = False
+) -> str:
+    """Return what mochi-inspect prints. With `explain`, the summary ends with the plans that a compile considers.
+
+    Raise ModuleNotFoundError for `explain` on a host without the compiler.
+    """
     if role is not None:
         return listing(bundle.program(role, find_geometry(bundle, geometry)), bundle.weights)
     summary = summarise(bundle)
+    if weights:
+        return weight_table(summary.weights)
+    if not explain:
+        return json.dumps(summary.plain(), indent=2) if as_json else report(summary)
+    from mochi_aot.compiler.rebuilt import Rebuilder
+    from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
+
+    explanation = Rebuilder(bundle.manifest, bundle.manifest.geometries[0]).explain()
     if as_json:
-        return json.dumps(summary.plain(), indent=2)
-    return weight_table(summary.weights) if weights else report(summary)
+        return json.dumps({**summary.plain(), "considered": plan_numbers(explanation)}, indent=2)
+    return f"{report(summary)}\n\n{plan_report(explanation)}"
+
+
+def notice_text(bundle: Bundle, name: str) -> str:
+    """Return a licence or card of the checkpoint. Raise OptionError, listing all, for a name that there is not."""
+    if name not in bundle.manifest.notices:
+        raise OptionError(f"no notice {name!r} in {bundle.path}; it has {', '.join(bundle.manifest.notices) or 'none'}")
+    return bundle.notice(name).decode("utf-8", "replace")
 
 
 def report(summary: BundleSummary) -> str:
@@ -42,6 +64,7 @@ def report(summary: BundleSummary) -> str:
         "limits": f"{manifest.text_length} text tokens, {manifest.step_capacity} steps a table",
         "made by": f"{manifest.created_by}, format {manifest.format_version}, with {_pairs(manifest.versions)}",
         "made from": _pairs(manifest.checkpoint),
+        **({"notices": ", ".join(manifest.notices)} if manifest.notices else {}),
         **{f"model {name}": _sizes(value) for name, value in manifest.model.items()},
         "weights": _weights_line(summary.totals),
     }

@@ -12,8 +12,7 @@ from mochi_aot.artifacts.errors import ExitCode
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.tools.commands.bundle_report import verified
-from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json
-from mochi_aot.tools.commands.text import plain
+from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json, print_text
 from mochi_aot.tools.commands.values_report import text
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def check_values(
     if as_json:
         print_json({"right": right, "device": device, "programs": [asdict(report) for report in reports]})
     else:
-        click.echo(plain(text(reports)))
+        print_text(text(reports))
     sys.stdout.flush()  # before the mesh closes, after which the simulator of a LoudBox ends the process by itself
     if not right:
         sys.exit(int(ExitCode.REFUSED))

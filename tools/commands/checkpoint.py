@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json
+from mochi_aot.artifacts.layout import MODEL_DTYPES
+from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json, print_text
 
 if TYPE_CHECKING:
     from mochi_aot.tools.commands.console import Console
 
 PRESET_NAMES = ("tiny", "bench", "middle", "mochi-1")
 LAYOUTS = ("diffusers", "genmo")
-DTYPES = ("float32", "bfloat16")
 
 
 @click.command(cls=MochiCommand)
@@ -24,7 +24,9 @@ DTYPES = ("float32", "bfloat16")
 @click.option("--preset", type=click.Choice(PRESET_NAMES), help="Size of the model with seeded weights. Default: tiny.")
 @click.option("--layout", type=click.Choice(LAYOUTS), default=LAYOUTS[0], show_default=True, help="Whose layout.")
 @click.option("--seed", type=click.IntRange(min=0), help="Equal seeds, equal weights. Default: 0.")
-@click.option("--dtype", type=click.Choice(DTYPES), help="How to store it. Default: float32; if trained, bfloat16.")
+@click.option(
+    "--dtype", type=click.Choice(MODEL_DTYPES), help="How to store it. Default: float32; if trained, bfloat16."
+)
 @click.option("--force", is_flag=True, help="Replace a checkpoint that is already at OUT.")
 @json_option
 def main(
@@ -56,14 +58,14 @@ def main(
                 "preset": preset or PRESET_NAMES[0],
                 "layout": layout,
                 "seed": seed or 0,
-                "dtype": dtype or DTYPES[0],
+                "dtype": dtype or MODEL_DTYPES[0],
             }
             total = _write_seeded(console, out, made, force)
     if as_json:
         print_json({"checkpoint": str(out), **made, "weight_bytes": total})
         return
     known = f"seed {made['seed']}, " if "seed" in made else ""
-    click.echo(f"{out}: {made['preset']}, {layout} layout, {known}{made['dtype']}, {total / 1e9:.3f} GB of weights")
+    print_text(f"{out}: {made['preset']}, {layout} layout, {known}{made['dtype']}, {total / 1e9:.3f} GB of weights")
 
 
 def _write_seeded(console: "Console", out: Path, made: dict[str, str | int], force: bool) -> int:

@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY
+from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.artifacts.timeline import process_seconds
-from mochi_aot.tools.commands.cli import MochiCommand, arch_option, chip_dtype_option, json_option, print_json
+from mochi_aot.tools.commands.cli import (
+    MochiCommand,
+    arch_option,
+    chip_dtype_option,
+    json_option,
+    print_json,
+    print_text,
+)
 
 if TYPE_CHECKING:
     from mochi_aot.compiler.job import Progress
@@ -54,7 +61,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(MODEL_DTYPES),
     default="bfloat16",
     show_default=True,
     help="Of weights and activations; float32 is for torch only.",
@@ -143,7 +150,7 @@ def main(checkpoint: Path, output: Path | None, as_json: bool, explained: bool, 
     if as_json:
         print_json({"bundle": str(output), **asdict(summary), "seconds": process_seconds()})
     else:
-        click.echo(report(summary, output))
+        print_text(report(summary, output))
 
 
 def _explain(checkpoint: Path, progress: "Progress", as_json: bool, options: dict[str, Any]) -> None:
@@ -162,7 +169,7 @@ def _explain(checkpoint: Path, progress: "Progress", as_json: bool, options: dic
     if as_json:
         print_json(plan_numbers(explanation))
     else:
-        click.echo(plan_report(explanation))
+        print_text(plan_report(explanation))
 
 
 if __name__ == "__main__":

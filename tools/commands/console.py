@@ -34,8 +34,8 @@ class TextFormat(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         label = {logging.ERROR: "error: ", logging.WARNING: "warning: "}.get(record.levelno, "")
-        text = label + plain(record.getMessage())
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        text = label + record.getMessage()
+        return plain(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
 
 
 class JsonFormat(logging.Formatter):

@@ -13,7 +13,7 @@ import imageio_ffmpeg
 from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.runtime.errors import InputFileError, VideoError
 from mochi_aot.runtime.paths import check_writable
-from mochi_aot.tools.commands.cli import MochiCommand
+from mochi_aot.tools.commands.cli import MochiCommand, print_text
 
 FRAMES = 12
 COLUMNS = 4
@@ -78,7 +78,7 @@ def _end_with_parent() -> None:
 def main(video: Path, picture: Path) -> None:
     """Write frames of VIDEO, evenly spread, side by side into PICTURE, a PNG."""
     write_contact_sheet(video, picture)
-    click.echo(f"{picture}: up to {FRAMES} frames of {video}")
+    print_text(f"{picture}: up to {FRAMES} frames of {video}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`mochi-run`: a video, or a sweep of videos, from a bundle."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,18 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     "long. Without it the message names the program.",
 )
 @click.option(
+    "--require-signature",
+    metavar="KEYS",
+    type=click.Path(path_type=Path),
+    help="Run the bundle only if a key in this file has signed it: lines that begin with ssh-ed25519, or PEM.",
+)
+@click.option(
+    "--check/--no-check",
+    default=True,
+    help="Compare weights with their hashes before they are used; leave it out on a file system that does so itself.",
+)
+@click.option("--expect-id", metavar="ID", help="Run the bundle only if this is its id, as mochi-inspect shows it.")
+@click.option(
     "--profile",
     metavar="FILE.json",
     type=click.Path(path_type=Path),
@@ -145,6 +158,9 @@ def main(
     skip_existing: bool,
     force: bool,
     check_values: bool,
+    require_signature: Path | None,
+    expect_id: str | None,
+    check: bool,
     profile: Path | None,
     as_json: bool,
     **options: Any,
@@ -155,11 +171,25 @@ def main(
     """
     from mochi_aot.tools.commands.console import Console
 
+    if "://" in str(bundle) or re.match(r"[a-z][a-z0-9+.-]+:/[^/]", str(bundle)):
+        raise click.UsageError("a bundle runs from a folder here: get it with `mochi-bundle pull URL -o BUNDLE` first")
     with Console() as console:
         console.phase("open the bundle")
         from mochi_aot.tools.commands.running import Settings, run_command
 
-        settings = Settings(device, sweep, force, keep_going, skip_existing, check_values, profile, as_json)
+        settings = Settings(
+            device,
+            sweep,
+            force,
+            keep_going,
+            skip_existing,
+            check_values,
+            require_signature,
+            expect_id,
+            check,
+            profile,
+            as_json,
+        )
         run_command(bundle, options, settings, console)
 
 

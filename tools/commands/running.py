@@ -22,7 +22,7 @@ from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.options import same_names, with_options
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.sweep import read_sweep
-from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json
+from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json, print_text
 from mochi_aot.tools.commands.console import LOGGER, Console, say_interrupted
 from mochi_aot.tools.commands.ledger_report import ledger_report
 from mochi_aot.tools.commands.read_limit import read_limit
@@ -38,6 +38,9 @@ class Settings:
     keep_going: bool
     skip_existing: bool
     check_values: bool
+    require_signature: Path | None
+    expect_id: str | None
+    check: bool
     profile: Path | None
     as_json: bool
 
@@ -77,7 +80,7 @@ class JobsConsole:
         self.done += 1
         self.results.append({"files": [str(path) for path in outputs(checked.job)], "seconds": round(seconds, 3)})
         if not self._as_json:
-            click.echo(_summary(checked, device, seconds))
+            print_text(_summary(checked, device, seconds))
 
     def skipped(self, job: Job) -> None:
         self.skips += 1
@@ -123,7 +126,14 @@ def _run(
         check_writable(profile, settings.force)
     jobs = _read_jobs(settings.sweep, _job(options))
     how = JobsOptions(
-        settings.device, settings.force, settings.keep_going, settings.skip_existing, settings.check_values
+        settings.device,
+        settings.force,
+        settings.keep_going,
+        settings.skip_existing,
+        settings.check_values,
+        settings.require_signature,
+        settings.expect_id,
+        settings.check,
     )
     outcome = run_jobs(bundle, jobs, how, progress, ledger, [] if profile is None else [profile])
     if outcome.done:

@@ -6,7 +6,7 @@ import click
 
 from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.runtime.defaults import DEVICES
-from mochi_aot.tools.commands.cli import MochiCommand
+from mochi_aot.tools.commands.cli import MochiCommand, print_text
 
 
 class ServePackageError(MochiError):
@@ -117,7 +117,7 @@ def main(
         keep_bytes=int(keep_gb * 1e9),
         step_limit=step_limit,
     )
-    serve(settings, click.echo)
+    serve(settings, print_text)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from mochi_aot.artifacts.machines import NAMES as MACHINE_NAMES
 from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.artifacts.roles import ROLES
 from mochi_aot.runtime.defaults import CHIPS, SIMULATOR
-from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json, simulator_option
-from mochi_aot.tools.commands.text import plain
+from mochi_aot.tools.commands.cli import MochiCommand, json_option, print_json, print_text, simulator_option
 
 if TYPE_CHECKING:
     from mochi_aot.runtime.ttnn.program_report import ProgramReport
@@ -141,7 +140,7 @@ def _print(reports: list["ProgramReport"], refused: bool, as_json: bool) -> None
     if as_json:
         print_json({"accepted": not refused, "programs": [asdict(report) for report in reports]})
     elif reports:
-        click.echo(plain(text(reports)))
+        print_text(text(reports))
 
 
 def _verify_bundle(path: Path, console: "Console") -> list["ProgramReport"]:

@@ -16,7 +16,7 @@ MANNER: dict[str, type] = {"compute_kernel_config": ttnn.WormholeComputeKernelCo
 
 
 def local(function: Callable[..., Any], keywords: str = "", required: str = "", like: int = 0) -> Definition:
-    """A definition by function(*operands, **named) on one chip, which has one result or a tuple of them.
+    """Return a definition by function(*operands, **named) on one chip, which has one result or a tuple of them.
 
     `keywords` are the names, separated by spaces, that a call may have, and `required` those that it must have; "dtype"
     among them is that of the results, which otherwise are as operand `like`. Those of MANNER are checked and not passed

@@ -54,11 +54,11 @@ class ChipMesh:
         return self.grid.size
 
     def groups(self, axis: int) -> list[list[int]]:
-        """The chips that differ only in their coordinate on `axis`."""
+        """Return the groups of chips that differ only in their coordinate on `axis`."""
         return self.grid.groups(axis)
 
     def id(self) -> int:
-        """A number that no other mesh has while this one is there."""
+        """Return a number that no other mesh has while this one is there."""
         return id(self)
 
     def arch(self) -> ttnn.Arch:

@@ -77,6 +77,8 @@ def run(
 @click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Clips through the VAE.")
 @click.option("--steps", type=click.IntRange(min=1), multiple=True, default=(STEPS,), show_default=True)
 @click.option("--guidance-scale", "scales", type=float, multiple=True, default=(GUIDANCE_SCALE,), show_default=True)
+@click.option("--geometry", metavar="HxWxF", default="64x96x19", show_default=True, help="Of the videos.")
+@click.option("--lora", type=click.Path(path_type=Path, exists=True), help="Add this LoRA, as `tune` writes it.")
 @click.option("--sheet", type=click.Path(path_type=Path), metavar="PNG", help="Write frames of the videos there.")
 @device_option
 def evaluate(
@@ -85,22 +87,29 @@ def evaluate(
     clips: int,
     steps: tuple[int, ...],
     scales: tuple[float, ...],
+    geometry: str,
+    lora: Path | None,
     sheet: Path | None,
     device: str,
 ) -> None:
     """Measure the model in FOLDER, a training run or a checkpoint, and print JSON lines."""
-    from mochi_aot.tools.training.evaluate import accuracy, generate, held_out_prompts, reconstruction_psnr
+    from mochi_aot.compiler.reference.geometry import parse_geometry
+    from mochi_aot.tools.training.evaluate import accuracy, commonest, generate, held_out_prompts, reconstruction_psnr
     from mochi_aot.tools.training.export import open_models
+    from mochi_aot.tools.training.lora import merge_lora
     from mochi_aot.tools.training.picture import frame_sheet, write_png
 
-    models = open_models(folder, device)
+    size, models = parse_geometry(geometry), open_models(folder, device)
+    if lora is not None:
+        merge_lora(models.dit, models.config, lora)
     click.echo(json.dumps({"clips": clips, "psnr": round(reconstruction_psnr(models, clips), 3)}))
     asked = held_out_prompts(prompts)
     for count in steps:
         for scale in scales:
-            videos = generate(models, asked, count, scale)
+            videos = generate(models, asked, count, scale, size)
             shares = {name: round(value, 4) for name, value in accuracy(asked, videos).items()}
-            click.echo(json.dumps({"prompts": prompts, "steps": count, "guidance_scale": scale, **shares}))
+            settings = {"prompts": prompts, "steps": count, "guidance_scale": scale}
+            click.echo(json.dumps({**settings, **shares, "commonest": commonest(videos)}))
     if sheet is not None:
         write_png(sheet, frame_sheet(videos[:16], 7, 2))
 

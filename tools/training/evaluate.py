@@ -1,6 +1,7 @@
 """How good a trained model is: pixels through the VAE, and whether videos show what held-out prompts say."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from mochi_aot.tools.training.scenes import draw_clip
 from mochi_aot.tools.training.semantics import observe
 from mochi_aot.tools.training.vae_stage import clip_batch
 
+MEASURED = ("colour", "shape", "motion")
 DIRECTIONS = ("left", "right", "up", "down")
 PROMPT_SEED, CLIP_SEED = 1_000_003, 1_000_033  # far from those of training
 BATCH = 16
@@ -42,11 +44,18 @@ def accuracy(prompts: Sequence[Prompt], videos: np.ndarray) -> dict[str, float]:
     "direction" counts only the prompts that name one of four directions.
     """
     agreed = [observe(video).agrees(prompt.scene) for prompt, video in zip(prompts, videos, strict=True)]
-    result = {name: float(np.mean([one[name] for one in agreed])) for name in ("colour", "shape", "motion")}
+    result = {name: float(np.mean([one[name] for one in agreed])) for name in MEASURED}
     moving = [one["motion"] for prompt, one in zip(prompts, agreed, strict=True) if prompt.scene.motion in DIRECTIONS]
     result["direction"] = float(np.mean(moving)) if moving else math.nan
     result["all"] = float(np.mean([all(one.values()) for one in agreed]))
     return result
+
+
+def commonest(videos: np.ndarray) -> dict[str, tuple[str | None, float]]:
+    """Return what most of the videos, uint8 [n, F, H, W, 3], show, and their share: of colours, shapes and motions."""
+    seen = [observe(video) for video in videos]
+    counts = {name: Counter(getattr(one, name) for one in seen).most_common(1)[0] for name in MEASURED}
+    return {name: (value, count / len(seen)) for name, (value, count) in counts.items()}
 
 
 def generate(

@@ -64,7 +64,7 @@ class Stage:
         return self.step >= self.settings.steps
 
     def kept(self) -> nn.ModuleDict:
-        """The averaged modules."""
+        """Return the averaged modules."""
         kept = self.average.module
         assert isinstance(kept, nn.ModuleDict)
         return kept
@@ -159,6 +159,6 @@ def _optimizers(modules: nn.Module, settings: StageSettings) -> list[Optimizer]:
 
 
 def step_generator(seed: int, stage: str, step: int, device: torch.device) -> torch.Generator:
-    """The random numbers of one step."""
+    """Return the random numbers of one step."""
     offset = {"vae": 1, "dit": 2, "statistics": 3, "tune": 4}[stage]
     return torch.Generator(device).manual_seed(((seed * 8 + offset) << 32) + step)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -11,6 +13,7 @@ from mochi_aot.compiler.checkpoint.tensor_writer import Tensor as Written
 from mochi_aot.compiler.checkpoint.tensor_writer import write_tensors
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.dit import AsymmDiT
+from mochi_aot.tools.training.settings import TrainingError
 
 PREFIX = "dit."  # of the transformer's canonical names
 
@@ -56,6 +59,30 @@ def write_lora(path: Path, changes: dict[str, LowRank]) -> None:
     for key, change in changes.items():
         factors |= {f"{key}.lora_A.weight": change.down, f"{key}.lora_B.weight": change.up}
     write_tensors(path, [_written(key, value.detach().float().cpu()) for key, value in factors.items()])
+
+
+def merge_lora(dit: AsymmDiT, config: MochiConfig, path: Path) -> None:
+    """Add the products that `write_lora` wrote to `path` to the transformer's matrices.
+
+    Raise TrainingError for a file that is not a LoRA of a transformer of these sizes.
+    """
+    try:
+        factors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"{path} is not a whole safetensors file ({error})") from error
+    for key, name in _matrices(config).items():
+        weight = dit.get_parameter(f"{name.removeprefix(PREFIX)}.weight")
+        down, up = (factors.pop(f"{key}.lora_{half}.weight", None) for half in "AB")
+        if down is None or up is None or down.ndim != 2 or (up.shape[:1], down.shape[1:]) != _sides(weight):
+            raise TrainingError(f"{path} does not hold a LoRA of this model: see {key}")
+        with torch.no_grad():
+            weight.add_((up.float() @ down.float()).to(weight.device))
+    if factors:
+        raise TrainingError(f"{path} does not hold a LoRA of this model: {min(factors)} is none of its matrices")
+
+
+def _sides(weight: Tensor) -> tuple[torch.Size, torch.Size]:
+    return weight.shape[:1], weight.shape[1:]
 
 
 def _written(key: str, value: Tensor) -> Written:

@@ -101,7 +101,7 @@ def contact_sheet(models: Models, steps: int, scale: float) -> np.ndarray:
 
 
 def card(models: Models, settings: Settings, measured: dict[str, float]) -> str:
-    """The model card, Markdown."""
+    """Return the model card, Markdown."""
     sizes = {"vae_steps": settings.vae.steps, "vae_batch": settings.vae.batch}
     sizes |= {"dit_steps": settings.dit.steps, "dit_batch": settings.dit.batch}
     count = sum(parameter.numel() for parameter in models.parameters().values())

@@ -83,5 +83,5 @@ def tune(models: Models, folder: Path, tuning: Tuning, pace: Pace) -> Path:
 
 
 def changed_names(changes: dict[str, LowRank]) -> dict[str, nn.Module]:
-    """The changes under names without dots, as modules must have."""
+    """Return the changes under names without dots, as modules must have."""
     return {key.replace(".", "/"): change for key, change in changes.items()}

@@ -16,8 +16,13 @@ _ALIGNMENT = 32  # bytes of a row-major row in DRAM
 
 
 def peak_bytes(program: Program, tensors: Sequence[Tensor], machine: Machine) -> int:
-    """Return the most bytes of a chip's DRAM alive at once: inputs, weights and the rings' buffers all the time, any
-    other value from the instruction that makes it until the one that frees it.
+    """Return the most bytes of a chip's DRAM alive at once: see `bytes_over_time`."""
+    return max(bytes_over_time(program, tensors, machine))
+
+
+def bytes_over_time(program: Program, tensors: Sequence[Tensor], machine: Machine) -> list[int]:
+    """Return the bytes of a chip's DRAM alive before the first instruction, then those during each: inputs, weights and
+    the rings' buffers all the time, any other value from the instruction that makes it until the one that frees it.
 
     `tensors` has what a chip holds of each value, by number. Scratch that an op frees before it returns is not counted.
     """
@@ -26,18 +31,18 @@ def peak_bytes(program: Program, tensors: Sequence[Tensor], machine: Machine) ->
     held = sum(size[value] for value in kept) + _buffers(program.instructions, machine)
     owner: dict[int, int] = {}
     sharing: dict[int, int] = {}
-    peak = held
+    alive = [held]
     for instruction in program.instructions:
         for value in instruction.results:
             owner[value] = _owner(instruction, value, tensors, owner)
             sharing[owner[value]] = sharing.get(owner[value], 0) + 1
             held += size[value] if owner[value] == value else 0
-        peak = max(peak, held)
+        alive.append(held)
         for value in instruction.free:
             source = owner.get(value, value)
             sharing[source] = sharing.get(source, 0) - 1
             held -= size[source] if sharing[source] == 0 and source not in kept else 0
-    return peak
+    return alive
 
 
 def allocated(tensor: Held, machine: Machine) -> int:

@@ -139,7 +139,7 @@ def _convolution(call: Call) -> float:
 
 
 def _attention(call: Call) -> float:
-    """A ring of one without a text of its own: all cores take chunks of queries."""
+    """Count as a ring of one without a text of its own: all cores take chunks of queries."""
     queries, keys = call.operands[:2]
     batch, heads, tokens, width = queries.shape
     chunks = call.attrs["program_config"]
@@ -182,6 +182,15 @@ def _scatter(call: Call) -> float:
     return _sending(call) * _wide(call, chip.SCATTER_WIDE)
 
 
+def _swap(call: Call) -> float:
+    """Pieces go straight to their chips: the links in the middle of the line carry those of each chip on one side for
+    each on the other."""
+    chips = call.mesh[call.attrs["axis"]]
+    crossing = (chips * chips // 4) * held_bytes(call.operands[0]) / chips
+    links = crossing / (call.machine.link_rate.value * call.machine.links)
+    return max(links * _wide(call, chip.GATHER_WIDE), _at(chip.DRAM_MOVE)(call))
+
+
 def _sum(call: Call) -> float:
     """Half of the bytes are a reduce-scatter's, half an all-gather's."""
     return (_gather(call) + _scatter(call)) / 2
@@ -193,14 +202,14 @@ def _border(call: Call) -> float:
 
 
 def _rotation(call: Call) -> float:
-    """The tables are read again for each row of the batch."""
+    """Count the tables again for each row of the batch, which reads them again."""
     x, *tables, _ = call.operands
     again = (x.shape[0] - 1) * sum(map(held_bytes, tables))
     return (_moved(call) + again) / (call.machine.dram_rate.value * chip.DRAM_NORM.value)
 
 
 def _rearrangement(call: Call) -> float:
-    """A reshape or permute. A reshape that leaves each row, or tile, where it is moves nothing."""
+    """Count a reshape or permute. A reshape that leaves each row, or tile, where it is moves nothing."""
     (x, result) = (call.operands[0], call.results[0])
     if call.op == "reshape" and stays(x, result):
         return 0.0
@@ -226,7 +235,7 @@ def _slice(call: Call) -> float:
 
 
 def _lookup(call: Call) -> float:
-    """A row for each index."""
+    """Count a row for each index."""
     return 2 * held_bytes(call.results[0]) / (call.machine.dram_rate.value * chip.DRAM_BINARY.value)
 
 
@@ -243,6 +252,7 @@ PRICES: dict[str, tuple[Kind, Price]] = {
     "all_reduce": (Kind.COLLECTIVE, _sum),
     "reduce_scatter": (Kind.COLLECTIVE, _scatter),
     "all_gather": (Kind.COLLECTIVE, _gather),
+    "experimental.all_to_all_async_generic": (Kind.COLLECTIVE, _swap),
     "experimental.neighbor_pad_async": (Kind.COLLECTIVE, _border),
     "addcmul": (Kind.ELEMENTWISE, _at(chip.DRAM_ADDCMUL)),
     **{op: (Kind.ELEMENTWISE, _at(chip.DRAM_BINARY)) for op in _ELEMENTWISE.split()},

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
-from mochi_aot.compiler.checkpoint.genmo import decoder_sources, dit_sources, encoder_sources
+from mochi_aot.compiler.checkpoint.genmo import DECODER, DIT, add_block, add_resnet, encoder_sources
 from mochi_aot.compiler.checkpoint.genmo_config import read_dit_config, read_vae_config
 from mochi_aot.compiler.checkpoint.naming import Shape
 from mochi_aot.compiler.checkpoint.presets import PRESETS
+from mochi_aot.compiler.checkpoint.table import decoder_sources, dit_sources
 from mochi_aot.compiler.reference.config import DiTConfig, VAEConfig
 
 DATA = Path(__file__).parents[2] / "data" / "checkpoints"
@@ -25,8 +26,8 @@ def test_the_published_shapes_give_the_published_configuration() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_sizes_are_recovered_from_shapes_alone(preset: str) -> None:
     config = PRESETS[preset]
-    dit = {source.key: source.shape for source in dit_sources(config.dit)}
-    decoder = {source.key: source.shape for source in decoder_sources(config.vae)}
+    dit = {source.key: source.shape for source in dit_sources(DIT, config.dit, add_block)}
+    decoder = {source.key: source.shape for source in decoder_sources(DECODER, config.vae, add_resnet)}
     encoder = {source.key: source.shape for source in encoder_sources(config.vae)}
     assert read_dit_config(dit) == config.dit
     assert read_vae_config(decoder, encoder) == config.vae
@@ -42,7 +43,7 @@ def test_decoder_and_encoder_may_differ() -> None:
         space_factors=(1, 2, 4),
         fourier_features=6,
     )
-    decoder = {source.key: source.shape for source in decoder_sources(vae)}
+    decoder = {source.key: source.shape for source in decoder_sources(DECODER, vae, add_resnet)}
     encoder = {source.key: source.shape for source in encoder_sources(vae)}
     assert read_vae_config(decoder, encoder) == vae
 

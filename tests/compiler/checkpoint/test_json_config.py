@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
-from mochi_aot.compiler.checkpoint.json_config import JsonConfig
+from mochi_aot.compiler.checkpoint.json_config import JsonConfig, read_json
 
 
 def test_fields_of_a_file(tmp_path: Path) -> None:
@@ -32,3 +33,16 @@ def test_a_file_that_is_no_object(content: bytes | None, message: str, tmp_path:
         path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         JsonConfig.read(path)
+
+
+def test_what_is_no_file_or_no_json_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(CheckpointError, match=r"fifo cannot be read as JSON: .*it is a FIFO, expected a file"):
+        read_json(tmp_path / "fifo")
+    (tmp_path / "deep").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="deep cannot be read as JSON"):
+        read_json(tmp_path / "deep")
+    monkeypatch.setattr("mochi_aot.compiler.checkpoint.json_config.MAX_JSON_BYTES", 2)
+    (tmp_path / "long").write_text("{} ")
+    with pytest.raises(CheckpointError, match="it has more than 2 bytes"):
+        read_json(tmp_path / "long")

@@ -7,10 +7,10 @@ import torch
 from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 from torch import Tensor, nn
 
-from mochi_aot.compiler.checkpoint.diffusers import dit_sources, vae_sources
+from mochi_aot.compiler.checkpoint.diffusers import DIT, add_block, vae_sources
 from mochi_aot.compiler.checkpoint.naming import decoder_shapes, dit_shapes, encoder_shapes
 from mochi_aot.compiler.checkpoint.presets import mirrored_vae
-from mochi_aot.compiler.checkpoint.table import Source, entries
+from mochi_aot.compiler.checkpoint.table import Source, dit_sources, entries
 from mochi_aot.compiler.reference.config import DiTConfig, MochiConfig, TextConfig
 from mochi_aot.compiler.reference.geometry import Geometry
 from tests.genmo_decoder import corrected
@@ -81,7 +81,7 @@ def diffusers_vae() -> AutoencoderKLMochi:
 
 @pytest.fixture(scope="session")
 def dit_weights(diffusers_dit: MochiTransformer3DModel) -> dict[str, Tensor]:
-    return canonical(diffusers_dit, dit_sources(CONFIG.dit), dit_shapes(CONFIG.dit))
+    return canonical(diffusers_dit, dit_sources(DIT, CONFIG.dit, add_block), dit_shapes(CONFIG.dit))
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ import torch
 from click.testing import CliRunner
 
 from mochi_aot.artifacts import MochiError
+from mochi_aot.artifacts.layout import MODEL_DTYPES
 from mochi_aot.artifacts.validate_program import check_program
 from mochi_aot.runtime.torch import TorchBackend
 from mochi_aot.tools.benchmarks import compile_benchmark, machine, report, step_benchmark, timing
 from mochi_aot.tools.benchmarks.overhead import SPEC, additions, instruction_overhead
 from mochi_aot.tools.benchmarks.step_benchmark import ResultsDifferError, check_equal, step_report
-from mochi_aot.tools.commands import bench
 from mochi_aot.tools.commands.bench import main
 
 
@@ -75,7 +75,7 @@ def test_the_report() -> None:
 
 
 def test_dtypes_are_those_that_can_be_measured() -> None:
-    assert set(bench.DTYPES) == set(step_benchmark.TOLERANCE)
+    assert set(MODEL_DTYPES) == set(step_benchmark.TOLERANCE)
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import ast
 import importlib
 import json
 import os
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 
 import mochi_aot
 from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.tools.commands.cli import EXIT_CODES, MochiCommand
+from mochi_aot.tools.commands.cli import EXIT_CODES, MochiCommand, print_json, print_text
 from tests.runtime import toy_bundle
 
 
@@ -164,3 +165,33 @@ def test_bash_completes_options(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": path, "PYTHONPATH": root}
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["--weights"]
+
+
+HOSTILE, PLAIN = "a\x1b[2J\udc80", "a\\x1b[2J\\udc80"
+
+
+def test_results_and_usage_errors_show_what_a_terminal_would_obey(capfd: pytest.CaptureFixture[str]) -> None:
+    """A name of bytes that are no UTF-8 raises no UnicodeEncodeError either: pytest's stdout is strict, as a user's."""
+    print_text(HOSTILE)
+    print_json({"file": HOSTILE})
+    written = capfd.readouterr().out
+    assert written.splitlines()[0] == PLAIN
+    assert json.loads(written.partition("\n")[2]) == {"file": HOSTILE}
+    result = CliRunner().invoke(_command(click.UsageError(HOSTILE)), [])
+    assert result.stderr.endswith(f"Error: {PLAIN}\n")
+    result = CliRunner().invoke(_command(None), [f"--{HOSTILE}"])
+    assert (result.exit_code, "\x1b" in result.stderr, f"--{PLAIN}" in result.stderr) == (2, False, True)
+
+
+def test_nothing_else_writes_what_a_terminal_could_obey() -> None:
+    """Of all commands and what they call, two functions and the log write to a terminal."""
+    allowed = {"cli.py: print_text", "cli.py: print_json", "console.py: emit"}
+    folder = Path(mochi_aot.__path__[0]) / "tools"
+    seen = set()
+    for path in (path for name in ("commands", "bundle", "bringup") for path in (folder / name).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                names = {ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Name | ast.Attribute)}
+                if names & {"click.echo", "click.secho", "print", "sys.stdout.write", "sys.stderr.write"}:
+                    seen.add(f"{path.name}: {function.name}")
+    assert seen == allowed

@@ -225,3 +225,12 @@ def test_a_fault_clears_the_bar() -> None:
     seen = run_in_terminal(python(source))
     assert seen.code == 7 and [line for line in seen.screen if line] == LEFT
     assert seen.raw.rindex("\x1b[?25h") > seen.raw.rindex("\x1b[?25l")
+
+
+def test_a_traceback_is_plain_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_as(LogSettings()):
+        try:
+            raise ValueError("\x1b[2J\udc80")
+        except ValueError as error:
+            LOGGER.error("failed", exc_info=error)
+    assert capsys.readouterr().err.endswith("ValueError: \\x1b[2J\\udc80\n")

@@ -20,9 +20,11 @@ import torch
 from click.testing import CliRunner
 
 from mochi_aot.artifacts.errors import ExitCode
+from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.runtime.errors import RefusalError
 from mochi_aot.runtime.video import write_video
+from mochi_aot.tools.bundle.signing import sign
 from mochi_aot.tools.commands.cli import EXIT_CODES
 from tests.runtime import toy_bundle
 from tests.tools.commands.test_checking_values import written
@@ -33,6 +35,7 @@ PAGE = ROOT / "docs/commands.md"
 COMMANDS = {
     "mochi-bench": "mochi_aot.tools.commands.bench",
     "mochi-bringup": "mochi_aot.tools.commands.bringup",
+    "mochi-bundle": "mochi_aot.tools.commands.bundle",
     "mochi-checkpoint": "mochi_aot.tools.commands.checkpoint",
     "mochi-compile": "mochi_aot.tools.commands.compile",
     "mochi-inspect": "mochi_aot.tools.commands.inspect",
@@ -47,6 +50,7 @@ COMMANDS = {
 GOOD = {
     "mochi-bench": "traffic --config bench --mesh 1x2 --geometry 16x16x7",
     "mochi-bringup": "chips --device mock --step versions -o out",
+    "mochi-bundle": "verify bundle --trusted keys.pub",
     "mochi-checkpoint": "out --preset tiny",
     "mochi-compile": "--checkpoint checkpoint --mesh 1x1 --target torch --geometry 16x16x7 -o out",
     "mochi-inspect": "bundle",
@@ -60,6 +64,7 @@ GOOD = {
 CALLED = {
     "mochi-bench": "mochi_aot.compiler.partition.mesh.parse_mesh",
     "mochi-bringup": "mochi_aot.artifacts.reader.Bundle.open",
+    "mochi-bundle": "mochi_aot.artifacts.reader.Bundle.open",
     "mochi-checkpoint": "mochi_aot.compiler.checkpoint.synthetic.write_checkpoint",
     "mochi-compile": "mochi_aot.artifacts.writer.BundleWriter.__init__",
     "mochi-inspect": "mochi_aot.artifacts.reader.Bundle.open",
@@ -88,10 +93,18 @@ def interrupt() -> NoReturn:
 
 
 def terminate() -> NoReturn:
+    stop_by(signal.SIGTERM)
+
+
+def hang_up() -> NoReturn:
+    stop_by(signal.SIGHUP)
+
+
+def stop_by(number: signal.Signals) -> NoReturn:
     """The first signal stops a command at once, or at its next safe moment; the second stops those too."""
     for _ in range(2):
-        signal.raise_signal(signal.SIGTERM)  # in this thread: os.kill may choose another one
-    raise AssertionError("SIGTERM did nothing")
+        signal.raise_signal(number)  # in this thread: os.kill may choose another one
+    raise AssertionError(f"{number.name} did nothing")
 
 
 def disk_full() -> NoReturn:
@@ -109,7 +122,7 @@ def refuse() -> NoReturn:
 EVERYWHERE = [
     Case(command, code, GOOD[command], fault=fault)
     for command in COMMANDS
-    for code, fault in ((0, None), (1, bug), (7, disk_full), (130, interrupt), (143, terminate))
+    for code, fault in ((0, None), (1, bug), (7, disk_full), (129, hang_up), (130, interrupt), (143, terminate))
     if (command, code) != ("mochi-serve", 0)  # which serves until a signal ends it
 ]
 CASES = [
@@ -121,6 +134,9 @@ CASES = [
     Case("mochi-bringup", 3, "none"),
     Case("mochi-bringup", 4, GOOD["mochi-bringup"], exists="out"),
     Case("mochi-bringup", 5, "bundle -o out"),
+    Case("mochi-bundle", 3, "verify none --trusted keys.pub"),
+    Case("mochi-bundle", 4, "pack bundle -o out", exists="out"),
+    Case("mochi-bundle", 5, GOOD["mochi-bundle"], absent="cryptography"),
     Case("mochi-checkpoint", 3, "file/out", exists="file"),
     Case("mochi-checkpoint", 4, GOOD["mochi-checkpoint"], exists="out"),
     Case("mochi-checkpoint", 5, GOOD["mochi-checkpoint"], absent="torch"),
@@ -153,6 +169,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what GOOD names."""
     folder = tmp_path_factory.mktemp("inputs")
     toy_bundle.write_bundle(folder / "bundle")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "keys"], check=True)
+    sign(Bundle.open(folder / "bundle"), folder / "keys")
     (folder / "chips").symlink_to(written(tmp_path_factory.mktemp("chips"), "add", 1, value=1.0))
     write_checkpoint(folder / "checkpoint", CONFIG, "diffusers", 0, torch.float32)
     write_video(folder / "video.mp4", np.zeros((7, 16, 16, 3), np.uint8))
@@ -292,6 +310,7 @@ KINDS = {
         "OptionError",
         "OutputError",
         "PlanTextError",
+        "UrlError",
         "RequestError",
     },
     3: {
@@ -301,12 +320,14 @@ KINDS = {
         "KeysError",
         "ModelError",
         "NumbersError",
+        "SignatureError",
         "TrainingError",
         "WeightError",
     },
     4: {"BundleExistsError", "CheckpointExistsError", "IRFolderError", "OutputExistsError"},
     5: {
         "BackendError",
+        "ExtraMissingError",
         "KernelsError",
         "MockMeshError",
         "MockPlatformError",
@@ -316,7 +337,7 @@ KINDS = {
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "CompileProcessError", "OutputFolderError", "StateFolderError", "VideoError"},
+    7: {"CacheError", "CompileProcessError", "OutputFolderError", "RemoteError", "StateFolderError", "VideoError"},
 }
 
 

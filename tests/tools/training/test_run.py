@@ -188,6 +188,7 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     clips, prompts = (json.loads(line) for line in result.output.splitlines())
     assert 5 < clips["psnr"] < 40 and prompts["prompts"] == 2 and 0 <= prompts["all"] <= 1
+    assert all(share in (0.5, 1.0) for _, share in prompts["commonest"].values())
     assert sheet.read_bytes().startswith(b"\x89PNG")
     released = tmp_path / "released"
     options = ["--prompts", "2", "--clips", "1", "--steps", "2", "--sheet", str(sheet), "--force"]

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mochi_aot.compiler.checkpoint import open_checkpoint
 from mochi_aot.compiler.checkpoint.layouts import layout_sources
 from mochi_aot.tools.training.command import main
 from mochi_aot.tools.training.export import open_models, write_models
 from mochi_aot.tools.training.loop import Pace
+from mochi_aot.tools.training.lora import add_low_rank, merge_lora, write_lora
 from mochi_aot.tools.training.models import TINIEST, Models, build_models
+from mochi_aot.tools.training.settings import TrainingError
 from mochi_aot.tools.training.tune import LORA, Tuning, always_clip, tune
 
 PACE = Pace(log=1, save=100, sample=100)
@@ -21,7 +23,11 @@ PACE = Pace(log=1, save=100, sample=100)
 
 @pytest.fixture
 def models() -> Models:
-    """Untrained, but for the last matrix, which begins with zeros: nothing before it would get a gradient."""
+    return untrained()
+
+
+def untrained() -> Models:
+    """The same numbers each time. The last matrix begins with zeros in training: nothing before would get gradients."""
     models = build_models(TINIEST, 3, torch.device("cpu"))
     torch.nn.init.normal_(models.dit.final.proj.weight, std=0.02, generator=torch.Generator().manual_seed(0))
     return models
@@ -56,6 +62,28 @@ def test_a_lora_holds_the_change_under_diffusers_names(models: Models, tmp_path:
     assert "dit.blocks.0.attn.q_x.weight" in changed and "dit.blocks.1.mlp_x.down.weight" in changed
     for name, value in models.parameters().items():
         assert name in changed or torch.equal(value, before[name]), name
+    again = untrained()
+    merge_lora(again.dit, TINIEST, tmp_path / LORA)
+    assert all(torch.allclose(value, models.parameters()[name]) for name, value in again.parameters().items())
+
+
+def test_a_file_that_is_no_lora_of_the_model(models: Models, tmp_path: Path) -> None:
+    changes = add_low_rank(models.dit, TINIEST, 1)
+    write_lora(tmp_path / "whole", changes)
+    held = load_file(tmp_path / "whole")
+    key, other = min(held), "transformer.proj_out.lora_A.weight"
+    short = {**held, key: held[key][:, 1:].contiguous()}
+    for wrong, seen in (
+        ({name: held[name] for name in held if name != key}, key.partition(".lora")[0]),
+        (short, key.partition(".lora")[0]),
+        ({**held, other: torch.zeros(1, 96)}, f"{other} is none of its matrices"),
+    ):
+        save_file(wrong, tmp_path / "wrong")
+        with pytest.raises(TrainingError, match=f"wrong does not hold a LoRA of this model: .*{seen}"):
+            merge_lora(untrained().dit, TINIEST, tmp_path / "wrong")
+    (tmp_path / "wrong").write_bytes((tmp_path / "whole").read_bytes()[:-1])
+    with pytest.raises(TrainingError, match="wrong is not a whole safetensors file"):
+        merge_lora(models.dit, TINIEST, tmp_path / "wrong")
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def _require(what: str, seen: Any, expected: Any) -> None:
 
 
 def _require_buffers(buffers: list[Chips], arriving: Chips, ring: int) -> None:
-    """What arrives from all chips has room, and what arrives for keys is not where values do."""
+    """Require room for what arrives from all chips, and that keys do not arrive where values do."""
     batch, heads, tokens, width = arriving.shape
     expected = ([batch, heads, tokens * ring, width], arriving.dtype)
     for buffer in buffers:

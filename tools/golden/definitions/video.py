@@ -47,8 +47,8 @@ def _conv3d(
 
 
 def unprepared(weight: Tensor, outputs: int, kernel_size: list[int], block: int) -> Tensor:
-    """The kernel [O, C, kD, kH, kW] of a weight whose rows run over blocks of channels, kD, kH, kW and the channels
-    of a block; `block` 0 is one block with all channels."""
+    """Return the kernel [O, C, kD, kH, kW] of a weight whose rows run over blocks of channels, kD, kH, kW and the
+    channels of a block; `block` 0 is one block with all channels."""
     depth, height, width = kernel_size
     rows = weight.reshape(-1, weight.shape[-1])[:, :outputs]
     channels = rows.shape[0] // (depth * height * width)

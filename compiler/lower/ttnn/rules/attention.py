@@ -141,7 +141,7 @@ def _widened(lo: Lowerer, x: Tensor, fill: float, columns: int = TILE_SIZE) -> T
 
 
 def _hidden_columns(lo: Lowerer, mask: Value, like: tuple[int, ...]) -> Tensor:
-    """What the keys of a text [B, H, L, D] have in the columns: together -HUGE where mask [B, L] is zero, else 0."""
+    """Return what keys of a text [B, H, L, D] have in the columns: together -HUGE where mask [B, L] is zero, else 0."""
     seen = lo.get(mask)
     missing = lo.emit("multiply", [lo.emit("add", [seen], seen.shape, value=-1.0)], seen.shape, value=HUGE / TILE_SIZE)
     batch, heads, length, _ = like

@@ -21,7 +21,7 @@ def linear(lo: Lowerer, op: Op) -> None:
 
 
 def _bias_before_sum(lo: Lowerer, op: Op) -> bool:
-    """A bias that is added to a sum over chips: each chip's product adds its share of it, which costs nothing.
+    """Lower a bias that is added to a sum over chips: each chip's product adds its share of it, which costs nothing.
 
     Shares of a power of two of chips are exact, and their sum is the bias.
     """
@@ -54,7 +54,7 @@ def _product(lo: Lowerer, op: Op, share: Tensor | None = None) -> Tensor:
 
 
 def _matrix(lo: Lowerer, weight: Value, preparation: Preparation) -> Tensor:
-    """A weight [outputs, inputs] as [inputs, outputs]; one of which each chip has some inputs is gathered here."""
+    """Return a weight [outputs, inputs] as [inputs, outputs]; gather one of which each chip has some inputs."""
     outputs, inputs = weight.type.local_shape
     dtype = "float32" if weight.type.dtype == "float32" else lo.weights_dtype
     if weight in lo.params:
@@ -66,7 +66,7 @@ def _matrix(lo: Lowerer, weight: Value, preparation: Preparation) -> Tensor:
 
 
 def _rows(lo: Lowerer, value: Value) -> Tensor:
-    """A product's operand, packed where it has less than a tile of rows in its last dimension but one."""
+    """Return a product's operand, packed where it has less than a tile of rows in its last dimension but one."""
     x = lo.held(value)
     if (
         x.form in (Form.PACKED, Form.HEADS_FIRST)
@@ -80,7 +80,7 @@ def _rows(lo: Lowerer, value: Value) -> Tensor:
 
 
 def _slices(lo: Lowerer, value: Value) -> list[Op]:
-    """The slices along the last dimension that a joined product is cut into, in order; none if it has other uses."""
+    """Return the slices along the last dimension that cut a joined product, in order; none if it has other uses."""
     users = lo.users[value]
     last = len(value.type.shape) - 1
     if not users or any(user.opcode != "slice" or user.attrs["dim"] != last for user in users):
@@ -112,7 +112,7 @@ def _swiglu(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
 
 
 def _heads(lo: Lowerer, op: Op, slices: list[Op]) -> bool:
-    """Queries, keys and values in one product, each [B, N, H * D] reshaped to [B, N, H, D], of heads in whole tiles."""
+    """Lower queries, keys and values in one product, each [B, N, H * D] seen as [B, N, H, D], heads in whole tiles."""
     reshapes = [lo.only_user(piece.result) for piece in slices]
     if len(reshapes) != 3 or any(r is None or r.opcode != "reshape" for r in reshapes):
         return False

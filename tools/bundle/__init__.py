@@ -1,0 +1,1 @@
+"""Signs, packs, moves and describes bundles: `mochi-bundle`."""

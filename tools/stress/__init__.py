@@ -1,0 +1,1 @@
+"""Faults and crowds by command: what docs/security.md says was tried, thousands of times."""
