@@ -368,6 +368,25 @@ def test_another_thread_is_told(pipe: VideoPipeline) -> None:
     assert isinstance(seen[0], Video) and np.array_equal(seen[0].latents, video.latents)
 
 
+def test_resolved_arguments_are_those_of_the_record(pipe: VideoPipeline) -> None:
+    """Also while another thread makes a video; and what `__call__` would refuse is refused."""
+    asked: dict[str, Any] = {"num_inference_steps": 2, "seed": 7, "num_frames": 7, "negative_prompt": "blurry"}
+    seen: list[object] = []
+
+    def meanwhile(*_: Any) -> dict[str, Any]:
+        thread = threading.Thread(target=lambda: seen.append(pipe.resolve("a fox", **asked)))
+        thread.start()
+        thread.join()
+        return {}
+
+    video = pipe("a fox", **asked, callback_on_step_end=meanwhile)
+    assert seen == [video.record["arguments"]] * 2
+    with pytest.raises(OptionError, match="no geometry"):
+        pipe.resolve("a fox", height=17)
+    with pytest.raises(OptionError, match="NUL character"):
+        pipe.resolve("a\0fox")
+
+
 def test_after_close(path: Path) -> None:
     pipe = mochi_aot.load(path)
     pipe.close()

@@ -93,8 +93,8 @@ def main(
 ) -> None:
     """Make videos from the compiled BUNDLE for whoever asks over HTTP.
 
-    Prints the address. Ctrl-C or SIGTERM stops after the current step and puts the job back into the queue, a second
-    one at once; a server that is started again on the same --state goes on with it.
+    Prints the address once videos can be made. Ctrl-C or SIGTERM stops after the current step and puts the job back
+    into the queue, a second one at once; a server that is started again on the same --state goes on with it.
     """
     first = bundle.resolve().name.removesuffix(".bundle") if name is None else name
     if first in more:

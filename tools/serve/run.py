@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -31,11 +32,11 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: Settings, listening: Callable[[str], None]) -> None:
+def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, which are raised again once all is closed.
 
-    `listening` gets the address, as soon as it is open. Raise what keeps a bundle from being loaded, StateFolderError,
-    KeysError, and OSError where the address is taken.
+    `ready` gets the address once all bundles have done a step; probes are answered before. Raise what keeps a bundle
+    from being loaded, StateFolderError, KeysError, and OSError where the address is taken.
     """
     _more_files()
     service = Service(settings)
@@ -43,14 +44,14 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         with socket.create_server((settings.host, settings.port), family=family, backlog=2048) as opened:
             service.start()
-            _run(service, opened, listening)
+            _run(service, opened, ready)
     finally:
         service.close()
     if service.failure is not None:
         raise service.failure
 
 
-def _run(service: Service, opened: socket.socket, listening: Callable[[str], None]) -> None:
+def _run(service: Service, opened: socket.socket, ready: Callable[[str], None]) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = list(_LOG.handlers), False
@@ -71,7 +72,9 @@ def _run(service: Service, opened: socket.socket, listening: Callable[[str], Non
 
     service.on_failure = fail
     host = f"[{service.settings.host}]" if ":" in service.settings.host else service.settings.host
-    listening(f"http://{host}:{opened.getsockname()[1]}")
+    address = f"http://{host}:{opened.getsockname()[1]}"
+    _LOG.info("%s", f"listening on {address}, and loading", extra={"numbers": {"address": address}})
+    service.on_ready = partial(ready, address)
     server.run(sockets=[opened])
 
 

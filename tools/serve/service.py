@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from mochi_aot.tools.serve.errors import RequestError
 from mochi_aot.tools.serve.keys import Caller, Keys
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.settings import Settings
-from mochi_aot.tools.serve.store import QUEUED, JobStore, StoredJob
+from mochi_aot.tools.serve.store import COMPLETED, QUEUED, JobStore, StoredJob
 from mochi_aot.tools.serve.wanted import read_wanted, shown
 from mochi_aot.tools.serve.worker import Keeping, Progress, Worker
 
@@ -32,7 +32,9 @@ class Service:
         self.metrics = Metrics(self.store.waiting)
         self.is_ending = False
         self.failure: BaseException | None = None
-        self.on_failure = lambda: None
+        self.on_failure: Callable[[], None] = lambda: None
+        self.on_ready: Callable[[], None] = lambda: None
+        self._was_ready = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._change = asyncio.Event()
         self.version = 0  # counts the changes of jobs
@@ -52,6 +54,7 @@ class Service:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tell in which event loop `changes` is awaited."""
         self._loop = loop
+        self._tell()
         if self.failure is not None:
             self.on_failure()
 
@@ -120,7 +123,8 @@ class Service:
         steps = int(job.arguments["num_inference_steps"])
         if running is not None and running.id == job.id:
             return running
-        return Progress(job.id, "wait" if job.status == QUEUED else job.status, 0, steps)
+        done = steps if job.status == COMPLETED else 0
+        return Progress(job.id, "wait" if job.status == QUEUED else job.status, done, steps)
 
     def cancel(self, caller: Caller, name: str) -> StoredJob | None:
         """Cancel a job and tell of it; None where the caller has no such unfinished job."""
@@ -153,6 +157,9 @@ class Service:
 
     def _tell(self) -> None:
         self.version += 1
+        if not self._was_ready and self.is_ready():
+            self._was_ready = True
+            self.on_ready()
         self._change.set()
         self._change = asyncio.Event()
 
@@ -160,6 +167,6 @@ class Service:
         self.failure = self.failure or error
         self._in_loop(self.on_failure)
 
-    def _in_loop(self, function: Any) -> None:
+    def _in_loop(self, function: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function)

@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mochi_aot import BackendError, MochiError, VideoPipeline, load
+from mochi_aot import BackendError, MochiError, Video, VideoPipeline, load
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
 
@@ -75,6 +75,7 @@ class Worker(threading.Thread):
         self.mean_seconds = 10.0  # of a job, as the last ones took
         self._bundle, self._device, self._store, self._keeping = bundle, device, store, keeping
         self._metrics, self._changed, self._gone_wrong = metrics, changed, gone_wrong
+        self._began = 0.0  # when loading began
         self._ending, self._woken = False, threading.Event()
         self._beat: float | None = None  # when the work that goes on now last came further
         self._slowest_step = 0.0
@@ -106,25 +107,24 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._beat = began = time.monotonic()
+            self._beat = self._began = time.monotonic()
             with load(self._bundle, device=self._device) as pipe:
                 self.geometries, self.mock, self.pipe = pipe.geometries, pipe.mock, pipe
                 self._metrics.loads.labels(self.model).inc()
-                self._work(pipe, began)
+                self._work(pipe)
         except BaseException as error:  # noqa: BLE001  the server ends with it
             self._gone_wrong(error)
 
-    def _work(self, pipe: VideoPipeline, began: float) -> None:
+    def _work(self, pipe: VideoPipeline) -> None:
         job = self._store.take(self.model)
-        if job is None:
-            self._warm_up(pipe)
-        self._loaded(began)
         while not self._ending:
             if job is not None:
                 self._make(pipe, job)
+            elif not self.is_ready:
+                self._warm_up(pipe)
             self._store.sweep(self._keeping.seconds, self._keeping.bytes)
             job = None if self._ending else self._store.take(self.model)
-            if job is None:
+            if job is None and self.is_ready:
                 self._beat = None
                 self._woken.wait(_IDLE)
                 self._woken.clear()
@@ -134,12 +134,15 @@ class Worker(threading.Thread):
     def _warm_up(self, pipe: VideoPipeline) -> None:
         """Run all programs but the decoder once: weights are resident after it, and kernels built."""
         pipe("warm-up", num_inference_steps=1, seed=0, output_type="latent")
+        self._loaded()
 
-    def _loaded(self, began: float) -> None:
+    def _loaded(self) -> None:
+        """Tell that weights are resident and a step was done."""
         self.is_ready = True
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - self._began
         self._metrics.load_seconds.labels(self.model).set(seconds)
         _LOG.info("%s", f"{self.model}: ready after {seconds:.1f} s", extra={"numbers": {"model": self.model}})
+        self._changed()
 
     def _make(self, pipe: VideoPipeline, job: StoredJob) -> None:
         """Make one video, and note what became of it."""
@@ -164,14 +167,15 @@ class Worker(threading.Thread):
     def _try(self, pipe: VideoPipeline, job: StoredJob) -> tuple[str, str]:
         """Return how a job ended, "" if it was put back, and more about it for the log."""
         try:
-            self._show(Progress(job.id, "encode"))
+            steps = int(job.arguments["num_inference_steps"])
+            self._show(Progress(job.id, "encode", 0, steps))
             video = pipe(
                 **job.arguments,
                 callback_on_step_end=self._steps(job),
                 callback_on_step_end_tensor_inputs=(),
             )
-            self._show(Progress(job.id, "write"))
-            video.save(self._store.video(job), fps=job.fps, force=True)
+            self._show(Progress(job.id, "write", steps, steps))
+            _as_without_callback(video).save(self._store.video(job), fps=job.fps, force=True)
             self._device_failures = 0
             return (COMPLETED if self._store.complete(job) else CANCELLED), ""
         except _EndingError:
@@ -198,6 +202,8 @@ class Worker(threading.Thread):
         times = [time.monotonic()]
 
         def step_ended(pipe: Any, step: int, timestep: float, values: dict[str, Any]) -> None:
+            if not self.is_ready:
+                self._loaded()
             times.append(time.monotonic())
             seconds = times[-1] - times[-2]
             self._slowest_step = max(self._slowest_step, seconds)
@@ -215,3 +221,8 @@ class Worker(threading.Thread):
     def _show(self, progress: Progress) -> None:
         self.progress, self._beat = progress, time.monotonic()
         self._changed()
+
+
+def _as_without_callback(video: Video) -> Video:
+    """Return the video with the record of one that no callback saw: this server's changes nothing."""
+    return replace(video, record={name: value for name, value in video.record.items() if name != "callback"})

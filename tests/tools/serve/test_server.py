@@ -1,0 +1,252 @@
+"""The real server in a process of its own, asked by real clients, and killed."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from click.testing import CliRunner
+
+from mochi_aot.tools.commands.run import main as run_main
+from tests.runtime import toy_bundle
+
+PATIENCE = 120.0  # seconds for anything; nothing here is about time
+SIZE = {"height": 16, "width": 16, "num_frames": 7}
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Server:
+    """A server process; `state` outlives it."""
+
+    url: str
+    process: subprocess.Popen
+    state: Path
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        given = {"Content-Type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
+        request = urllib.request.Request(self.url + path, data, given, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+                return Answer(reply.status, reply.read(), dict(reply.headers))
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.read(), dict(error.headers))
+
+    def wait(self, name: str, *status: str) -> dict[str, Any]:
+        """Return a job, in the media server's form, once it has one of these statuses."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            job: dict[str, Any] = self.ask("GET", f"/v1/videos/generations/{name}").json
+            if job["status"] in status:
+                return job
+            time.sleep(0.02)
+        raise AssertionError(job)
+
+
+@contextmanager
+def served(bundle: Path, state: Path, *options: str) -> Iterator[Server]:
+    """A server that is ready, as its address on stdout says."""
+    words = [str(bundle), "--state", str(state), "--port", "0", "--log-format", "json", *options]
+    command = [sys.executable, "-m", "mochi_aot.tools.commands.serve", *words]
+    with (
+        (state.parent / f"{state.name}.log").open("a") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            server = Server(process.stdout.readline().strip(), process, state)
+            assert server.ask("GET", "/health").status == 200
+            yield server
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "toy.bundle"
+    toy_bundle.write_bundle(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(bundle, tmp_path_factory.mktemp("server") / "state", "--max-queue", "3") as server:
+        yield server
+
+
+def by_mochi_run(bundle: Path, folder: Path, *words: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the video and the record that the command line makes."""
+    output = folder / "expected.mp4"
+    result = CliRunner().invoke(run_main, [str(bundle), *words, "-o", str(output), "--force"])
+    assert result.exit_code == 0, result.output
+    return output.read_bytes(), json.loads(output.with_suffix(".json").read_text())
+
+
+def test_a_video_by_the_openai_package(server: Server, bundle: Path, tmp_path: Path) -> None:
+    """Bit for bit what mochi-run makes, and the same record but for the file's name and how long it took."""
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    more = {"seed": 7, "num_inference_steps": 4, "negative_prompt": "blurry", "guidance_scale": 4.5, "fps": 10}
+    video = client.videos.create(prompt="a red fox", model="toy", size="16x16", extra_body=more)  # type: ignore[call-overload]
+    assert (video.object, video.model, video.size, video.prompt) == ("video", "toy", "16x16", "a red fox")
+    video = client.videos.poll(video.id)
+    assert (video.status, video.progress, video.seconds, video.error) == ("completed", 100, "0.7", None)
+    served_video = client.videos.download_content(video.id).read()
+    words = ["--prompt", "a red fox", "--negative-prompt", "blurry", "--steps", "4", "--seed", "7"]
+    words += ["--guidance-scale", "4.5", "--fps", "10", "--geometry", "16x16x7"]
+    expected, record = by_mochi_run(bundle, tmp_path, *words)
+    assert served_video == expected
+    found = server.ask("GET", f"/v1/videos/{video.id}/record").json
+    assert found["arguments"].pop("output") == f"{video.id}.mp4" and record["arguments"].pop("output")
+    assert found.pop("seconds").keys() and record.pop("seconds")
+    assert found == record
+    assert video.id in [item.id for item in client.videos.list(limit=2)]
+    part = server.ask("GET", f"/v1/videos/{video.id}/content", Range="bytes=4-7")
+    assert (part.status, part.body) == (206, b"ftyp")
+    assert client.videos.delete(video.id).deleted
+    with pytest.raises(openai.NotFoundError, match="there is no video"):
+        client.videos.retrieve(video.id)
+    assert list(server.state.joinpath("videos").glob(f"{video.id}*")) == []
+
+
+def test_errors_in_the_form_of_openai(server: Server) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    with pytest.raises(openai.BadRequestError, match="this model makes 32x16 with 13 frames") as refused:
+        client.videos.create(prompt="fox", size="1280x720")
+    assert refused.value.param == "size" and refused.value.type == "invalid_request_error"
+    with pytest.raises(openai.NotFoundError, match="there is no model 'sora-2'; this server has toy"):
+        client.videos.create(prompt="fox", model="sora-2")
+    with pytest.raises(openai.BadRequestError, match="'input_reference' is a file, and none is taken here"):
+        client.videos.create(prompt="fox", input_reference=b"\x89PNG")
+
+
+def test_a_video_as_the_media_server_makes_it(server: Server) -> None:
+    """Requests and answers by the fields that the public server of that dialect has."""
+    body = {"prompt": "a red fox", "negative_prompt": "", "num_inference_steps": 3, "seed": 1, "aspect_ratio": "16:9"}
+    accepted = server.ask("POST", "/v1/videos/generations", body)
+    assert accepted.status == 202
+    job = accepted.json
+    asked = {"prompt": "a red fox", "negative_prompt": "", "num_inference_steps": 3, "seed": 1}
+    assert job.items() >= {"job_type": "video", "status": "queued", "model": "toy", "request_parameters": asked}.items()
+    done = server.wait(job["id"], "completed", "failed")
+    assert done["status"] == "completed" and done["completed_at"] >= done["created_at"]
+    video = server.ask("GET", f"/v1/videos/generations/{job['id']}/download")
+    assert video.headers["content-type"] == "video/mp4" and video.body[4:8] == b"ftyp"
+    assert job["id"] in [item["id"] for item in server.ask("GET", "/v1/videos/jobs").json]
+    assert server.ask("GET", "/tt-liveness").json.items() >= {"status": "alive", "model_ready": True}.items()
+    absent = server.ask("GET", "/v1/videos/generations/none")
+    assert absent.status == 404 and "there is no video 'none'" in absent.json["detail"]
+    wrong = server.ask("POST", "/v1/videos/generations", {"prompt": 7})
+    assert wrong.status == 422 and wrong.json["detail"][0]["loc"] == ["body", "prompt"]
+
+
+def test_a_full_queue_events_and_cancelling(server: Server) -> None:
+    """Long jobs: one runs, three wait, and the fifth is told when to come again."""
+    body = {"prompt": "a red fox", "num_inference_steps": 1000, "seed": 1}
+    first = server.ask("POST", "/v1/videos", body).json
+    server.wait(first["id"], "in_progress")
+    waiting = [server.ask("POST", "/v1/videos", body).json["id"] for _ in range(3)]
+    full = server.ask("POST", "/v1/videos", body)
+    assert full.status == 429 and int(full.headers["retry-after"]) >= 1
+    assert full.json["error"]["message"] == "the queue is full: 3 jobs wait"
+    assert b"mochi_queue_length 3.0" in server.ask("GET", "/metrics").body
+    stopped = [server.ask("POST", f"/v1/videos/generations/{name}/cancel").json["status"] for name in waiting]
+    assert stopped == ["cancelled"] * 3
+    assert server.ask("POST", f"/v1/videos/generations/{first['id']}/cancel").json["status"] == "cancelling"
+    stream = server.ask("GET", f"/v1/videos/{first['id']}/events").body.decode()
+    last = json.loads([line for line in stream.splitlines() if line.startswith("data: ")][-1].removeprefix("data: "))
+    assert (last["id"], last["status"], last["steps"]) == (first["id"], "cancelled", 1000)
+    assert server.ask("POST", f"/v1/videos/generations/{first['id']}/cancel").status == 404
+    shown = server.ask("GET", f"/v1/videos/{first['id']}").json
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "cancelled")
+
+
+HOSTILE = [
+    b"", b"{", b"null", b"[1]", b"[" * 100_000, b'{"prompt": NaN}', b"\xff\xfe", b'{"seed": ' + b"9" * 5000 + b"}",
+    b'{"prompt": "\\ud800"}', b'{"prompt": "a\\u0000b"}', b'{"prompt": "fox", "size": "../../x"}',
+    b'{"prompt": "fox", "output": "/etc/passwd"}', b'{"prompt": "fox", "\\ud800": 1}', b'{"prompt": {"a": []}}',
+    b'{"prompt": "fox", "model": "%s%n{0}"}', b'{"prompt": "fox", "fps": 1e400}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/videos/generations"])
+def test_hostile_bodies_are_refused(path: str, server: Server) -> None:
+    for body in HOSTILE:
+        answer = server.ask("POST", path, body)
+        ignored = path.endswith("generations") and answer.status == 202  # fields that this dialect leaves out
+        assert answer.status in (400, 404, 422) or ignored, (body[:60], answer)
+        assert b"Traceback" not in answer.body and answer.json
+        if ignored:
+            server.ask("DELETE", f"{path}/{answer.json['id']}")
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=x", "text/plain"):
+        assert server.ask("POST", "/v1/videos", b"--x\r\n\xff", Content_Type=kind).status == 400
+    assert server.ask("POST", path, b" " * 300_000).status == 413
+    for name in ("..%2f..%2fjobs.sqlite3", "%00", "a" * 5000, "%ff", "jobs.sqlite3"):
+        assert server.ask("GET", f"{path}/{name}").status == 404
+    assert server.ask("PATCH", path).status == 405
+
+
+def test_a_body_that_never_ends_keeps_nobody_waiting(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    head = b"POST /v1/videos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(head)
+        assert server.ask("GET", "/health").status == 200
+    assert server.ask("GET", "/health").status == 200
+
+
+def test_the_description_names_every_path(server: Server) -> None:
+    described = server.ask("GET", "/openapi.json").json["paths"]
+    assert described["/v1/videos"]["post"]["requestBody"]["content"].keys() == {
+        "application/json",
+        "multipart/form-data",
+    }
+    for path, operations in described.items():
+        for method in operations:
+            asked = server.ask(method.upper(), path.replace("{id}", "none"), b"{}" if method == "post" else None)
+            assert asked.status not in (405, 500) and b"no such path" not in asked.body, (method, path)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_no_job_is_lost(bundle: Path, tmp_path: Path) -> None:
+    """SIGKILL while jobs wait and one runs, then SIGTERM, which puts it back; the videos are mochi-run's."""
+    state, body = tmp_path / "state", {"prompt": "a red fox", "num_inference_steps": 200, **SIZE}
+    with served(bundle, state) as server:
+        names = [server.ask("POST", "/v1/videos", {**body, "seed": seed}).json["id"] for seed in range(5)]
+        server.wait(names[1], "in_progress")
+        server.process.kill()
+        server.process.wait()
+    with served(bundle, state) as server:
+        server.wait(names[2], "in_progress", "completed")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 143
+    with served(bundle, state) as server:
+        for seed, name in enumerate(names):
+            assert server.wait(name, "completed", "failed")["status"] == "completed"
+            words = ["--prompt", "a red fox", "--steps", "200", "--seed", str(seed), "--geometry", "16x16x7"]
+            assert server.ask("GET", f"/v1/videos/{name}/content").body == by_mochi_run(bundle, tmp_path, *words)[0]
+        files = {f"{name}{suffix}" for name in names for suffix in (".mp4", ".json")}
+        assert {path.name for path in state.joinpath("videos").iterdir()} == files
+    log = (tmp_path / "state.log").read_text()
+    assert "Traceback" not in log and any(json.loads(line).get("job") == names[0] for line in log.splitlines())
