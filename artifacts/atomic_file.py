@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from mochi_aot.artifacts.held_folder import hold_new, remove_left
+from mochi_aot.artifacts.held_folder import held_for_now
 
 _PREFIX = ".mochi-new-"
 
@@ -26,19 +26,13 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(new, path)
 
 
-@contextmanager
-def folder_beside(path: Path) -> Iterator[Path]:
-    """Yield a private folder beside `path`, which is removed at the end, as are those that killed processes have left.
+def folder_beside(path: Path) -> AbstractContextManager[Path]:
+    """Give an empty private folder beside `path`, which is removed at the end; see `held_for_now`.
 
     Raise OSError.
     """
     # A folder of its own, rather than another name: a private file of tempfile's would not have the modes of the umask.
-    remove_left(path.parent, _PREFIX)
-    held = hold_new(path.parent, _PREFIX)
-    try:
-        yield held.path
-    finally:
-        held.remove()
+    return held_for_now(path.parent, _PREFIX)
 
 
 def sync(path: Path) -> None:

@@ -1,6 +1,6 @@
 """The root of every error that a user can cause; each subclass names one kind of cause, and the exit code it has."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import ClassVar
@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     DEVICE = 5
     REFUSED = 6
     SYSTEM = 7
+    HANGUP = 129  # 128 and the number of SIGHUP: the terminal was closed
     INTERRUPTED = 130  # 128 and the number of SIGINT, as shells report a command that Ctrl-C has stopped
     BROKEN_PIPE = 141  # 128 and the number of SIGPIPE
     TERMINATED = 143  # 128 and the number of SIGTERM
@@ -53,6 +54,19 @@ def os_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise BundleError(f"cannot {action}: {error.strerror or error}") from error
+
+
+@contextmanager
+def library_errors(refusal: Callable[[str], MochiError]) -> Iterator[None]:
+    """Turn whatever a library raises into `refusal` of one line, panics of Rust included, which are no Exception."""
+    try:
+        yield
+    except MochiError:
+        raise
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime":
+            raise refusal(str(error).partition("\n")[0][:200] or type(error).__name__) from error
+        raise
 
 
 def exit_code(error: BaseException) -> ExitCode:

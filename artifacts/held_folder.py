@@ -10,7 +10,8 @@ import os
 import shutil
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = "lock"
@@ -69,6 +70,22 @@ def hold_new(parent: Path, prefix: str) -> HeldFolder:
             held = _lock(path)
             if held is not None:
                 return held
+
+
+@contextmanager
+def held_for_now(parent: Path, prefix: str) -> Iterator[Path]:
+    """Give an empty folder in a new one that is held meanwhile, and removed at the end with all that is in it.
+
+    So are those of this prefix that killed processes have left. Raise OSError.
+    """
+    remove_left(parent, prefix)
+    held = hold_new(parent, prefix)
+    try:
+        inside = held.path / "new"  # apart from the lock, whatever is put there
+        inside.mkdir()
+        yield inside
+    finally:
+        held.remove()
 
 
 def remove_left(parent: Path, prefix: str) -> None:

@@ -29,7 +29,7 @@ class Journal:
     def add(self, made: ReusableWeight) -> None:
         """Note a weight whose parts lie in the folder. Raise OSError."""
         parts = [
-            [str(part.place.relative_to(self._folder)), part.offset, part.nbytes, part.sha256] for part in made.parts
+            [str(part.place.relative_to(self._folder)), part.offset, part.nbytes, part.blake3] for part in made.parts
         ]
         text = json.dumps([made.source, made.name, made.dtype, made.local_shape, parts, made.devices]).encode()
         self._file.write(_hash(text) + b" " + text + b"\n")
@@ -78,8 +78,13 @@ def _weight(folder: Path, line: bytes) -> ReusableWeight | None:
     digest, _, text = line.partition(b" ")
     if digest != _hash(text):
         return None
-    source, name, dtype, local_shape, parts, devices = json.loads(text)
-    places = [StoredBytes(folder / path, offset, nbytes, sha256) for path, offset, nbytes, sha256 in parts]
+    try:
+        source, name, dtype, local_shape, parts, devices = json.loads(text)
+        places = [StoredBytes(folder / path, offset, nbytes, blake3) for path, offset, nbytes, blake3 in parts]
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if any(folder not in Path(os.path.normpath(part.place)).parents for part in places):
+        return None
     return ReusableWeight(source, name, dtype, local_shape, places, devices, synced=False)
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST_MAGIC = "mochi-aot bundle"
 PROGRAM_MAGIC = "mochi-aot program"
 
@@ -11,11 +11,14 @@ TOKENIZER_PATH = "tokenizer/tokenizer.json"
 PROGRAM_FOLDER = "programs"
 WEIGHT_FOLDER = "weights"
 KERNEL_FOLDER = "kernels"
+NOTICE_FOLDER = "notices"
 
 # A page: shards start on one, so that they can be mapped, and read past the page cache.
 ALIGNMENT = 4096
 # A weight file is closed when the next shard would pass this size.
 WEIGHT_FILE_BYTES = 4 << 30
+# Licences and cards: how many, and of what size each.
+MAX_NOTICES, MAX_NOTICE_BYTES = 32, 1 << 20
 # Read whole into memory, hence bounded: at full size on 32 devices a manifest has about 6 MiB, a program less.
 MAX_METADATA_BYTES = 32 << 20
 
@@ -28,27 +31,32 @@ DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, fram
 MODEL_DTYPES = ("float32", "bfloat16")  # of weights and activations, and of how a checkpoint is stored
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
 
-SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+HASH_HEX = re.compile(r"[0-9a-f]{64}")
 
 
-def program_path(sha256: str) -> str:
+def program_path(digest: str) -> str:
     """Return the path of a program in the bundle, by the hash of its bytes."""
-    return f"{PROGRAM_FOLDER}/{sha256}.msgpack"
+    return f"{PROGRAM_FOLDER}/{digest}.msgpack"
 
 
-def weight_path(sha256: str) -> str:
+def weight_path(digest: str) -> str:
     """Return the path of a weight file in the bundle, by the hash of its bytes."""
-    return f"{WEIGHT_FOLDER}/{sha256}.bin"
+    return f"{WEIGHT_FOLDER}/{digest}.bin"
 
 
-def tensor_path(sha256: str) -> str:
+def tensor_path(digest: str) -> str:
     """Return the path of a tensor file in the bundle, by the hash of its bytes."""
-    return f"{WEIGHT_FOLDER}/{sha256}.tensorbin"
+    return f"{WEIGHT_FOLDER}/{digest}.tensorbin"
 
 
-def kernel_path(sha256: str) -> str:
+def kernel_path(digest: str) -> str:
     """Return the path of an archive of kernels in the bundle, by the hash of its bytes."""
-    return f"{KERNEL_FOLDER}/{sha256}.tar"
+    return f"{KERNEL_FOLDER}/{digest}.tar"
+
+
+def notice_path(digest: str) -> str:
+    """Return the path of a licence or card in the bundle, by the hash of its bytes."""
+    return f"{NOTICE_FOLDER}/{digest}.txt"
 
 
 def align(offset: int) -> int:

@@ -1,12 +1,13 @@
 """Opens a bundle: validates the manifest, compares the sizes of files, maps weights; nothing is parsed per tensor."""
 
 import mmap
+import os
 from functools import cached_property
 from pathlib import Path
 
 from mochi_aot.artifacts.envelope import unpack
 from mochi_aot.artifacts.errors import BundleError, os_errors
-from mochi_aot.artifacts.integrity import hash_bytes, hash_file, hash_shards
+from mochi_aot.artifacts.integrity import bundle_id, hash_bytes, hash_file, hash_shards
 from mochi_aot.artifacts.layout import (
     MANIFEST_MAGIC,
     MANIFEST_PATH,
@@ -15,7 +16,7 @@ from mochi_aot.artifacts.layout import (
     TOKENIZER_PATH,
     weight_path,
 )
-from mochi_aot.artifacts.schema import File, Geometry, Manifest, Program, Weight
+from mochi_aot.artifacts.schema import File, Geometry, Manifest, Program, Shard, Weight
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
 from mochi_aot.artifacts.validate_program import check_program
 
@@ -26,6 +27,7 @@ class Bundle:
     def __init__(self, path: Path, manifest: Manifest, bundle_id: str) -> None:
         self.path, self.manifest, self.id = path, manifest, bundle_id
         self._maps: dict[int, memoryview] = {}
+        self._states: dict[int, tuple[int, int, int]] = {}  # of the files that were mapped, as they were then
         self._programs: dict[int, Program] = {}
 
     @classmethod
@@ -38,7 +40,7 @@ class Bundle:
         check_manifest(manifest, where)
         for file in manifest.files:
             _check_size(path, file)
-        return cls(path, manifest, hash_bytes(data))
+        return cls(path, manifest, bundle_id(data))
 
     @cached_property
     def weights(self) -> dict[str, Weight]:
@@ -64,6 +66,10 @@ class Bundle:
                 return self._read(file)
         raise BundleError(f"{self.path}: holds no tokenizer; give prompt embeddings instead of a prompt")
 
+    def notice(self, name: str) -> bytes:
+        """Return a licence or card of the checkpoint, by its path there, checked against its hash."""
+        return self._read(self.manifest.files[self.manifest.notices[name]])
+
     def shard_bytes(self, index: int) -> memoryview:
         """Return the bytes of a shard, read-only, mapped from the file: a page is read when it is touched."""
         shard = self.manifest.shards[index]
@@ -72,8 +78,35 @@ class Bundle:
     def file_bytes(self, index: int) -> memoryview:
         """Return the bytes of a file of weights, mapped in the same way, and once."""
         if index not in self._maps:
-            self._maps[index] = self._map(self.manifest.files[index])
+            self._maps[index] = self._map(index)
         return self._maps[index]
+
+    def parts(self, name: str) -> list[Shard]:
+        """Return what a weight consists of: its distinct shards that are not empty, or the whole of a tensor file."""
+        weight = self.weights[name]
+        if weight.file is None:
+            shards = [self.manifest.shards[index] for index in dict.fromkeys(weight.shards)]
+            return [shard for shard in shards if shard.nbytes > 0]
+        file = self.manifest.files[weight.file]
+        return [Shard(weight.file, 0, file.nbytes, file.blake3)]
+
+    def check_part(self, part: Shard) -> None:
+        """Hash what `parts` gave. Raise BundleError if it is not what was written, or the file has another size now."""
+        file = self.manifest.files[part.file]
+        data = self.file_bytes(part.file)[part.offset : part.offset + part.nbytes]
+        _check_size(self.path, file)  # once more: what is behind the end of a file cannot be touched
+        if hash_bytes(data, all_processors=True) != part.blake3:
+            where, end = self.path / file.path, part.offset + part.nbytes
+            raise BundleError(f"{where}: bytes {part.offset} to {end} do not match their hash{_REMEDY}")
+
+    def check_unchanged(self) -> None:
+        """Raise BundleError if a mapped file was written to, cut or replaced since, as far as size and time tell."""
+        for index, state in self._states.items():
+            place = self.path / self.manifest.files[index].path
+            with os_errors(f"read {place}"):
+                seen = _state(place.stat())
+            if seen != state:
+                raise BundleError(f"{place} was changed while it was in use{_REMEDY}")
 
     def tensor_file(self, name: str) -> Path | None:
         """Return the tensor file of a weight, its size checked again; None if the weight has shards."""
@@ -98,12 +131,12 @@ class Bundle:
     def verify(self) -> None:
         """Hash every shard, file and program. BundleError naming the first that is not what was written."""
         for index, shard in enumerate(self.manifest.shards):
-            if hash_bytes(self.shard_bytes(index)) != shard.sha256:
+            if hash_bytes(self.shard_bytes(index)) != shard.blake3:
                 names = [weight.name for weight in self.manifest.weights if index in weight.shards]
                 where = self.path / self.manifest.files[shard.file].path
                 raise BundleError(f"{where}: shard {index}, of {', '.join(names)}, does not match its hash{_REMEDY}")
         for index, file in enumerate(self.manifest.files):
-            if file.path == weight_path(file.sha256):
+            if file.path == weight_path(file.blake3):
                 _check_hash(self.path / file.path, file, self._hash_weight_file(index))
             else:
                 self._check_hash_of(file)
@@ -149,10 +182,12 @@ class Bundle:
             seen = hash_file(place)
         _check_hash(place, file, seen)
 
-    def _map(self, file: File) -> memoryview:
+    def _map(self, index: int) -> memoryview:
+        file = self.manifest.files[index]
         place = self.path / file.path
         _check_size(self.path, file)  # again: touching a map past the end of a file kills the process
         with os_errors(f"read {place}"), place.open("rb") as stream:
+            self._states[index] = _state(os.fstat(stream.fileno()))
             return memoryview(mmap.mmap(stream.fileno(), file.nbytes, access=mmap.ACCESS_READ))
 
 
@@ -171,6 +206,11 @@ def _read_manifest(path: Path) -> bytes:
             return stream.read(MAX_METADATA_BYTES + 1)
 
 
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what a write to a file, or another file in its place, changes. A new link to it does not."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _check_size(path: Path, file: File) -> None:
     place = path / file.path
     with os_errors(f"read {place}"):
@@ -182,5 +222,5 @@ def _check_size(path: Path, file: File) -> None:
 
 
 def _check_hash(place: Path, file: File, seen: str) -> None:
-    if seen != file.sha256:
-        raise BundleError(f"{place}: expected SHA-256 {file.sha256}, seen {seen}{_REMEDY}")
+    if seen != file.blake3:
+        raise BundleError(f"{place}: expected BLAKE3 {file.blake3}, seen {seen}{_REMEDY}")

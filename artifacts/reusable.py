@@ -1,12 +1,12 @@
 """Weights that an earlier compile has made: of a bundle, or of a compile that did not come to its end."""
 
-import hashlib
 import mmap
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mochi_aot.artifacts.integrity import new_hash
 from mochi_aot.artifacts.reader import Bundle
 
 BLOCK_BYTES = 4 << 20
@@ -19,7 +19,7 @@ class StoredBytes:
     place: Path
     offset: int
     nbytes: int
-    sha256: str
+    blake3: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ReusableWeights:
     def find(self, source: str) -> ReusableWeight | None:
         """Return a weight with this source whose bytes are there; those of a broken-off compile are hashed again."""
         for made in self._made.get(source, ()):
-            if made.synced or all(map(_is_whole, made.parts)):
+            if made.synced or all(map(is_whole, made.parts)):
                 return made
         return None
 
@@ -69,18 +69,19 @@ def reusable_in_bundle(bundle: Bundle) -> Iterator[ReusableWeight]:
             continue
         if weight.file is not None:
             file = files[weight.file]
-            parts = [StoredBytes(bundle.path.absolute() / file.path, 0, file.nbytes, file.sha256)]
+            parts = [StoredBytes(bundle.path.absolute() / file.path, 0, file.nbytes, file.blake3)]
             devices = []
         else:
             distinct = list(dict.fromkeys(weight.shards))
             places = [(shards[index], files[shards[index].file]) for index in distinct]
-            parts = [StoredBytes(bundle.path.absolute() / f.path, s.offset, s.nbytes, s.sha256) for s, f in places]
+            parts = [StoredBytes(bundle.path.absolute() / f.path, s.offset, s.nbytes, s.blake3) for s, f in places]
             devices = [distinct.index(shard) for shard in weight.shards]
         yield ReusableWeight(weight.source, weight.name, weight.dtype, weight.local_shape, parts, devices, synced=True)
 
 
-def _is_whole(part: StoredBytes) -> bool:
-    digest, done = hashlib.sha256(), 0
+def is_whole(part: StoredBytes) -> bool:
+    """Return whether the bytes are there and have their hash."""
+    digest, done = new_hash(), 0
     buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES))
     try:
         with part.place.open("rb", buffering=0) as file:
@@ -93,4 +94,4 @@ def _is_whole(part: StoredBytes) -> bool:
                 done += count
     except OSError:
         return False
-    return digest.hexdigest() == part.sha256
+    return digest.hexdigest() == part.blake3

@@ -103,7 +103,7 @@ class File:
 
     path: str
     nbytes: int
-    sha256: str
+    blake3: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Shard:
     file: int
     offset: int
     nbytes: int
-    sha256: str
+    blake3: str
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,8 @@ class Manifest:
 
     `dtype` is of activations, `weights_dtype` of matrices, `links_dtype` of what devices send each other in a denoising
     step. `mesh_settings` are for ttnn, nothing for torch; `ttnn` is the version of ttnn that the programs were lowered
-    for, or empty for torch; `kernels` is nothing where none were built ahead of time.
+    for, or empty for torch; `kernels` is nothing where none were built ahead of time. `notices` are licences and cards
+    of the checkpoint, by their paths in it, as indices into `files`.
     """
 
     format_version: int
@@ -207,4 +208,5 @@ class Manifest:
     shards: list[Shard]
     files: list[File]
     kernels: Kernels | None
+    notices: dict[str, int]
     created_by: str

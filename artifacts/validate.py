@@ -11,9 +11,13 @@ from mochi_aot.artifacts.layout import (
     ARCHITECTURES,
     FABRICS,
     FORMAT_VERSION,
-    SHA256_HEX,
+    HASH_HEX,
+    MAX_NOTICE_BYTES,
+    MAX_NOTICES,
+    NOTICE_FOLDER,
     TOKENIZER_PATH,
     kernel_path,
+    notice_path,
     program_path,
     tensor_path,
     weight_path,
@@ -92,6 +96,7 @@ def check_manifest(manifest: Manifest, where: str) -> None:
         _check_mesh_settings(manifest.mesh_settings, f"{where}: mesh_settings")
     if manifest.kernels is not None:
         _check_kernels(manifest.kernels, manifest.files, f"{where}: kernels")
+    _check_notices(manifest, where)
     _check_target(manifest, where)
     _check_whole_lists(manifest, where)
 
@@ -155,9 +160,9 @@ def _check_target(manifest: Manifest, where: str) -> None:
 
 
 def _check_file(file: File, where: str) -> None:
-    require(SHA256_HEX.fullmatch(file.sha256) is not None, where, f"expected a SHA-256 in hex, seen {file.sha256!r}")
+    require(HASH_HEX.fullmatch(file.blake3) is not None, where, f"expected BLAKE3 in hex, seen {file.blake3!r}")
     # Only these, spelt exactly so: no path can lead out of the bundle.
-    named = (place(file.sha256) for place in (program_path, weight_path, tensor_path, kernel_path))
+    named = (place(file.blake3) for place in (program_path, weight_path, tensor_path, kernel_path, notice_path))
     paths = (*named, TOKENIZER_PATH)
     require(file.path in paths, where, f"expected one of {', '.join(paths)}, seen {file.path!r}")
     require(file.nbytes >= 1, where, f"{file.path}: expected a positive size, seen {file.nbytes}")
@@ -166,7 +171,7 @@ def _check_file(file: File, where: str) -> None:
 def _check_shards(manifest: Manifest, where: str) -> None:
     for index, shard in enumerate(manifest.shards):
         _check_shard(shard, manifest.files, f"{where}: shards[{index}]")
-    require_unique((shard.sha256 for shard in manifest.shards), where, "shard")
+    require_unique((shard.blake3 for shard in manifest.shards), where, "shard")
     ends: dict[int, int] = {}
     for shard in sorted(manifest.shards, key=lambda shard: (shard.file, shard.offset)):
         clear = shard.offset >= ends.get(shard.file, 0)
@@ -181,21 +186,21 @@ def _check_whole_lists(manifest: Manifest, where: str) -> None:
     for shard in manifest.shards:
         listed.setdefault(shard.file, []).append(shard)
     for index, file in enumerate(manifest.files):
-        if file.path == weight_path(file.sha256):
+        if file.path == weight_path(file.blake3):
             shards = sorted(listed.get(index, []), key=lambda shard: shard.offset)
-            same = hash_shards(shards) == file.sha256
+            same = hash_shards(shards) == file.blake3
             require(same, where, f"the shards of {file.path} are others than its hash says")
     used = {index for weight in manifest.weights for index in weight.shards}
     unused = sorted({*range(len(manifest.shards))} - used)
     require(not unused, where, f"shards {unused[:8]} are of no weight")
     taken = {weight.file for weight in manifest.weights}
     for index, file in enumerate(manifest.files):
-        spare = file.path == tensor_path(file.sha256) and index not in taken
+        spare = file.path == tensor_path(file.blake3) and index not in taken
         require(not spare, where, f"{file.path} is of no weight")
 
 
 def _check_shard(shard: Shard, files: list[File], where: str) -> None:
-    require(SHA256_HEX.fullmatch(shard.sha256) is not None, where, f"expected a SHA-256 in hex, seen {shard.sha256!r}")
+    require(HASH_HEX.fullmatch(shard.blake3) is not None, where, f"expected BLAKE3 in hex, seen {shard.blake3!r}")
     file = _file_at(weight_path, shard.file, files, where)
     aligned = shard.offset >= 0 and shard.offset % ALIGNMENT == 0
     require(aligned, where, f"offset: expected a multiple of {ALIGNMENT}, seen {shard.offset}")
@@ -253,11 +258,23 @@ def _check_kernels(kernels: Kernels, files: list[File], where: str) -> None:
     require(len(kernels.build_keys) > 0, where, "build_keys: expected at least one, seen none")
 
 
+def _check_notices(manifest: Manifest, where: str) -> None:
+    count = len(manifest.notices)
+    require(count <= MAX_NOTICES, where, f"notices: expected at most {MAX_NOTICES}, seen {count}")
+    for name, index in manifest.notices.items():
+        file = _file_at(notice_path, index, manifest.files, f"{where}: notices[{name!r}]")
+        require(file.nbytes <= MAX_NOTICE_BYTES, where, f"notices[{name!r}]: {file.nbytes} bytes are too many")
+    named = {*manifest.notices.values()}
+    for index, file in enumerate(manifest.files):
+        spare = file.path.startswith(f"{NOTICE_FOLDER}/") and index not in named
+        require(not spare, where, f"{file.path} is no notice's")
+
+
 def _file_at(place: Callable[[str], str], index: int, files: list[File], where: str) -> File:
     """Return the file, if it is of the kind that `place` gives a path to."""
     require(0 <= index < len(files), where, f"file {index} of {len(files)}")
     file = files[index]
-    require(file.path == place(file.sha256), where, f"expected {place('<sha256>')}, seen {file.path}")
+    require(file.path == place(file.blake3), where, f"expected {place('<blake3>')}, seen {file.path}")
     return file
 
 

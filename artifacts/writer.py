@@ -10,7 +10,7 @@ from typing import Self
 from mochi_aot.artifacts.atomic_file import sync
 from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.errors import os_errors
-from mochi_aot.artifacts.integrity import hash_bytes, hash_file, hash_shards
+from mochi_aot.artifacts.integrity import bundle_id, hash_bytes, hash_file, hash_shards
 from mochi_aot.artifacts.journal import read_journal
 from mochi_aot.artifacts.layout import (
     FORMAT_VERSION,
@@ -22,6 +22,7 @@ from mochi_aot.artifacts.layout import (
     WEIGHT_FOLDER,
     align,
     kernel_path,
+    notice_path,
     program_path,
     tensor_path,
     weight_path,
@@ -67,6 +68,7 @@ class BundleWriter:
         self._program_index: dict[str, int] = {}
         self._tensor_index: dict[str, int] = {}
         self._programs: list[Program] = []
+        self._notices: dict[str, int] = {}
         self._weight_files: dict[int, WeightFile] = {}  # by their index among the files
         self._open: dict[bool, int] = {}  # of these, the one for constants and the one for all else
         self._tensors = itertools.count(1)  # several threads ask for places
@@ -91,24 +93,32 @@ class BundleWriter:
         where = f"program {program.name!r}"
         check_program(program, where)
         data = pack(PROGRAM_MAGIC, program, where)
-        sha256 = hash_bytes(data)
-        if sha256 not in self._program_index:
-            self._program_index[sha256] = self._add_file(program_path(sha256), data)
+        digest = hash_bytes(data)
+        if digest not in self._program_index:
+            self._program_index[digest] = self._add_file(program_path(digest), data)
             self._programs.append(program)
-        return self._program_index[sha256]
+        return self._program_index[digest]
 
     def add_tokenizer(self, data: bytes) -> None:
         """Write the tokenizer.json of the `tokenizers` library."""
         self._add_file(TOKENIZER_PATH, data)
 
-    def add_shard(self, data: Buffer, sha256: str | None = None, constant: bool = False) -> int:
+    def add_notice(self, name: str, data: bytes) -> None:
+        """Write a licence or card that the checkpoint has under this name. Empty ones are left out."""
+        if data:
+            path = notice_path(hash_bytes(data))
+            known = (index for index, file in enumerate(self._files) if file is not None and file.path == path)
+            index = next(known, None)
+            self._notices[name] = self._add_file(path, data) if index is None else index
+
+    def add_shard(self, data: Buffer, digest: str | None = None, constant: bool = False) -> int:
         """Write one device's part of a weight, unless the same bytes were written before; return its index.
 
-        `data` is any C-contiguous buffer, such as a numpy array, in the storage dtype of dtypes.DTYPES; `sha256` is its
+        `data` is any C-contiguous buffer, such as a numpy array, in the storage dtype of dtypes.DTYPES; `digest` is its
         hash, if that is known. Pieces that are `constant`, not from a checkpoint, have files of their own.
         """
         view = memoryview(data).cast("B")
-        known = sha256 or hash_bytes(view)
+        known = digest or hash_bytes(view)
         return self._place_shard(known, len(view), constant, lambda file: file.append(view))
 
     def tensor_place(self) -> Path:
@@ -118,27 +128,27 @@ class BundleWriter:
             folder.mkdir(exist_ok=True)
         return folder / f"open-{next(self._tensors)}.tensorbin"
 
-    def add_tensor(self, place: Path, sha256: str) -> int:
+    def add_tensor(self, place: Path, digest: str) -> int:
         """Take the tensor file with this hash that was written at a `tensor_place`; return its index into
         Manifest.files. Of files with the same bytes one is kept."""
         with os_errors(f"write {self._staged.path}"):
-            if sha256 in self._tensor_index:
+            if digest in self._tensor_index:
                 place.unlink()
-                return self._tensor_index[sha256]
+                return self._tensor_index[digest]
             sync(place)  # now, while others work, rather than all at the end
-            final = self._staged.folder / tensor_path(sha256)
+            final = self._staged.folder / tensor_path(digest)
             place.rename(final)
-            self._tensor_index[sha256] = len(self._files)
-            self._files.append(File(tensor_path(sha256), final.stat().st_size, sha256))
-        return self._tensor_index[sha256]
+            self._tensor_index[digest] = len(self._files)
+            self._files.append(File(tensor_path(digest), final.stat().st_size, digest))
+        return self._tensor_index[digest]
 
     def add_tensor_file(self, write: Callable[[Path], object]) -> int:
         """Let `write` write a tensor file at a path that it is given; return its index into Manifest.files."""
         place = self.tensor_place()
         with os_errors(f"write {self._staged.path}"):
             write(place)
-            sha256 = hash_file(place)
-        return self.add_tensor(place, sha256)
+            digest = hash_file(place)
+        return self.add_tensor(place, digest)
 
     def add_kernels(self, write: Callable[[Path], object]) -> int:
         """Let `write` write an archive of kernels at a path that it is given; return its index into Manifest.files."""
@@ -146,9 +156,9 @@ class BundleWriter:
         with os_errors(f"write {self._staged.path}"):
             place.parent.mkdir(exist_ok=True)
             write(place)
-            sha256, nbytes = hash_file(place), place.stat().st_size
-            place.rename(self._staged.folder / kernel_path(sha256))
-        self._files.append(File(kernel_path(sha256), nbytes, sha256))
+            digest, nbytes = hash_file(place), place.stat().st_size
+            place.rename(self._staged.folder / kernel_path(digest))
+        self._files.append(File(kernel_path(digest), nbytes, digest))
         return len(self._files) - 1
 
     def add_weight(self, weight: Weight) -> None:
@@ -166,14 +176,14 @@ class BundleWriter:
         shards, file = [], None
         if made.devices:
             indices = [
-                self._place_shard(part.sha256, part.nbytes, constant, partial(_adopt, part)) for part in made.parts
+                self._place_shard(part.blake3, part.nbytes, constant, partial(_adopt, part)) for part in made.parts
             ]
             shards = [indices[device] for device in made.devices]
         else:
             place = self.tensor_place()
             with os_errors(f"write {self._staged.path}"):
                 link_or_copy(made.parts[0].place, place)
-            file = self.add_tensor(place, made.parts[0].sha256)
+            file = self.add_tensor(place, made.parts[0].blake3)
         self.reused_bytes += sum(part.nbytes for part in made.parts)
         self.add_weight(Weight(made.name, made.dtype, made.local_shape, shards, file, made.source))
 
@@ -222,6 +232,7 @@ class BundleWriter:
             shards=self._shards,
             files=[file for file in self._files if file is not None],
             kernels=kernels,
+            notices=self._notices,
             created_by=created_by,
         )
         data = pack(MANIFEST_MAGIC, manifest, "manifest")
@@ -230,7 +241,7 @@ class BundleWriter:
             check_program_fits(program, manifest, f"program {program.name!r}")
         self._write(MANIFEST_PATH, data)
         self._staged.publish()
-        return hash_bytes(data)
+        return bundle_id(data)
 
     def _add_file(self, path: str, data: bytes) -> int:
         self._write(path, data)
@@ -247,24 +258,24 @@ class BundleWriter:
         """Return a weight that was added, as another compile would find it."""
         distinct = list(dict.fromkeys(weight.shards))
         shards = [self._shards[index] for index in distinct]
-        parts = [StoredBytes(self._weight_files[s.file].path, s.offset, s.nbytes, s.sha256) for s in shards]
+        parts = [StoredBytes(self._weight_files[s.file].path, s.offset, s.nbytes, s.blake3) for s in shards]
         if weight.file is not None:
             file = self._files[weight.file]
             assert file is not None
-            parts = [StoredBytes(self._staged.folder / file.path, 0, file.nbytes, file.sha256)]
+            parts = [StoredBytes(self._staged.folder / file.path, 0, file.nbytes, file.blake3)]
         devices = [distinct.index(shard) for shard in weight.shards]
         return ReusableWeight(
             weight.source, weight.name, weight.dtype, weight.local_shape, parts, devices, synced=False
         )
 
-    def _place_shard(self, sha256: str, nbytes: int, constant: bool, place: Callable[[WeightFile], int]) -> int:
-        if sha256 not in self._shard_index:
+    def _place_shard(self, digest: str, nbytes: int, constant: bool, place: Callable[[WeightFile], int]) -> int:
+        if digest not in self._shard_index:
             with os_errors(f"write {self._staged.path}"):
                 index = self._weight_file(nbytes, constant)
                 offset = place(self._weight_files[index])
-            self._shard_index[sha256] = len(self._shards)
-            self._shards.append(Shard(index, offset, nbytes, sha256))
-        return self._shard_index[sha256]
+            self._shard_index[digest] = len(self._shards)
+            self._shards.append(Shard(index, offset, nbytes, digest))
+        return self._shard_index[digest]
 
     def _weight_file(self, nbytes: int, constant: bool) -> int:
         """Return the open weight file, or a new one if `nbytes` more would take it past the limit."""
@@ -287,10 +298,10 @@ class BundleWriter:
     def _name_weight_files(self) -> None:
         """Name the weight files, last of all: until then the journal says where a shard is."""
         for index, file in self._weight_files.items():
-            sha256 = hash_shards(shard for shard in self._shards if shard.file == index)
+            digest = hash_shards(shard for shard in self._shards if shard.file == index)
             with os_errors(f"write {self._staged.path}"):
-                file.path.rename(self._staged.folder / weight_path(sha256))
-            self._files[index] = File(weight_path(sha256), file.nbytes, sha256)
+                file.path.rename(self._staged.folder / weight_path(digest))
+            self._files[index] = File(weight_path(digest), file.nbytes, digest)
 
 
 def _adopt(part: StoredBytes, file: WeightFile) -> int:

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from mochi_aot.compiler.errors import CompileProcessError
 from mochi_aot.compiler.job import Progress, Request, Summary
+from mochi_aot.runtime.interrupt import Stop
 
 LOGGER = logging.getLogger("mochi_aot")
 # The child finds modules where its parent does, whatever has changed sys.path there.
@@ -151,15 +152,17 @@ def main() -> None:
     out = _MessagePipe(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     task: _Task = pickle.load(sys.stdin.buffer)  # noqa: S301  from the parent
-    signal.signal(signal.SIGTERM, _stop)
+    stop = Stop()
+    signal.signal(signal.SIGTERM, partial(_stop_once, stop))
     threading.Thread(target=_end_with, args=(task.parent,), daemon=True).start()
     LOGGER.setLevel(task.log_level)
     LOGGER.addHandler(_LogHandler(out))
     LOGGER.propagate = False
     try:
-        from mochi_aot.compiler.request import compile_request
+        with stop:
+            from mochi_aot.compiler.request import compile_request
 
-        out.send(compile_request(task.request, _ToldProgress(out)))
+            out.send(compile_request(task.request, _ToldProgress(out)))
     except KeyboardInterrupt:
         sys.exit(1)
     except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
@@ -212,10 +215,10 @@ class _LogHandler(logging.Handler):
             self._out.send(logging.makeLogRecord(plain))
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _stop_once(stop: Stop, number: int, frame: FrameType | None) -> None:
     """Stop once: what cleans up is not stopped again."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    stop.ask(number, frame)
 
 
 def _end_with(parent: int) -> None:

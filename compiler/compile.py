@@ -135,6 +135,8 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
         on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
         watch.begin("finish")
         writer.add_tokenizer(tokenizer)
+        for name, notice in checkpoint.notices.items():
+            writer.add_notice(name, notice)
         bundle_id = writer.finish(
             target=job.target,
             mesh=list(job.mesh),
@@ -142,7 +144,7 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
             step_capacity=STEP_CAPACITY,
             text_length=checkpoint.config.text_length,
             model=_plain(checkpoint.config),
-            checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity()},
+            checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity(), **checkpoint.origin},
             versions=versions(PACKAGES),
             geometries=checked.geometries,
             created_by=f"mochi-compile {installed_version('mochi-aot')}",

@@ -17,7 +17,7 @@ from mochi_aot.runtime.checks import prompt_cuts
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.errors import BusyError, ClosedError, OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, with_sizes
-from mochi_aot.runtime.job import Job, check_sampling
+from mochi_aot.runtime.job import Job, arguments, check_sampling
 from mochi_aot.runtime.jobs import cut_warning
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.pipeline import Pipeline, read_ahead
@@ -74,13 +74,15 @@ def load(
     check_values: bool = False,
     require_signature: str | Path | None = None,
     expect_id: str | None = None,
+    check: bool = True,
 ) -> "VideoPipeline":
     """Open the compiled bundle in the folder `path` for making videos; weights begin to be read.
 
     `device`: "cpu" (the default) or "cuda" for bundles of the target torch, "chips" (the default) or "mock" for ttnn;
     on a mock mesh everything happens but the computing, and videos are made of zeros. With `check_values`, slowly,
     numbers that are not finite are traced to the instruction that made them. `require_signature` is a file of trusted
-    keys, one of which must have signed the bundle; `expect_id` is the id that it must have.
+    keys, one of which must have signed the bundle; `expect_id` is the id that it must have. Without `check` the weights
+    are believed; with it their hashes are compared before they are used, beside reading.
 
     Close the result, or use it in a `with` statement. A process may hold several bundles at once, but of those for ttnn
     one at a time. Raise BundleError for a folder that is no whole bundle, SignatureError for a bundle that is another
@@ -89,7 +91,7 @@ def load(
     bundle = Bundle.open(path)
     check_origin(bundle, None if require_signature is None else Path(require_signature), expect_id)
     device = choose_device(bundle.manifest.target, device)
-    geometry, reader = bundle.manifest.geometries[0], WeightReader(bundle)
+    geometry, reader = bundle.manifest.geometries[0], WeightReader(bundle, check=check)
     try:
         wanted = (role for role in roles(False, False, True) if role in geometry.programs)
         read_ahead(reader, bundle, wanted, geometry)  # importing the target's library may take seconds
@@ -230,6 +232,27 @@ class VideoPipeline(Steerable):
         with self._denoises() as pipeline:
             videos = self._make(pipeline, call, callback_on_step_end, callback_on_step_end_tensor_inputs, output_type)
         return videos[0] if call.is_single() else videos
+
+    def resolve(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+    ) -> dict[str, object]:
+        """Return the arguments that the record of such a video will have, all filled in; nothing runs.
+
+        Any thread may ask, also while another one makes a video. Raise OptionError where `__call__` would.
+        """
+        schedule = Schedule(num_inference_steps, guidance_scale)
+        call = Call(prompt, negative_prompt, height, width, num_frames, schedule, seed=seed)
+        ((request,),) = call.requests(self.bundle, call.geometry(self.bundle))
+        return arguments(request.job)
 
     def encode_prompt(
         self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str] | None = None

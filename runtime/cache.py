@@ -4,18 +4,18 @@
 other user can write to it.
 """
 
-import fcntl
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from mochi_aot.artifacts.held_folder import held_for_now, remove_left
 from mochi_aot.runtime.errors import CacheError
 
 VARIABLE = "MOCHI_CACHE"
+_MAKING, _TEMPORARY = ".making-", "mochi-"  # what names of unfinished things begin with
 _ADVICE = f"set {VARIABLE} to a folder that can be written to"
 
 
@@ -71,20 +71,20 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
     be had belongs to nobody. Raises CacheError.
     """
     parent = cache_folder() / "temporary"
-    with _errors_as_cache_error(parent):
-        parent.mkdir(exist_ok=True)
-        making = _locked(parent)  # or else a folder that is made, and not locked yet, could be removed by others
-        try:
-            _remove_unlocked(parent)
-            folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=parent))
-            lock = _locked(folder)
-        finally:
-            os.close(making)
-    try:
+    with ExitStack() as held:
+        with _errors_as_cache_error(parent):
+            parent.mkdir(exist_ok=True)
+            remove_left(parent, _TEMPORARY)  # of other purposes, too
+            folder = held.enter_context(held_for_now(parent, f"{_TEMPORARY}{purpose}-"))
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+
+
+def making(place: Path) -> AbstractContextManager[Path]:
+    """Give an empty folder beside `place`, for what is moved there when it is whole; see `temporary_folder`.
+
+    Raises OSError.
+    """
+    return held_for_now(place.parent, _MAKING)
 
 
 @contextmanager
@@ -124,23 +124,3 @@ def _is_own(folder: Path) -> bool:
     seen = folder.lstat()
     others = stat.S_IWGRP | stat.S_IWOTH
     return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & others
-
-
-def _remove_unlocked(parent: Path) -> None:
-    """Remove the folders of processes that ended without doing so. Raises OSError."""
-    for folder in parent.iterdir():
-        with suppress(OSError):  # locked, or removed by its process, or on a file system without locks
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
-def _locked(folder: Path) -> int:
-    """Return a descriptor that holds the folder's lock until it is closed. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    with suppress(OSError):  # a file system without locks: then nobody can tell that the folder is in use or free
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor

@@ -7,15 +7,16 @@ from pathlib import Path
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.artifacts.schema import Geometry, Program
-from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError
+from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError, OutputExistsError
 from mochi_aot.runtime.geometry import find_geometry, fitting_geometries, geometry_name, input_shape
 from mochi_aot.runtime.job import Job, check_options, outputs, resolve
 from mochi_aot.runtime.kept import Denoised, find_kept, kept_path, open_denoised, refuse_kept
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.programs import load_programs
+from mochi_aot.runtime.safetensors_file import read_header
 from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS
 from mochi_aot.runtime.tensor_files import PromptEntries, check_latents_file, check_prompt_file, check_prompt_masks
-from mochi_aot.runtime.tokenizer import PromptTokenizer
+from mochi_aot.runtime.tokenizer import PromptTokenizer, open_tokenizer
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class CheckedJob:
     prompt_file: PromptEntries | None = None
     latents_entry: Entry | None = None
     denoised: Denoised | None = None  # latents of which only a video is to be made
+    overwrite: bool = False  # whether files of its outputs' names are replaced
     cuts: Mapping[str, str] = field(default_factory=dict)  # by option, the end of a prompt that is too long
 
 
@@ -57,26 +59,43 @@ def check_job(job: Job, bundle: Bundle, go_on: bool = False) -> CheckedJob:
     return CheckedJob(resolved, geometry, prompt_file, latents_entry)
 
 
-def check_outputs(job: Job, taken: set[Path], force: bool, go_on: bool = False) -> None:
+def check_outputs(job: Job, taken: set[Path], force: bool, go_on: bool = False, bundle: Path | None = None) -> None:
     """Check the files that a checked job writes, and add them to `taken`, the files of earlier jobs.
 
-    Raise OutputError if one cannot be written, exists (without `force`), or is taken. With `go_on`, kept latents are
-    there to be used.
+    Raise OutputError if one cannot be written, exists (without `force`, or as something else than is to be written), is
+    taken, or is in the `bundle`. With `go_on`, kept latents are there to be used.
     """
     kept = kept_path(job)
     if not (force or go_on):
         refuse_kept(job)
     for path in [*outputs(job), *([] if kept is None else [kept])]:
         check_writable(path, force or path == kept)
+        if bundle is not None and path.resolve().is_relative_to(bundle.resolve()):
+            raise OutputError(f"the output {path} is in the bundle {bundle}; give another place")
         if path.resolve() in taken:
             raise OutputError(f"the output {path} would be written twice; give each file a name of its own")
         taken.add(path.resolve())
+    for name, tensor in ((job.save_latents, "latents"), (job.save_prompt_embeds, "prompt_embeds")):
+        if name is not None:
+            _check_replaced(Path(name), tensor)
+
+
+def _check_replaced(path: Path, tensor: str) -> None:
+    """Raise OutputExistsError where a file is there that is neither empty nor one with this tensor."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        known = tensor in read_header(path)
+    except InputFileError:
+        known = False
+    if not known:
+        raise OutputExistsError(f"the output {path} exists and has no {tensor}, so --force does not replace it")
 
 
 def check_tokenizer(jobs: Iterable[Job], bundle: Bundle) -> PromptTokenizer | None:
     """Return the tokenizer, None if no prompt has to be tokenized. Raise BundleError if it cannot be used."""
     if any(job.prompt or job.negative_prompt for job in jobs):
-        return PromptTokenizer(bundle.tokenizer(), bundle.manifest.text_length)
+        return open_tokenizer(bundle)
     return None
 
 

@@ -80,9 +80,9 @@ class SignatureError(MochiError):
 
 
 class ExtraMissingError(MochiError):
-    """A package that only an extra of mochi-aot brings."""
+    """A package that mochi-aot does without, but not what was asked for. `install` says how to get it."""
 
     exit_code = ExitCode.DEVICE
 
-    def __init__(self, package: str, extra: str, why: str) -> None:
-        super().__init__(f"{package} is not installed; {why}: pip install 'mochi-aot[{extra}]'")
+    def __init__(self, package: str, why: str, install: str) -> None:
+        super().__init__(f"{package} is not installed; {why}: {install}")

@@ -1,7 +1,7 @@
 """One checked job from start to end: phases in order, files written, time taken."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -9,13 +9,18 @@ from typing import Protocol
 import numpy as np
 
 from mochi_aot.runtime.checks import CheckedJob
-from mochi_aot.runtime.job import steps_of
+from mochi_aot.runtime.finished import finishing
+from mochi_aot.runtime.job import record_path, steps_of
 from mochi_aot.runtime.kept import keeping
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.pipeline import Pipeline
+from mochi_aot.runtime.record import write_record
 from mochi_aot.runtime.sampling import Given, condition, embeddings, roles, starting_noise
 from mochi_aot.runtime.tensor_files import load_latents_file, load_prompt_file, save_latents_file, save_prompt_file
 from mochi_aot.runtime.video import write_video
+
+# Makes a record of the seconds of each phase.
+type Describe = Callable[[dict[str, float]], Mapping[str, object]]
 
 
 class Watcher(Protocol):
@@ -67,11 +72,16 @@ def job_roles(pipeline: Pipeline | None, checked: CheckedJob) -> list[str]:
     return roles(positive, negative, job.output is not None)
 
 
-def generate(pipeline: Pipeline, checked: CheckedJob, watcher: Watcher) -> dict[str, float]:
-    """Run the job, write its files except the record, and return the seconds of each phase.
+def generate(
+    pipeline: Pipeline,
+    checked: CheckedJob,
+    watcher: Watcher,
+    describe: Callable[[dict[str, float]], Mapping[str, object]],
+) -> None:
+    """Run the job and write its files; the record is what `describe` makes of the seconds of each phase.
 
-    Files appear whole or not at all; what was written before a stop stays. Denoised latents are kept beside the video
-    until it is whole.
+    Files appear whole or not at all, the video and its record together; what was written before a stop stays. Denoised
+    latents are kept beside the video until it is whole.
     """
     clock, job = Clock(watcher, pipeline.ledger), checked.job
     pipeline.read_ahead(job_roles(pipeline, checked), checked.geometry)
@@ -79,13 +89,16 @@ def generate(pipeline: Pipeline, checked: CheckedJob, watcher: Watcher) -> dict[
         latents = load_latents_file(checked.denoised.path, checked.denoised.entry)
     else:
         latents = _denoised(pipeline, checked, watcher, clock)
-    if job.output is not None:
-        with keeping(latents, job, pipeline.bundle, watcher.warn, saved=checked.denoised is not None):
-            with clock.phase("decode"):
-                frames = pipeline.decode(latents, checked.geometry)
+    if job.output is None:
+        write_record(job, describe(clock.seconds))
+        return
+    with keeping(latents, job, pipeline.bundle, watcher.warn, saved=checked.denoised is not None):
+        with clock.phase("decode"):
+            frames = pipeline.decode(latents, checked.geometry)
+        with finishing(Path(job.output), record_path(job), checked.overwrite) as made:
             with clock.phase("write the video"):
-                write_video(Path(job.output), frames, job.fps, watcher.check)
-    return clock.seconds
+                write_video(made.video, frames, job.fps, watcher.check)
+            made.record = describe(clock.seconds)
 
 
 def _denoised(pipeline: Pipeline, checked: CheckedJob, watcher: Watcher, clock: Clock) -> np.ndarray:

@@ -146,19 +146,19 @@ def _check_text(job: Job) -> None:
         if isinstance(value, str) and "\0" in value:
             raise OptionError(f"{option_name(field)} has a NUL character in it")
         if field in _FILES and isinstance(value, str) and not _is_file_name(value):
-            raise OptionError(f"{option_name(field)} is {value!a}, which no file can be named")
+            raise OptionError(f"{option_name(field)} is {value!a}, expected the name of a file")
     for text in (job.prompt, job.negative_prompt):
         if text is not None and not _is_unicode(text):
             raise OptionError(f"the prompt {text!a} is not valid Unicode text")
 
 
 def _is_file_name(text: str) -> bool:
-    """Return False for surrogates that stand for no byte of a name."""
+    """Return False for surrogates that stand for no byte of a name, and for what names a folder: "", "." and "/"."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
         return False
-    return True
+    return Path(text).name not in ("", "..")
 
 
 def _is_unicode(text: str) -> bool:

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,11 +11,12 @@ from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import KernelUse
 from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer, with_cuts
+from mochi_aot.runtime.finished import held_outputs
 from mochi_aot.runtime.generate import Watcher, generate, job_roles
-from mochi_aot.runtime.job import Job, check_options, outputs
+from mochi_aot.runtime.job import Job, check_options, outputs, record_path
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.pipeline import Pipeline, read_ahead
-from mochi_aot.runtime.record import make_record, write_record
+from mochi_aot.runtime.record import make_record
 from mochi_aot.runtime.signatures import check_origin
 from mochi_aot.runtime.targets import choose_device, close_backend, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
@@ -48,7 +49,8 @@ class JobsOptions:
 
     `force` replaces files that exist. With `keep_going` jobs follow one that failed. With `skip_existing` jobs whose
     files are all there, with the record, are not run; denoised latents that a stopped run kept are decoded. The bundle
-    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given.
+    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given. With
+    `check` weights are compared with their hashes before they are used.
     """
 
     device: str | None = None
@@ -58,6 +60,7 @@ class JobsOptions:
     check_values: bool = False
     require_signature: Path | None = None
     expect_id: str | None = None
+    check: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,11 @@ def _check_all(
                 watcher.skipped(job)
                 continue
             item = check_job(job, bundle, go_on=options.skip_existing)
-            check_outputs(item.job, taken, options.force, go_on=item.denoised is not None)
+            go_on = item.denoised is not None
+            # Kept latents say that a run of this job was stopped: a video without a record is what it left.
+            stopped = go_on and options.skip_existing and not record_path(item.job).exists()
+            item = replace(item, overwrite=options.force or stopped)
+            check_outputs(item.job, taken, item.overwrite, go_on, bundle.path)
             checked.append((label, item))
     tokenizer = check_tokenizer((item.job for _, item in checked), bundle)
     checked = [(label, with_cuts(item, tokenizer)) for label, item in checked]
@@ -134,9 +141,13 @@ def _run_checked(
     ledger: Ledger,
     outcome: Outcome,
 ) -> None:
-    bundle, first = outcome.bundle, checked[0][1]
+    bundle, (label, first) = outcome.bundle, checked[0]
     with ExitStack() as closing:
-        reader = WeightReader(bundle, ledger)
+        early = closing.enter_context(ExitStack())
+        if not options.keep_going:  # before a device is opened for nothing
+            with _failing(label, options, outcome, watcher):
+                early.enter_context(_held(first))
+        reader = WeightReader(bundle, ledger, check=options.check)
         closing.callback(reader.close)
         read_ahead(reader, bundle, job_roles(None, first), first.geometry)  # the target's library may take seconds
         watcher.phase("open the device", 0)
@@ -146,21 +157,29 @@ def _run_checked(
         pipeline = Pipeline(bundle, backend, reader, ledger, options.check_values)
         for number, (label, item) in enumerate(checked, start=1):
             watcher.begin(number, len(checked))
-            with _failing(label, options, outcome, watcher):
+            held = early if item is first and not options.keep_going else _held(item)
+            with _failing(label, options, outcome, watcher), held:
                 seconds = _run_one(pipeline, item, device, watcher)
                 outcome.done += 1
                 watcher.finished(item, device, seconds)
         outcome.kernels = backend.kernel_use()
 
 
+def _held(item: CheckedJob) -> AbstractContextManager[None]:
+    return held_outputs(item.job, item.overwrite)
+
+
 def _run_one(pipeline: Pipeline, item: CheckedJob, device: str, watcher: JobsWatcher) -> float:
     """Return the seconds that a job took."""
     start = time.perf_counter()
-    timings = generate(pipeline, item, watcher)
-    timings["total"] = time.perf_counter() - start
     more = {} if item.denoised is None else {"denoised": dict(item.denoised.made_by)}
-    write_record(item.job, make_record(item.job, item.cuts, pipeline.bundle, device, timings, **more))
-    return timings["total"]
+
+    def describe(seconds: dict[str, float]) -> dict[str, object]:
+        timings = {**seconds, "total": time.perf_counter() - start}
+        return make_record(item.job, item.cuts, pipeline.bundle, device, timings, **more)
+
+    generate(pipeline, item, watcher, describe)
+    return time.perf_counter() - start
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 from mochi_aot.artifacts import timeline
 from mochi_aot.artifacts.timeline import MAIN, seconds_by_name
 
-READER = "weights"
-READ, WAIT, STEP = "read", "wait for weights", "step"
+READER, CHECKER = "weights", "check of weights"
+READ, CHECK, WAIT, STEP = "read", "check", "wait for weights", "step"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.residency import all_weights_fit
 from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS, close_backend, open_backend
 from mochi_aot.runtime.tensor_files import Embedding, require_first
-from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt
+from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt, open_tokenizer
 from mochi_aot.runtime.values import ValueCheck, check_array, kinds_of, not_finite
 from mochi_aot.runtime.weight_reader import WeightReader
 
@@ -197,7 +197,8 @@ class Pipeline:
     ) -> np.ndarray:
         """Take latents float32 [1, 12, T, H/8, W/8] from noise to a clean sample of the same shape.
 
-        Raise NumbersError for latents that are not finite: after the step that made them so where values are in the
+        Raise BundleError for files of weights that were changed meanwhile, as `decode` and `encode` do, and
+        NumbersError for latents that are not finite: after the step that made them so where values are in the
         host's memory, elsewhere at the end.
         `after_step(done, steps)` is called between steps and may raise, for instance Interrupted, to stop; `steer`
         after it, and says what is to be another from then on.
@@ -223,6 +224,7 @@ class Pipeline:
         if kinds_of(made):
             self._check_conditioning(conditioning)
             check_array("denoise", made)
+        self._reader.check_unchanged()
         return made
 
     def decode(self, latents: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -234,12 +236,14 @@ class Pipeline:
         count = self._fetch("decode", geometry, values, "nonfinite").sum()
         if count != 0:
             raise not_finite("decode", f"{count:.0f} in the video")
+        self._reader.check_unchanged()
         frames = self._fetch("decode", geometry, values, "frames")  # chips may hold rows of pixels, [F, H, W * 3]
         return frames.reshape(geometry.frames, geometry.height, geometry.width, 3)
 
     def encode(self, frames: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Turn frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""
         values = self._run("encode", geometry, {"frames": frames})
+        self._reader.check_unchanged()
         latents = self._fetch("encode", geometry, values, "latents")
         check_array("encode", latents)
         return latents
@@ -247,7 +251,7 @@ class Pipeline:
     @cached_property
     def tokenizer(self) -> PromptTokenizer:
         """The bundle's tokenizer. Raise BundleError if it has none, or it cannot be read."""
-        return PromptTokenizer(self.bundle.tokenizer(), self.bundle.manifest.text_length)
+        return open_tokenizer(self.bundle)
 
     def _encode_prompt(self, prompt: str) -> Embedding:
         geometry = self.geometry()  # the text encoder is the same in all
@@ -255,6 +259,7 @@ class Pipeline:
         ids, mask = self.tokenizer.encode(prompt) if prompt else empty_prompt(length)
         values = self._run("encode_text", geometry, {"input_ids": ids, "attention_mask": mask})
         embeds = self._fetch("encode_text", geometry, values, "prompt_embeds")
+        self._reader.check_unchanged()
         check_array("encode_text", embeds)
         return Embedding(embeds, mask)
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from mochi_aot.runtime.defaults import DEFAULT_FPS
 from mochi_aot.runtime.errors import OptionError
-from mochi_aot.runtime.job import Job, arguments, check_sampling, check_video_name, outputs
+from mochi_aot.runtime.finished import finishing, held_outputs
+from mochi_aot.runtime.job import Job, arguments, check_sampling, check_video_name, outputs, record_path
 from mochi_aot.runtime.paths import check_writable
-from mochi_aot.runtime.record import write_record
 from mochi_aot.runtime.video import write_video
 
 OUTPUT_TYPES = ("np", "pil", "latent")
@@ -45,8 +45,9 @@ class Video:
             raise OptionError('output_type="latent" decodes nothing that could be saved; use decode, or another type')
         for file in outputs(job):
             check_writable(file, force)
-        write_video(Path(path), self._pixels, job.fps)
-        write_record(job, {**self.record, "arguments": arguments(job)})
+        with held_outputs(job, force), finishing(Path(path), record_path(job), force) as made:
+            write_video(made.video, self._pixels, job.fps)
+            made.record = {**self.record, "arguments": arguments(job)}
 
 
 def check_output_type(output_type: str) -> None:

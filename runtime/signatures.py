@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mochi_aot.artifacts.errors import os_errors
-from mochi_aot.artifacts.layout import SHA256_HEX
+from mochi_aot.artifacts.layout import HASH_HEX
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.runtime.errors import ExtraMissingError, InputFileError, SignatureError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def signatures(folder: Path) -> dict[str, bytes]:
         raise SignatureError(f"{place}: more than {MAX_SIGNATURES} files, which is the most; remove some")
     found = {}
     for name in sorted(names):
-        if SHA256_HEX.fullmatch(name) is None:
+        if HASH_HEX.fullmatch(name) is None:
             raise SignatureError(f"{place / name}: expected signatures only, named by a SHA-256 in hex; remove it")
         found[name] = read_signature(place / name)
     return found
@@ -194,7 +195,7 @@ def _library() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ModuleNotFoundError as error:
-        raise ExtraMissingError("cryptography", "sign", "signatures need it") from error
+        raise ExtraMissingError("cryptography", "signatures need it", "pip install 'mochi-aot[sign]'") from error
     return ed25519, serialization
 
 
@@ -231,12 +232,9 @@ def _line_key(line: str, where: str) -> PublicKey | None:
 
 def _read_text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_KEY_FILE_BYTES + 1)
+        data = read_regular(path, MAX_KEY_FILE_BYTES)
     except OSError as error:
         raise InputFileError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_KEY_FILE_BYTES:
-        raise InputFileError(f"{path}: more than {MAX_KEY_FILE_BYTES} bytes, which no file of keys has")
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -15,9 +15,9 @@ from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.layout import align
 from mochi_aot.artifacts.memory import free_memory
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Weight
 from mochi_aot.runtime.ledger import READ, READER, WAIT, Ledger
 from mochi_aot.runtime.pages import bytes_from_disk, forget, read_in
+from mochi_aot.runtime.weight_check import WeightCheck
 
 # Read at once. Between two reads this thread needs Python's lock, which a thread that computes hands over only every
 # 5 ms (sys.getswitchinterval): in 64 MiB a disk of 2 GB/s spends 32 ms, so little is lost.
@@ -47,9 +47,17 @@ class WeightReader:
     """
 
     def __init__(
-        self, bundle: Bundle, ledger: Ledger | None = None, window: int | None = None, read: ReadIn = read_in
+        self,
+        bundle: Bundle,
+        ledger: Ledger | None = None,
+        window: int | None = None,
+        read: ReadIn = read_in,
+        check: bool = True,
     ) -> None:
-        """Read nothing before `plan`. `read` reads a mapped view of a file; it is given path and offset as well."""
+        """Read nothing before `plan`. `read` reads a mapped view of a file; it is given path and offset as well.
+
+        Without `check` what is read is believed.
+        """
         self._bundle, self._ledger, self._read_in = bundle, ledger or Ledger(), read
         self._window = free_memory() // 4 if window is None else window
         self._changed = threading.Condition()  # of all that follows; its lock may be taken twice by one thread
@@ -59,6 +67,8 @@ class WeightReader:
         self._partly: dict[str, int] = {}  # bytes read of a weight
         self._there: dict[str, int] = {}  # of a whole weight; 0 once the weight was waited for
         self._ahead = 0  # bytes read and not yet waited for: what the window bounds
+        self._check = WeightCheck(bundle, self._ledger, self._checked) if check else None
+        self._checking: list[str] = []  # weights that were read and whose check has not ended
         self._awaited: str | None = None
         self._error: str | None = None
         self._thread: threading.Thread | None = None
@@ -78,7 +88,7 @@ class WeightReader:
                 # these were said to be there: so claims of weights that are not there yet end, and these weights read
                 # the ranges too. The second read finds them in the file cache.
                 self._claimed = {place: owner for place, owner in self._claimed.items() if owner in self._there}
-            pieces = [piece for name in new for piece in self._pieces(self._bundle.weights[name])]
+            pieces = [piece for name in new for piece in self._pieces(name)]
             self._planned.update(new)
             if at_once:
                 self._queue.extendleft(reversed(pieces))
@@ -107,9 +117,11 @@ class WeightReader:
             for place in released:
                 del self._claimed[place]
             self._changed.notify_all()
+        if self._check is not None:
+            self._check.release(gone)
         # Outside of the lock, since madvise may take long. A read of these pages at the same time does no harm.
         for name in gone:
-            for file, start, stop in _ranges(self._bundle, self._bundle.weights[name]):
+            for file, start, stop in _ranges(self._bundle, name):
                 forget(self._view(file, start, stop))
 
     def close(self) -> None:
@@ -120,19 +132,26 @@ class WeightReader:
             thread = self._thread
         if thread is not None:
             thread.join()
+        if self._check is not None:
+            self._check.close()
 
-    def _pieces(self, weight: Weight) -> list[_Piece]:
+    def check_unchanged(self) -> None:
+        """Raise BundleError if a file that was checked was changed since, as far as its size and times tell."""
+        if self._check is not None:
+            self._bundle.check_unchanged()
+
+    def _pieces(self, name: str) -> list[_Piece]:
         """Return what is to be read for a weight and is not read for another one already, in blocks.
 
         At least one piece, if an empty one: `last` of it says that the weight is there, and pieces come in order, so
         that what others read for this weight is there by then too.
         """
         pieces = []
-        for file, start, stop in _ranges(self._bundle, weight):
-            if self._claimed.setdefault((file, start), weight.name) == weight.name:
+        for file, start, stop in _ranges(self._bundle, name):
+            if self._claimed.setdefault((file, start), name) == name:
                 blocks = range(start, stop, _BLOCK_BYTES)
-                pieces += [_Piece(weight.name, file, at, min(at + _BLOCK_BYTES, stop), False) for at in blocks]
-        end = pieces.pop() if pieces else _Piece(weight.name, 0, 0, 0, True)
+                pieces += [_Piece(name, file, at, min(at + _BLOCK_BYTES, stop), False) for at in blocks]
+        end = pieces.pop() if pieces else _Piece(name, 0, 0, 0, True)
         return [*pieces, _Piece(end.name, end.file, end.start, end.stop, True)]
 
     def _await(self, name: str) -> None:
@@ -141,7 +160,8 @@ class WeightReader:
         self._changed.notify_all()
         try:
             while name not in self._there:
-                if self._thread is None:  # it ended by an error, or `close`; otherwise it reads until nothing is left
+                # The thread ended by an error, or `close`; otherwise it reads until nothing is left.
+                if self._error is not None or (self._thread is None and not self._checking):
                     raise BundleError(self._error or f"{self._bundle.path}: weight {name!r} is no longer being read")
                 self._changed.wait()
         finally:
@@ -182,11 +202,11 @@ class WeightReader:
             return pieces
 
     def _is_awaited(self) -> bool:
-        """Return whether somebody waits for a weight that is not there.
+        """Return whether somebody waits for a weight that was not read.
 
         Then the window does not count: what fills it may be used after that weight, and nobody would ever make room.
         """
-        return self._awaited is not None and self._awaited not in self._there
+        return self._awaited is not None and self._awaited not in self._there and self._awaited not in self._checking
 
     def _read(self, pieces: list[_Piece]) -> None:
         full = [piece for piece in pieces if piece.stop > piece.start]
@@ -213,21 +233,34 @@ class WeightReader:
         nbytes = piece.stop - piece.start
         self._ahead += nbytes
         self._partly[piece.name] = self._partly.get(piece.name, 0) + nbytes
-        if piece.last:
-            # There already, if the weight was released and planned again while a piece of the first plan was read.
-            self._there[piece.name] = self._there.get(piece.name, 0) + self._partly.pop(piece.name)
+        if piece.last and self._check is not None:
+            self._checking.append(piece.name)
+            self._check.put(piece.name)
+        elif piece.last:
+            self._is_there(piece.name)
+
+    def _checked(self, name: str, problem: str | None) -> None:
+        with self._changed:
+            self._checking.remove(name)
+            if problem is not None:
+                self._error = self._error or f"weight {name!r}: {problem}"
+                self._queue.clear()
+            elif name in self._planned:
+                self._is_there(name)
+            self._changed.notify_all()
+
+    def _is_there(self, name: str) -> None:
+        # There already, if the weight was released and planned again while a piece of the first plan was read.
+        self._there[name] = self._there.get(name, 0) + self._partly.pop(name, 0)
 
     def _view(self, file: int, start: int, stop: int) -> memoryview:
         """Return a range of a mapped file, from the beginning of the page in which it starts, as madvise wants it."""
         return self._bundle.file_bytes(file)[start - start % mmap.PAGESIZE : stop]
 
 
-def _ranges(bundle: Bundle, weight: Weight) -> list[tuple[int, int, int]]:
-    """Return file, start and stop of what a weight consists of: its distinct shards, or the whole of a tensor file."""
-    if weight.file is not None:
-        return [(weight.file, 0, bundle.manifest.files[weight.file].nbytes)]
-    shards = [bundle.manifest.shards[index] for index in dict.fromkeys(weight.shards)]
-    return [(shard.file, shard.offset, shard.offset + shard.nbytes) for shard in shards if shard.nbytes > 0]
+def _ranges(bundle: Bundle, name: str) -> list[tuple[int, int, int]]:
+    """Return file, start and stop of each part of a weight."""
+    return [(part.file, part.offset, part.offset + part.nbytes) for part in bundle.parts(name)]
 
 
 def _joins(pieces: list[_Piece], following: _Piece) -> bool:

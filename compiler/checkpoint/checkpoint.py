@@ -16,6 +16,7 @@ from mochi_aot.compiler.checkpoint.identity import identity
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig, read_json
 from mochi_aot.compiler.checkpoint.layouts import DIFFUSERS, GENMO, layout_sources
 from mochi_aot.compiler.checkpoint.naming import Shape, parameter_shapes
+from mochi_aot.compiler.checkpoint.notices import find_notices, find_origin
 from mochi_aot.compiler.checkpoint.size_checks import check_sizes
 from mochi_aot.compiler.checkpoint.table import Entry, Source, entries
 from mochi_aot.compiler.checkpoint.tensor_file import DTYPE_NAMES, DTYPES, TensorFile
@@ -41,10 +42,13 @@ class Checkpoint:
         record: ContentRecord | None = None,
         check_weights: bool = True,
         notes: Iterable[str] = (),
+        notices: Mapping[str, bytes] | None = None,
+        origin: Mapping[str, str] | None = None,
     ) -> None:
         """`keys` has every tensor of the layout for `config`, with the key it has in its component.
 
-        With `check_weights` whatever is read must be finite. `notes` are what a user should know of the checkpoint.
+        With `check_weights` whatever is read must be finite. `notes` are what a user should know of the checkpoint,
+        `notices` and `origin` what it says of itself, see notices.py.
         """
         self.layout = layout
         self.config = config
@@ -57,6 +61,8 @@ class Checkpoint:
         self._contents = self._known_contents()
         self._check_weights = check_weights
         self.notes = tuple(notes)
+        self.notices = dict(notices or {})
+        self.origin = dict(origin or {})
 
     def names(self) -> tuple[str, ...]:
         """Return every canonical name, in the order of compiler/checkpoint/naming.py."""
@@ -95,13 +101,13 @@ class Checkpoint:
         if its file cannot be read, or was changed since it was opened.
         """
         entry = self._entries[name]
-        sha256 = self._contents[name].digest(lambda start, stop: self._read_rows(entry, start, stop - start))
+        digest = self._contents[name].digest(lambda start, stop: self._read_rows(entry, start, stop - start))
         file = self._file(entry)
         file.check_unchanged()
         if self._record is not None and file.settled and name not in self._recorded:
             self._recorded.add(name)
-            self._record.add(file.state, self._place(entry), sha256)
-        return f"{self.dtype(name)} {list(entry.shape)} {sha256}"
+            self._record.add(file.state, self._place(entry), digest)
+        return f"{self.dtype(name)} {list(entry.shape)} {digest}"
 
     def identity(self) -> str:
         """Return a hash of the whole model: equal ones have equal sizes and numbers. Read what was not read yet.
@@ -191,7 +197,9 @@ def open_checkpoint(
     components[TEXT] = text_component
     keys = locate(layout_sources(layout, config), components, f"{root} ({layout} layout)")
     notes = _use_precise_frequencies(root, components, keys)
-    return Checkpoint(layout, config, text.tokenizer, components, keys, record, check_weights, notes)
+    notices = find_notices([("", root), *([] if text.folder == root else [(f"{TEXT}/", text.folder)])])
+    origin = find_origin(root, notices)
+    return Checkpoint(layout, config, text.tokenizer, components, keys, record, check_weights, notes, notices, origin)
 
 
 def _use_precise_frequencies(root: Path, components: dict[str, Component], keys: Mapping[Source, str]) -> list[str]:

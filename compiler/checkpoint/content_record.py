@@ -13,7 +13,7 @@ from mochi_aot.compiler.checkpoint.file_state import FileState
 
 KEPT_SECONDS = 90 * 24 * 3600
 
-_LINE = re.compile(r"([0-9a-f]{64}) (.+)")
+_LINE = re.compile(r"blake3 ([0-9a-f]{64}) (.+)")
 
 
 class ContentRecord:
@@ -37,7 +37,7 @@ class ContentRecord:
         matches = (_LINE.fullmatch(line) for line in text.splitlines())
         return {match[2]: match[1] for match in matches if match}
 
-    def add(self, state: FileState, place: str, sha256: str) -> None:
+    def add(self, state: FileState, place: str, digest: str) -> None:
         """Note what was read. Where nothing can be written, nothing will be known."""
         path = self._place(state)
         with suppress(OSError):
@@ -45,7 +45,7 @@ class ContentRecord:
             if not path.exists():
                 self._remove_stale(state.inode)
             with path.open("a") as file:
-                file.write(f"{sha256} {place}\n")
+                file.write(f"blake3 {digest} {place}\n")
 
     def _remove_stale(self, inode: int) -> None:
         """Remove what was recorded of a file in other states, and of all files so long ago that they may be gone."""

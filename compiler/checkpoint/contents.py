@@ -1,10 +1,11 @@
 """The hash of a parameter's contents, made of what is read anyway."""
 
-import hashlib
 import threading
 from collections.abc import Callable
 
 import torch
+
+from mochi_aot.artifacts.integrity import new_hash
 
 BLOCK_BYTES = 4 << 20  # that are read at a time where nobody else has read them
 
@@ -12,7 +13,7 @@ ReadRows = Callable[[int, int], torch.Tensor]  # rows [start, stop) as the file 
 
 
 class Contents:
-    """SHA-256 of all rows of one parameter, as its file has them, first to last; any thread may call it at any time.
+    """BLAKE3 of all rows of one parameter, as its file has them, first to last; any thread may call it at any time.
 
     Readers offer the rows that they have read. Those that go on where the hash has come to are hashed, by the reader's
     thread; others are passed over, and read again by `digest` if nobody offers them in their turn.
@@ -22,7 +23,7 @@ class Contents:
         """`trusted` is what the hash is known to be, as far as the file's times tell."""
         self._rows, self._row_bytes, self.trusted = rows, row_bytes, trusted
         self._lock = threading.Lock()
-        self._hash = hashlib.sha256()
+        self._hash = new_hash()
         self._done = 0
 
     def offer(self, start: int, rows: torch.Tensor) -> None:

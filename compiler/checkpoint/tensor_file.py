@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mochi_aot.artifacts.regular_file import open_regular
-from mochi_aot.artifacts.safetensors_header import LENGTH_BYTES, parse_header
+from mochi_aot.artifacts.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES, parse_header
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.file_state import FileState
 
@@ -39,8 +39,13 @@ class TensorFile:
         self.state = FileState.of(self._file.fileno())
         self.settled = self.state.settled(time.time_ns())
         length = int.from_bytes(self._pread(0, LENGTH_BYTES), "little")
+        if length > MAX_HEADER_BYTES:
+            raise CheckpointError(f"{path}: a header of {length} bytes, expected at most {MAX_HEADER_BYTES}")
         self.header = self._pread(LENGTH_BYTES, length)
-        self.tensors = parse_header(self.header)
+        try:
+            self.tensors = parse_header(self.header)
+        except ValueError as error:  # what the validator lets pass, such as a shape of hundreds of dimensions
+            raise CheckpointError(f"{path}: {error}") from None
 
     def read_rows(self, key: str, start: int, stop: int) -> torch.Tensor:
         """Return rows [start, stop) of tensor `key`, as stored: [stop - start, *shape[1:]]. Raise CheckpointError."""

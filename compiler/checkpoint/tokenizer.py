@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from mochi_aot.artifacts.errors import library_errors
 from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 
@@ -31,12 +32,11 @@ def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> by
     path = Path(folder) / JSON
     if not path.is_file():
         path = Path(folder) / SENTENCEPIECE
-    try:
+    with library_errors(lambda reason: CheckpointError(f"{path} cannot be read as a tokenizer: {reason}")):
         data = read_regular(path) if path.name == JSON else _convert(path.parent)
         tokenizer = Tokenizer.from_buffer(data)
-    except Exception as error:  # both libraries raise bare Exception for malformed files
-        raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
-    if tokenizer.encode("a prompt").tokens[-1:] != [END]:
+        tokens = tokenizer.encode("a prompt").tokens
+    if tokens[-1:] != [END]:
         raise CheckpointError(f"{path} does not end a prompt with {END}: it is not T5's tokenizer")
     if vocab_size is not None and tokenizer.get_vocab_size() > vocab_size:
         raise CheckpointError(

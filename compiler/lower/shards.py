@@ -59,9 +59,9 @@ class ShardedWeight:
 
     def write(self, made: Shards) -> None:
         """See Making."""
-        for memory, sha256 in made:
+        for memory, digest in made:
             data = memory[: self._type.local_nbytes].numpy()
-            self._written.append(self._writer.add_shard(data, sha256, self.constant))
+            self._written.append(self._writer.add_shard(data, digest, self.constant))
             self._arena.release(memory)
 
     def finished(self, source: str) -> schema.Weight:

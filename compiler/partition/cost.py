@@ -9,7 +9,8 @@ state them in PERFORMANCE.md; a line has the same mean, and devices in its middl
 - all_reduce: a reduce_scatter, then an all_gather: twice (n - 1) / n of the whole.
 - ring attention: an all_gather of keys and values (Liu et al., Ring Attention, 2023).
 - halo exchange: each of n - 1 borders is crossed by `before` slabs one way and `after` the other.
-- all_to_all: (n - 1) / n of what a device holds, and nothing for passing on.
+- all_to_all: each of n - 1 pieces of what a device holds goes straight to another device, over (n + 1) / 3 links of a
+  line in the mean: (n * n - 1) / (3 * n) of what it holds.
 """
 
 import math
@@ -72,9 +73,13 @@ def gathered(piece: float, pieces: int) -> float:
 
 
 def scattered(whole: float, pieces: int) -> float:
-    """Return the bytes sent by each of `pieces` devices that each keep a piece of the sum of `whole` bytes, or swap
-    pieces of it."""
+    """Return the bytes sent by each of `pieces` devices that each keep a piece of the sum of `whole` bytes."""
     return (pieces - 1) * whole / pieces
+
+
+def swapped(whole: float, pieces: int) -> float:
+    """Return the bytes sent by each of `pieces` devices in a line that hold `whole` bytes each, and swap pieces."""
+    return (pieces * pieces - 1) * whole / (3 * pieces)
 
 
 def reduced(whole: float, pieces: int) -> float:
@@ -102,7 +107,9 @@ def bytes_sent(op: Op, mesh: tuple[int, int]) -> int:
         return int(gathered(operand.local_nbytes, pieces))
     if op.opcode == "all_reduce":
         return int(reduced(operand.local_nbytes, pieces))
-    return int(scattered(operand.local_nbytes, pieces))  # reduce_scatter and all_to_all
+    if op.opcode == "all_to_all":
+        return int(swapped(operand.local_nbytes, pieces))
+    return int(scattered(operand.local_nbytes, pieces))  # reduce_scatter
 
 
 def _border_bytes(op: Op, operand: TensorType) -> int:

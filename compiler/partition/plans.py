@@ -2,9 +2,8 @@
 
 `sp1tp0` puts the sequence on axis 1 and tensor parallelism on axis 0 of the transformer's programs, `gp0sp1` the rows
 of guidance on axis 0 and the sequence on axis 1, and `gp0sp1fs0` cuts large weights along axis 0 too while they are not
-used (fully sharded). The VAE's plans
-name what each axis cuts: `h0w1` height on axis 0 and width on axis 1. The text encoder's name the axes of its tensor
-parallelism.
+used (fully sharded). `sp01` puts the sequence on both axes. The VAE's plans name what each axis cuts: `h0w1` height on
+axis 0 and width on axis 1. The text encoder's name the axes of its tensor parallelism.
 """
 
 from mochi_aot.compiler.partition.mesh import Mesh
@@ -72,6 +71,25 @@ def guidance_plan(guidance_axis: int, multiple: int = 1, gathered: bool = False)
     return Plan(name, _seeds(MODULATIONS, guidance_axis, 0), values, gathered=at_rest)
 
 
+def both_axes_plan(multiple: int = 1) -> Plan:
+    """Return the plan of sequence parallelism along both axes, and of tensor parallelism of the text along axis 1.
+
+    Attention works on heads along axis 1 and in a ring along axis 0: see the rule of joint_attention.
+    """
+    params = (
+        _seeds(_of_text(TRANSFORMER_OUTPUTS), 1, 0)
+        + _seeds(_of_text(TRANSFORMER_INPUTS), 1, 1)
+        + _seeds(MODULATIONS, 1, 0)
+    )
+    tokens = (Cut(0, 1, multiple), Cut(1, 1, multiple))
+    return Plan("sp01", params, {"tokens": tokens, "velocity_tokens": ()})
+
+
+def _of_text(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the patterns of both streams for the text's alone."""
+    return tuple(pattern.replace("_[xy]", "_y") for pattern in patterns)
+
+
 def sequence_plan(axis: int, multiple: int = 1) -> Plan:
     """Sequence parallelism along one axis and nothing along the other, for heads or widths that do not divide."""
     return Plan(f"sp{axis}", values={"tokens": (Cut(axis, 1, multiple),), "velocity_tokens": ()}, last_resort=True)
@@ -131,6 +149,7 @@ def transformer_plans(multiple: int = 1) -> dict[str, Plan]:
     """Return the plans of the transformer's programs, in pieces of a multiple of `multiple` tokens, by name."""
     plans = [transformer_plan(axis, multiple) for axis in (1, 0)]
     plans += [guidance_plan(axis, multiple, gathered) for gathered in (False, True) for axis in (0, 1)]
+    plans += [both_axes_plan(multiple)]
     plans += [sequence_plan(axis, multiple) for axis in (1, 0)]
     return {plan.name: plan for plan in plans}
 

@@ -7,16 +7,16 @@ needed.
 import logging
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mochi_aot.artifacts.kernel_archive import unpack_kernels
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Kernels
-from mochi_aot.runtime.cache import cache_folder, ensure_home
+from mochi_aot.runtime.cache import cache_folder, ensure_home, making
 from mochi_aot.runtime.errors import BackendError, CacheError
 from mochi_aot.runtime.ttnn.fixed_path import path_for_ttnn
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
 from mochi_aot.runtime.ttnn.kernel_check import KernelCopy
+from mochi_aot.runtime.ttnn.kernel_copies import remove_old_copies, use_copy
 from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
 from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package, ttnn_version
 from mochi_aot.runtime.ttnn.mock.root import runtime_root
@@ -118,12 +118,14 @@ def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
 
 def _copy(bundle: Bundle, kernels: Kernels) -> Path:
     """Unpack the kernels once for each user; processes may do so at the same time. Raises OSError, MockMeshError."""
-    place = cache_folder() / "kernels" / bundle.manifest.files[kernels.file].sha256
+    place = cache_folder() / "kernels" / bundle.manifest.files[kernels.file].blake3
+    place.parent.mkdir(parents=True, exist_ok=True)
+    use_copy(place)
     if place.is_dir():
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=place.parent) as folder:
-        new = Path(folder, "new")
+    remove_old_copies(place.parent)
+    with making(place) as folder:
+        new = folder / "new"
         claim_cache(new, real=not kernels.stand_in)
         unpack_kernels(bundle.kernel_archive(), new)
         try:

@@ -8,8 +8,8 @@ import logging
 import os
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import MeshSettings
 from mochi_aot.runtime.cache import cache_folder, ensure_home
@@ -129,7 +129,5 @@ def _link(path: Path, target: Path) -> None:
     if path.is_symlink() and path.readlink() == target:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent) as folder:
-        new = Path(folder, path.name)
+    with replacing(path) as new:
         new.symlink_to(target)
-        new.replace(path)

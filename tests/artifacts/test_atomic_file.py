@@ -19,6 +19,14 @@ def test_a_finished_file_appears_under_its_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_any_name_will_do(tmp_path: Path) -> None:
+    """The folder beside it has a lock in it."""
+    with replacing(tmp_path / "lock") as new:
+        new.write_bytes(b"new")
+    assert (tmp_path / "lock").read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "lock"]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_unfinished_file_leaves_the_old_one(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "out.bin"

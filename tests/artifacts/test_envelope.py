@@ -66,8 +66,8 @@ def head(version: object = FORMAT_VERSION, magic: object = MAGIC, *rest: object)
 
 def test_another_version_is_named_whatever_follows() -> None:
     for rest in (b"", b"\xc1\xff", msgpack.packb({"anything": [1]})):
-        with pytest.raises(BundleError, match="format version 4, this mochi-aot reads version 3; compile"):
-            unpack(MAGIC, Program, b"\x93" + head()[1:-1] + b"\x04" + rest, "p")
+        with pytest.raises(BundleError, match="format version 3, this mochi-aot reads version 4; compile"):
+            unpack(MAGIC, Program, b"\x93" + head()[1:-1] + b"\x03" + rest, "p")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+from blake3 import blake3
 
 from mochi_aot.artifacts import Bundle, schema
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES
@@ -51,7 +52,7 @@ SPEC = (
     b"\xa6layout\xa9row_major"
 )
 PROGRAM = sealed(
-    b"\x93\xb1mochi-aot program\x03"
+    b"\x93\xb1mochi-aot program\x04"
     b"\x88\xa4name\xa6decode\xa4mesh\x92\x01\x01\xa4plan\xa4none"
     b"\xa6inputs\x91\x84\xa4name\xa7latents\xa5value\x00\xa4spec" + SPEC + b"\xa4rate\xa6latent"
     b"\xa7weights\x91\x84\xa4name\xa1w\xa5value\x01\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02"
@@ -60,21 +61,21 @@ PROGRAM = sealed(
     b"\xa5stats\x84\xa5flops\x02\xacweight_bytes\x04\xb0collective_bytes\x00\xabcollectives\x80"
 )
 ONE_AND_TWO = b"\x80\x3f\x00\x40"  # bfloat16 1.0 (0x3F80) and 2.0 (0x4000), low byte first
-PROGRAM_HASH, SHARD_HASH = sha256(PROGRAM).hexdigest(), sha256(ONE_AND_TWO).hexdigest()
-WEIGHT_HASH = sha256(f"0 4 {SHARD_HASH}\n".encode()).hexdigest()  # of the list of shards
+PROGRAM_HASH, SHARD_HASH = blake3(PROGRAM).hexdigest(), blake3(ONE_AND_TWO).hexdigest()
+WEIGHT_HASH = blake3(f"0 4 {SHARD_HASH}\n".encode()).hexdigest()  # of the list of shards
 MANIFEST = sealed(
-    b"\x93\xb0mochi-aot bundle\x03"
-    b"\xde\x00\x13\xaeformat_version\x03\xa6target\xa5torch\xa4mesh\x92\x01\x01\xadmesh_settings\xc0\xa4ttnn\xa0\xa5dtype\xa8bfloat16"
+    b"\x93\xb0mochi-aot bundle\x04"
+    b"\xde\x00\x14\xaeformat_version\x04\xa6target\xa5torch\xa4mesh\x92\x01\x01\xadmesh_settings\xc0\xa4ttnn\xa0\xa5dtype\xa8bfloat16"
     b"\xadweights_dtype\xa8bfloat16\xablinks_dtype\xa8bfloat16"
     b"\xadstep_capacity\x40\xabtext_length\xcd\x01\x00\xa5model\x80\xaacheckpoint\x80\xa8versions\x80"
     b"\xaageometries\x91\x85\xa6height\x10\xa5width\x20\xa6frames\x07\xa8programs\x81\xa6decode\x00"
     b"\xaadram_peaks\x80"
     b"\xa7weights\x91\x86\xa4name\xa1w\xa5dtype\xa8bfloat16\xablocal_shape\x91\x02\xa6shards\x91\x00\xa4file\xc0\xa6source\xa0"
-    b"\xa6shards\x91\x84\xa4file\x01\xa6offset\x00\xa6nbytes\x04\xa6sha256" + text(SHARD_HASH) + b"\xa5files\x92"
+    b"\xa6shards\x91\x84\xa4file\x01\xa6offset\x00\xa6nbytes\x04\xa6blake3" + text(SHARD_HASH) + b"\xa5files\x92"
     b"\x83\xa4path" + text(f"programs/{PROGRAM_HASH}.msgpack") + b"\xa6nbytes"
-    b"\xcd" + len(PROGRAM).to_bytes(2, "big") + b"\xa6sha256" + text(PROGRAM_HASH) + b"\x83"
-    b"\xa4path" + text(f"weights/{WEIGHT_HASH}.bin") + b"\xa6nbytes\x04\xa6sha256" + text(WEIGHT_HASH) + b"\xa7"
-    b"kernels\xc0\xaacreated_by\xa4hand"
+    b"\xcd" + len(PROGRAM).to_bytes(2, "big") + b"\xa6blake3" + text(PROGRAM_HASH) + b"\x83"
+    b"\xa4path" + text(f"weights/{WEIGHT_HASH}.bin") + b"\xa6nbytes\x04\xa6blake3" + text(WEIGHT_HASH) + b"\xa7"
+    b"kernels\xc0\xa7notices\x80\xaacreated_by\xa4hand"
 )
 
 
@@ -97,18 +98,18 @@ def test_a_bundle_written_by_hand_is_read(tmp_path: Path) -> None:
 def test_the_written_manifest_taken_apart(bundle_path: Path) -> None:
     data = (bundle_path / "manifest.msgpack").read_bytes()
     magic, version, manifest = opened(bundle_path / "manifest.msgpack")
-    assert (magic, version) == ("mochi-aot bundle", 3)
-    assert data.startswith(b"\x93\xb0mochi-aot bundle\x03\xde\x00\x13\xaeformat_version\x03")
+    assert (magic, version) == ("mochi-aot bundle", 4)
+    assert data.startswith(b"\x93\xb0mochi-aot bundle\x04\xde\x00\x14\xaeformat_version\x04")
     assert list(manifest) == [field.name for field in fields(schema.Manifest)]
     for file in manifest["files"]:
         content = (bundle_path / file["path"]).read_bytes()
         if file["path"].startswith("weights/"):
-            listed = [(s["offset"], s["nbytes"], s["sha256"]) for s in manifest["shards"]]
-            content_hash = sha256("".join(f"{o} {n} {h}\n" for o, n, h in listed).encode()).hexdigest()
+            listed = [(s["offset"], s["nbytes"], s["blake3"]) for s in manifest["shards"]]
+            content_hash = blake3("".join(f"{o} {n} {h}\n" for o, n, h in listed).encode()).hexdigest()
         else:
-            content_hash = sha256(content).hexdigest()
-        assert (file["nbytes"], file["sha256"]) == (len(content), content_hash)
-        assert file["sha256"] in file["path"] or file["path"] == "tokenizer/tokenizer.json"
+            content_hash = blake3(content).hexdigest()
+        assert (file["nbytes"], file["blake3"]) == (len(content), content_hash)
+        assert file["blake3"] in file["path"] or file["path"] == "tokenizer/tokenizer.json"
     assert manifest["geometries"] == [
         {"height": 16, "width": 32, "frames": 7, "programs": {"denoise": 0}, "dram_peaks": {}}
     ]
@@ -134,14 +135,14 @@ def test_the_written_weights_taken_apart(bundle_path: Path) -> None:
             "file": 1,
             "offset": offset,
             "nbytes": len(content),
-            "sha256": sha256(content).hexdigest(),
+            "blake3": blake3(content).hexdigest(),
         }
 
 
 def test_the_written_program_taken_apart(bundle_path: Path) -> None:
     (path,) = (bundle_path / "programs").iterdir()
     magic, version, program = opened(path)
-    assert (magic, version) == ("mochi-aot program", 3)
+    assert (magic, version) == ("mochi-aot program", 4)
     assert list(program) == [field.name for field in fields(schema.Program)]
     assert program["instructions"][1] == {
         "op": "all_gather",
@@ -178,7 +179,7 @@ def test_the_kernels_taken_apart(tmp_path: Path) -> None:
         "build_keys": ["key1"],
     }
     data = (path / manifest["files"][0]["path"]).read_bytes()
-    assert manifest["files"][0]["path"] == f"kernels/{sha256(data).hexdigest()}.tar"
+    assert manifest["files"][0]["path"] == f"kernels/{blake3(data).hexdigest()}.tar"
     # POSIX's header of a member: name, mode, owner, group, size and time in octal; contents are filled up to 512 bytes.
     assert data[: len(needed[0]) + 1] == needed[0].encode() + b"\0"
     assert data[108:156] == b"0000000\0" * 2 + b"00000000002\0" + b"00000000000\0" + data[148:156]

@@ -94,7 +94,7 @@ def test_a_truncated_manifest(bundle_path: Path) -> None:
 def test_another_version_is_named_before_anything_else(bundle_path: Path) -> None:
     (bundle_path / MANIFEST_PATH).write_bytes(msgpack.packb(["mochi-aot bundle", 7, {"all": "different"}]))
     shutil.rmtree(bundle_path / "weights")
-    with pytest.raises(BundleError, match=r"format version 7, this mochi-aot reads version 3; compile the checkpoint"):
+    with pytest.raises(BundleError, match=r"format version 7, this mochi-aot reads version 4; compile the checkpoint"):
         Bundle.open(bundle_path)
 
 
@@ -124,13 +124,13 @@ def test_a_changed_program_is_found_when_it_is_loaded(bundle_path: Path) -> None
     path = only(bundle_path / "programs")
     flip(path, -1)
     bundle = Bundle.open(bundle_path)
-    with pytest.raises(BundleError, match=rf"{path.name}: expected SHA-256 {path.stem}, seen [0-9a-f]{{64}}; copy or"):
+    with pytest.raises(BundleError, match=rf"{path.name}: expected BLAKE3 {path.stem}, seen [0-9a-f]{{64}}; copy or"):
         bundle.program("denoise", bundle.manifest.geometries[0])
 
 
 def test_a_changed_tokenizer_is_found_when_it_is_loaded(bundle_path: Path) -> None:
     flip(bundle_path / "tokenizer/tokenizer.json", 0)
-    with pytest.raises(BundleError, match=r"tokenizer.json: expected SHA-256"):
+    with pytest.raises(BundleError, match=r"tokenizer.json: expected BLAKE3"):
         Bundle.open(bundle_path).tokenizer()
 
 
@@ -145,8 +145,8 @@ def test_verify_names_the_weights_of_a_changed_shard(bundle_path: Path, position
 def test_verify_finds_a_change_between_shards_and_in_small_files(bundle_path: Path) -> None:
     for folder, position, expected in (
         ("weights", 4095, "zeros from byte 48 to 4096"),
-        ("programs", 40, "SHA-256"),
-        ("tokenizer", 3, "SHA-256"),
+        ("programs", 40, "BLAKE3"),
+        ("tokenizer", 3, "BLAKE3"),
     ):
         path = only(bundle_path / folder)
         flip(path, position)
@@ -174,7 +174,7 @@ def test_a_tensor_file_cut_after_opening_is_an_error(tmp_path: Path) -> None:
 def test_verify_finds_a_change_in_a_tensor_file(tmp_path: Path) -> None:
     path = write_tensor_bundle(tmp_path / "b")
     flip(only(path / "weights"), 0)
-    with pytest.raises(BundleError, match=r"\.tensorbin: expected SHA-256"):
+    with pytest.raises(BundleError, match=r"\.tensorbin: expected BLAKE3"):
         Bundle.open(path).verify()
 
 

@@ -37,7 +37,7 @@ def test_the_sample_passes(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 1}, "m: format_version differs from 3"),
+        ({"format_version": 1}, "m: format_version differs from 4"),
         ({"target": ""}, "m: expected a target, seen ''"),
         ({"target": "os.path"}, "m: expected a target, seen 'os.path'"),
         ({"mesh": [2]}, "m: mesh: expected [rows, columns], seen [2]"),
@@ -60,7 +60,7 @@ def test_the_sample_passes(manifest: Manifest) -> None:
         ({"geometries": [Geometry(16, 32, 7, {"train": 0})]}, "unknown role 'train'"),
         ({"geometries": [Geometry(16, 32, 7, {"decode": 9})]}, "decode: file 9 of 3"),
         ({"geometries": [Geometry(16, 32, 7, {"decode": -1})]}, "decode: file -1 of 3"),
-        ({"geometries": [Geometry(16, 32, 7, {"decode": 1})]}, "decode: expected programs/<sha256>.msgpack, seen"),
+        ({"geometries": [Geometry(16, 32, 7, {"decode": 1})]}, "decode: expected programs/<blake3>.msgpack, seen"),
         ({"geometries": [Geometry(16, 32, 7, {}, {"decode": 1})]}, "dram_peaks: 'decode' is none of its programs"),
         ({"geometries": [Geometry(16, 32, 7, {"denoise": 0}, {"denoise": -1})]}, "denoise: expected bytes, seen -1"),
         (
@@ -76,7 +76,7 @@ def test_the_sample_passes(manifest: Manifest) -> None:
             "m: mesh_settings: trace_bytes: expected at least 0, seen -1",
         ),
         ({"kernels": replace(KERNELS, file=9)}, "m: kernels: file 9 of 3"),
-        ({"kernels": replace(KERNELS, file=0)}, "m: kernels: expected kernels/<sha256>.tar, seen programs/"),
+        ({"kernels": replace(KERNELS, file=0)}, "m: kernels: expected kernels/<blake3>.tar, seen programs/"),
     ],
 )
 def test_header_and_geometries(manifest: Manifest, changes: dict[str, Any], message: str) -> None:
@@ -99,7 +99,7 @@ def test_header_and_geometries(manifest: Manifest, changes: dict[str, Any], mess
         ({"shards": [0, -1]}, "weight 'scale': shard -1 of 3"),
         ({"dtype": "bfloat8_b"}, "weight 'scale': expected a tensor file for bfloat8_b, which no shard can hold"),
         ({"file": 3}, "weight 'scale': file 3 of 3"),
-        ({"file": 1, "shards": []}, "weight 'scale': expected weights/<sha256>.tensorbin, seen weights/"),
+        ({"file": 1, "shards": []}, "weight 'scale': expected weights/<blake3>.tensorbin, seen weights/"),
     ],
 )
 def test_weights(manifest: Manifest, changes: dict[str, Any], message: str) -> None:
@@ -112,7 +112,7 @@ def test_weights(manifest: Manifest, changes: dict[str, Any], message: str) -> N
     ("changes", "message"),
     [
         ({"file": 3}, "shards[1]: file 3 of 3"),
-        ({"file": 0}, "shards[1]: expected weights/<sha256>.bin, seen programs/"),
+        ({"file": 0}, "shards[1]: expected weights/<blake3>.bin, seen programs/"),
         ({"offset": 4095}, "shards[1]: offset: expected a multiple of 4096, seen 4095"),
         ({"offset": -4096}, "shards[1]: offset: expected a multiple of 4096, seen -4096"),
         ({"offset": 12288}, "shards[1]: ends at byte 12336 of weights/"),
@@ -120,7 +120,7 @@ def test_weights(manifest: Manifest, changes: dict[str, Any], message: str) -> N
         ({"offset": 0}, "two shards overlap at byte 0 of weights/"),
         ({"nbytes": 0}, "shards[1]: expected a positive size, seen 0"),
         ({"nbytes": -48}, "shards[1]: expected a positive size, seen -48"),
-        ({"sha256": "00"}, "shards[1]: expected a SHA-256 in hex, seen '00'"),
+        ({"blake3": "00"}, "shards[1]: expected BLAKE3 in hex, seen '00'"),
     ],
 )
 def test_shards(manifest: Manifest, changes: dict[str, Any], message: str) -> None:
@@ -131,7 +131,7 @@ def test_shards(manifest: Manifest, changes: dict[str, Any], message: str) -> No
 
 def test_equal_shards_are_written_once(manifest: Manifest) -> None:
     with pytest.raises(BundleError, match=r"m: shard '[0-9a-f]{64}' occurs twice"):
-        check_manifest(edited(manifest, "shards", 1, sha256=manifest.shards[0].sha256), "m")
+        check_manifest(edited(manifest, "shards", 1, blake3=manifest.shards[0].blake3), "m")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_no_other_path_may_stand_in_a_manifest(manifest: Manifest, rename: Calla
 
 def test_files(manifest: Manifest) -> None:
     index = first_weight_file(manifest)
-    with pytest.raises(BundleError, match=r"files\[1\]: expected a SHA-256 in hex, seen 'x'"):
-        check_manifest(edited(manifest, "files", index, sha256="x"), "m")
+    with pytest.raises(BundleError, match=r"files\[1\]: expected BLAKE3 in hex, seen 'x'"):
+        check_manifest(edited(manifest, "files", index, blake3="x"), "m")
     with pytest.raises(BundleError, match=r"expected a positive size, seen 0"):
         check_manifest(edited(manifest, "files", index, nbytes=0), "m")
     with pytest.raises(BundleError, match=r"m: file 'tokenizer/tokenizer.json' occurs twice"):
@@ -185,7 +185,7 @@ def test_a_device_may_hold_nothing_but_padding(manifest: Manifest) -> None:
 
 
 def test_a_weight_has_a_file_or_shards(manifest: Manifest) -> None:
-    file = replace(manifest.files[1], path=tensor_path("0" * 64), sha256="0" * 64)
+    file = replace(manifest.files[1], path=tensor_path("0" * 64), blake3="0" * 64)
     files = edited(replace(manifest, files=[*manifest.files, file]), "weights", 1, shards=[0, 1])
     with pytest.raises(BundleError, match="m: weight 'scale': expected shards in a bundle for torch, seen a file"):
         check_manifest(edited(files, "weights", 0, file=3, shards=[], dtype="bfloat8_b"), "m")
@@ -250,8 +250,8 @@ def test_kernels_are_for_the_same_ttnn(tmp_path: Path) -> None:
 def test_shards_are_those_that_a_file_was_named_by(manifest: Manifest) -> None:
     """And each is a weight's."""
     files = r"m: the shards of weights/[0-9a-f]{64}\.bin are others than its hash says"
-    for changes in ({"sha256": "0" * 64}, {"offset": 12288}):
-        with pytest.raises(BundleError, match=files if "sha256" in changes else "ends at byte|others than"):
+    for changes in ({"blake3": "0" * 64}, {"offset": 12288}):
+        with pytest.raises(BundleError, match=files if "blake3" in changes else "ends at byte|others than"):
             check_manifest(edited(manifest, "shards", 1, **changes), "m")
     with pytest.raises(BundleError, match=r"m: shards \[1\] are of no weight"):
         check_manifest(edited(manifest, "weights", 0, shards=[0, 0]), "m")

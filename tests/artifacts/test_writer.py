@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mochi_aot.artifacts import Bundle, BundleError, BundleWriter
 from mochi_aot.artifacts.layout import ALIGNMENT
 from mochi_aot.artifacts.schema import Geometry, Instruction, ProgramWeight, Weight
-from tests.artifacts.samples import LEFT, PROGRAM, fill, finish_for_chips, write_bundle
+from mochi_aot.artifacts.validate import check_manifest
+from tests.artifacts.samples import LEFT, PROGRAM, fill, finish_for_chips, finish_for_torch, write_bundle
 
 FIELDS: dict[str, Any] = {
     "target": "torch",
@@ -242,3 +243,26 @@ def test_the_writer_runs_the_readers_checks(tmp_path: Path) -> None:
         writer.add_weight(Weight("w", "float32", [4, 3], [writer.add_shard(LEFT)]))
         writer.finish(**FIELDS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_notices_are_files_by_their_hash(tmp_path: Path) -> None:
+    """Equal ones once, empty ones not at all; what a manifest says of them must hold."""
+    with BundleWriter(tmp_path / "b") as writer:
+        for name in ("LICENSE", "dit/LICENSE"):
+            writer.add_notice(name, b"be kind")
+        writer.add_notice("NOTICE", b"")
+        writer.add_notice("README.md", b"# Card")
+        finish_for_torch(writer)
+    bundle = Bundle.open(tmp_path / "b")
+    assert {name: bundle.notice(name) for name in bundle.manifest.notices} == {
+        "LICENSE": b"be kind",
+        "dit/LICENSE": b"be kind",
+        "README.md": b"# Card",
+    }
+    assert sorted(path.read_bytes() for path in (tmp_path / "b/notices").iterdir()) == [b"# Card", b"be kind"]
+    for notices in ({"LICENSE": 0}, {"LICENSE": 0, "README.md": 9}, {f"n{index}": 0 for index in range(33)}):
+        with pytest.raises(BundleError, match="notice"):
+            check_manifest(replace(bundle.manifest, notices=notices), "m")
+    (tmp_path / "b/notices").rename(tmp_path / "gone")
+    with pytest.raises(BundleError, match="is missing"):
+        Bundle.open(tmp_path / "b")

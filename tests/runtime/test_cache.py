@@ -154,7 +154,7 @@ def test_and_else_is_in_the_cache_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_temporary_folder_is_empty_and_goes_away(tmp_path: Path) -> None:
     with temporary_folder("a") as first, temporary_folder("a") as second:
-        assert first != second and first.parent == second.parent == cache_folder() / "temporary"
+        assert first != second and first.parents[1] == second.parents[1] == cache_folder() / "temporary"
         assert list(first.iterdir()) == list(second.iterdir()) == []
         (first / "file").touch()
     assert not first.exists() and not second.exists()

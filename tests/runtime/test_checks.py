@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.checks import check_job, check_outputs, check_tokenizer
-from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError
+from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError, OutputExistsError
 from mochi_aot.runtime.job import Job
 from mochi_aot.runtime.tensor_files import Embedding, save_latents_file, save_prompt_file
 from tests.runtime import toy_bundle
@@ -95,7 +95,7 @@ def test_tokenizers_are_tried_if_a_prompt_needs_one(tmp_path: Path) -> None:
     toy_bundle.write_bundle(tmp_path / "bundle", tokenizer=b"broken")
     bundle = Bundle.open(tmp_path / "bundle")
     check_tokenizer([Job(prompt="", negative_prompt=""), Job(prompt_embeds="p")], bundle)
-    with pytest.raises(BundleError, match=r"tokenizer.json cannot be read"):
+    with pytest.raises(BundleError, match=r"tokenizer.json cannot be used"):
         check_tokenizer([Job(prompt=""), Job(prompt="", negative_prompt="blurry")], bundle)
 
 
@@ -112,3 +112,29 @@ def test_outputs_are_taken_once(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"a.json exists"):
         check_outputs(job, set(), force=False)
     check_outputs(job, set(), force=True)
+
+
+@pytest.mark.parametrize("option", ["save_latents", "save_prompt_embeds"])
+def test_force_replaces_no_file_of_another_kind(tmp_path: Path, option: str) -> None:
+    """Such as one of a bundle in use, by a slip of the hand."""
+    tensor, other = {"save_latents": ("latents", "prompt_embeds"), "save_prompt_embeds": ("prompt_embeds", "latents")}[
+        option
+    ]
+    job = replace(Job(output=str(tmp_path / "a.mp4")), **{option: str(tmp_path / "file")})
+    for text in (b"notes", save({other: np.zeros(1, np.float32)})):
+        (tmp_path / "file").write_bytes(text)
+        with pytest.raises(OutputExistsError, match=f"file exists and has no {tensor}, so --force does not replace it"):
+            check_outputs(job, set(), force=True)
+    for text in (b"", save({tensor: np.zeros(1, np.float32)})):
+        (tmp_path / "file").write_bytes(text)
+        check_outputs(job, set(), force=True)
+
+
+def test_nothing_is_written_into_the_bundle(tmp_path: Path) -> None:
+    (tmp_path / "b/weights").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "b/weights")
+    for place in ("b/a.mp4", "link/a.mp4", "b/weights/a.mp4"):
+        job = Job(output=str(tmp_path / place))
+        with pytest.raises(OutputError, match=r"a\.mp4 is in the bundle .*/b; give another place"):
+            check_outputs(job, set(), force=True, bundle=tmp_path / "b")
+    check_outputs(Job(output=str(tmp_path / "a.mp4")), set(), force=True, bundle=tmp_path / "b")

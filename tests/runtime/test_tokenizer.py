@@ -3,9 +3,11 @@
 import io
 import json
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,5 +162,31 @@ def test_settings_in_the_file_do_not_matter() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"not json", json.dumps({"model": 1}).encode()])
 def test_a_broken_file_is_one_line(data: bytes) -> None:
-    with pytest.raises(BundleError, match=r"^the bundle's tokenizer.json cannot be read \([^\n]*\); compile it again$"):
+    with pytest.raises(BundleError, match=r"^the bundle's tokenizer.json cannot be used \([^\n]*\); compile it again$"):
         PromptTokenizer(data, LENGTH)
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
+    fields = json.loads(tokenizer_json())
+    change(fields)
+    return json.dumps(fields).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (lambda t: t.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "Precompiled"),
+        (lambda t: t["post_processor"].update(special_tokens={}), "no entry found for key"),
+        (lambda t: t["post_processor"]["special_tokens"]["</s>"].update(ids=[1 << 31]), "ids up to 2147483648"),
+        (lambda t: t["post_processor"]["special_tokens"]["</s>"].update(ids=[60]), "ids up to 60 of a prompt"),
+        (
+            lambda t: t["post_processor"]["special_tokens"]["</s>"].update(ids=[1] * 300, tokens=["</s>"] * 300),
+            "it makes [0-9]+ ids up to",
+        ),
+    ],
+)
+def test_a_tokenizer_that_panics_or_makes_impossible_ids(data: Callable[[dict[str, Any]], object], reason: str) -> None:
+    """The library's panics are no Exception: nothing but this would catch them on their way out of the process."""
+    message = rf"^the bundle's tokenizer.json cannot be used \(.*{reason}.*\); compile it again$"
+    with pytest.raises(BundleError, match=message):
+        PromptTokenizer(changed(data), LENGTH, vocabulary=60).encode("a red fox")

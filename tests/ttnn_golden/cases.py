@@ -16,6 +16,7 @@ from tests.ttnn_golden.chips import MESH, ONE, normal, spread
 # Op, names of its attributes, and the operands that are passed by keyword.
 Signature = tuple[str, frozenset[str], tuple[str, ...]]
 
+SWAP = "experimental.all_to_all_async_generic"
 PAD = "experimental.neighbor_pad_async"
 MINIMAL = "experimental.minimal_matmul"
 SPLIT = "transformer.split_query_key_value_and_split_heads"
@@ -154,6 +155,7 @@ COLLECTIVES = [
     collective("all_gather", spread(WHOLE, MESH, 0, 1), spread(WHOLE, MESH, rows=0), dim=1, axis=1),
     collective("mesh_partition", spread(WHOLE, MESH, rows=0), spread(WHOLE, MESH, 0, 2), dim=2, axis=1),
     collective("all_reduce", PARTS, COLUMN_SUMS * 2, axis=0),
+    collective(SWAP, spread(WHOLE, MESH, 0, 1), spread(WHOLE, MESH, 0, 2), in_dim=1, out_dim=2, axis=1),
     collective(
         "reduce_scatter",
         PARTS,

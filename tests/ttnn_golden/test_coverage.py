@@ -65,9 +65,10 @@ def by_any_plan(bfloat16_checkpoint):
 
 
 def test_the_programs_that_are_run_have_every_kind_of_instruction(models, bfloat16_checkpoint, by_choice, by_any_plan):
-    """Those of test_exact.py on both meshes, and those with rounded links."""
+    """Those of test_exact.py on both meshes, with tokens on both axes, and with rounded links."""
     made = [model for mesh in MESHES for model in models(mesh).bundled.values()]
     made.append(LoweredModel.make(bfloat16_checkpoint, (2, 4), "bfloat16", DIT_ROLES, links_dtype="bfloat8_b"))
+    made.append(LoweredModel.make(bfloat16_checkpoint, (2, 4), "bfloat16", DIT_ROLES, plan="sp01"))
     tried = emitted(low.program for model in made for low in model.programs.values())
     assert by_choice.keys() | by_any_plan.keys() == tried.keys()
 
@@ -76,8 +77,8 @@ def test_the_cases_of_rows_have_every_kind_of_instruction(by_choice, by_any_plan
     assert (by_choice | by_any_plan).keys() <= {signature(case.op, case.attrs) for case in CASES}
 
 
-def test_every_row_is_emitted(by_choice):
-    assert {op for op, _, _ in by_choice} == set(OPS)
+def test_every_row_is_emitted(by_choice, by_any_plan):
+    assert {op for op, _, _ in by_choice.keys() | by_any_plan.keys()} == set(OPS)
 
 
 @pytest.mark.parametrize("op", sorted(OPS.keys() - WRITTEN_OUT))

@@ -47,6 +47,22 @@ def test_latents_with_the_rows_of_guidance_apart(bfloat16_checkpoint, reference,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(2, 4), (4, 2)], ids=["2x4", "4x2"])
+def test_latents_with_tokens_on_both_axes(bfloat16_checkpoint, reference, mesh):
+    made = LoweredModel.make(bfloat16_checkpoint, mesh, "bfloat16", DIT_ROLES, plan="sp01")
+    collectives = made.programs["denoise"].program.stats.collectives
+    assert (
+        collectives["all_to_all_async_generic"] == 4 * 2 * 2
+    )  # queries, keys, values and results, of two rows in two layers
+    positive, negative = prompt(37, 1), prompt(1, 2)
+    noise, sigmas = starting_noise(GEOMETRY), linear_quadratic_sigmas(STEPS)
+    model = made.in_float32()
+    got = model.denoised(noise, model.conditioning(positive, negative, sigmas, GUIDANCE), STEPS)
+    expected = reference.denoise(noise, positive, negative, sigmas, GUIDANCE)
+    assert relative_error(got - noise, expected - noise) <= EXACT
+
+
+@pytest.mark.slow
 @on_meshes
 @pytest.mark.parametrize("tokens", [0, 1, 9, 256])
 def test_text_encoder(models, reference, mesh, tokens):

@@ -1,7 +1,7 @@
 """`mochi-bench start`: process start to weights in use; the torch target, diffusers, safetensors, the disk itself."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from mochi_aot.tools.benchmarks.sizes import SIZES
 from mochi_aot.tools.benchmarks.variants import Runs, in_turns, run_variant
 from mochi_aot.tools.commands.text import human_bytes
 
-BUNDLE, READER, DIFFUSERS = "bundle", "reader", "diffusers"
+BUNDLE, UNCHECKED, READER, DIFFUSERS = "bundle", "unchecked", "reader", "diffusers"
 SAFETENSORS = ("safetensors_mapped", "safetensors_read")
 LIMITS = ("limit_direct", "limit_buffered")
 RATED = (READER, *LIMITS)  # by what they read in a second, not by when they are done
 STREAMED, LOADED_FIRST = "stream", "load_first"
 FROM_CHECKPOINT = (DIFFUSERS, *SAFETENSORS)
-COLD = (BUNDLE, READER, DIFFUSERS, *SAFETENSORS, *LIMITS, STREAMED, LOADED_FIRST)
-WARM = (BUNDLE, DIFFUSERS, *SAFETENSORS)
+COLD = (BUNDLE, UNCHECKED, READER, DIFFUSERS, *SAFETENSORS, *LIMITS, STREAMED, LOADED_FIRST)
+WARM = (BUNDLE, UNCHECKED, DIFFUSERS, *SAFETENSORS)
 # These need memory for all weights at once; so does the file cache for a warm start.
 HOLDING = (DIFFUSERS, SAFETENSORS[1], LOADED_FIRST)
 
@@ -45,9 +45,12 @@ class StartResult:
     memory: tuple[float, float]
 
 
-def measure_start(folder: Path, size: str, repetitions: int, report: Callable[[str], None]) -> StartResult:
+def measure_start(
+    folder: Path, size: str, repetitions: int, report: Callable[[str], None], only_check: bool = False
+) -> StartResult:
     """Make what is measured in `folder`, unless it is there, then run all variants in turns, cold and warm.
 
+    With `only_check` just the bundle runs, with and without its weights being checked.
     Those that hold all weights in memory are left out where that is too small for it. Before each run memory is touched
     and given back, so that nobody waits for memory that a virtual machine's host has to find.
 
@@ -71,11 +74,18 @@ def measure_start(folder: Path, size: str, repetitions: int, report: Callable[[s
         return numbers
 
     report("timing cold starts")
-    variants = COLD if holds_all else [variant for variant in COLD if variant not in HOLDING]
+    variants = (
+        _chosen(COLD, only_check) if holds_all else _chosen([one for one in COLD if one not in HOLDING], only_check)
+    )
     cold = in_turns(variants, repetitions, lambda variant: run(variant, True), report)
     report("timing warm starts" if holds_all else "no warm starts: the file cache is too small for the weights")
-    warmed = in_turns(WARM, repetitions, lambda variant: run(variant, False), report) if holds_all else {}
-    _check_equal(cold)
+    warmed = (
+        in_turns(_chosen(WARM, only_check), repetitions, lambda variant: run(variant, False), report)
+        if holds_all
+        else {}
+    )
+    if not only_check:
+        _check_equal(cold)
     return StartResult(size, weight_bytes, cold, warmed, (touched[0], statistics.median(touched)))
 
 
@@ -89,7 +99,7 @@ def start_numbers(result: StartResult) -> dict[str, Any]:
         "memory": dict(zip(("first", "before each run"), result.memory, strict=True)),
         "cold": {variant: spread(_seconds(cold, variant)) for variant in cold},
         "warm": {variant: spread(_seconds(warmed, variant)) for variant in warmed},
-        "bytes_per_second": {variant: spread(_rates(cold, variant)) for variant in RATED},
+        "bytes_per_second": {variant: spread(_rates(cold, variant)) for variant in RATED if variant in cold},
         "ratios": {name: spread(values) for name, values in _ratios(cold, warmed).items()},
         "streaming": {
             variant: {
@@ -113,12 +123,18 @@ def start_report(numbers: dict[str, Any]) -> str:
         if seconds:
             blocks += ["", spread_table(f"seconds from process start, {state}", seconds)]
     streaming = {f"{of}: {key}": values for of, keys in numbers["streaming"].items() for key, values in keys.items()}
-    blocks += ["", spread_table("reading, cold, GB/s", numbers["bytes_per_second"], 1e-9)]
-    blocks += ["", spread_table("seconds from process start, cold", streaming)]
+    if numbers["bytes_per_second"]:
+        blocks += ["", spread_table("reading, cold, GB/s", numbers["bytes_per_second"], 1e-9)]
+    if streaming:
+        blocks += ["", spread_table("seconds from process start, cold", streaming)]
     blocks += ["", spread_table("ratio", numbers["ratios"])]
     count = len(numbers["cold"][BUNDLE]["all"])
     compared = "; the same latents from both first steps" if LOADED_FIRST in numbers["cold"] else ""
     return "\n".join([*blocks, "", f"{count} repetitions, ratios within each{compared}"])
+
+
+def _chosen(variants: Sequence[str], only_check: bool) -> list[str]:
+    return [variant for variant in variants if not only_check or variant in (BUNDLE, UNCHECKED)]
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -136,6 +152,17 @@ def _check_equal(runs: Runs) -> None:
 
 
 def _ratios(cold: Runs, warmed: Runs) -> dict[str, list[float]]:
+    made = _others(cold) if READER in cold else {}
+    for state, runs in (("cold", cold), ("warm", warmed)):
+        if DIFFUSERS in runs:
+            made[f"{state}: diffusers over bundle"] = ratios(_seconds(runs, DIFFUSERS), _seconds(runs, BUNDLE))
+        if UNCHECKED in runs:
+            made[f"{state}: bundle over unchecked"] = ratios(_seconds(runs, BUNDLE), _seconds(runs, UNCHECKED))
+    return made
+
+
+def _others(cold: Runs) -> dict[str, list[float]]:
+    """Return the ratios of cold starts with all variants."""
     limit = [max(rates) for rates in zip(*(_rates(cold, variant) for variant in LIMITS), strict=True)]
     safetensors = [
         min(some) for some in zip(*(_seconds(cold, variant) for variant in SAFETENSORS if variant in cold), strict=True)
@@ -151,9 +178,6 @@ def _ratios(cold: Runs, warmed: Runs) -> dict[str, list[float]]:
     if LOADED_FIRST in cold:
         after = [run["first_step"] for run in cold[LOADED_FIRST]]
         made["stream over load first: first step"] = ratios([run["first_step"] for run in streamed], after)
-    for state, runs in (("cold", cold), ("warm", warmed)):
-        if DIFFUSERS in runs:
-            made[f"{state}: diffusers over bundle"] = ratios(_seconds(runs, DIFFUSERS), _seconds(runs, BUNDLE))
     return made
 
 

@@ -24,12 +24,21 @@ _SIGMAS = np.array([0.6, 0.5], np.float32)
 
 
 def bundle(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    """Read by the runtime's reader, and make all weights as the torch target has them."""
+    """Read and check by the runtime's reader, and make all weights as the torch target has them."""
+    return _bundle(folder, ledger, check=True)
+
+
+def unchecked(folder: Path, ledger: Ledger) -> dict[str, Any]:
+    """Do the same without comparing hashes, as `mochi-run --no-check`."""
+    return _bundle(folder, ledger, check=False)
+
+
+def _bundle(folder: Path, ledger: Ledger, check: bool) -> dict[str, Any]:
     from mochi_aot.artifacts.reader import Bundle
     from mochi_aot.runtime.weight_reader import WeightReader
 
     opened = Bundle.open(folder)
-    reader = WeightReader(opened, ledger)
+    reader = WeightReader(opened, ledger, check=check)
     reader.plan(opened.weights)
     import torch
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from mochi_aot.runtime.cache import temporary_folder
 from mochi_aot.tools.bringup.progress import ProgressFile
 
 _POLL = 0.1  # seconds
@@ -40,8 +40,8 @@ def run_step(name: str, command: Sequence[str], stall: float, limit: float) -> S
 
     It is killed after `stall` seconds without progress, or `limit` seconds in all.
     """
-    with TemporaryDirectory(prefix="mochi-bringup-") as folder:
-        progress, numbers, log = (Path(folder, part) for part in ("progress", "numbers.json", "log"))
+    with temporary_folder("bringup") as folder:
+        progress, numbers, log = (folder / part for part in ("progress", "numbers.json", "log"))
         started = time.monotonic()
         with log.open("wb") as stream:
             process = subprocess.Popen(

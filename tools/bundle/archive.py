@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, Protocol
 
 from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.errors import BundleError, os_errors
-from mochi_aot.artifacts.layout import MANIFEST_PATH, MAX_METADATA_BYTES, SHA256_HEX
+from mochi_aot.artifacts.layout import HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.schema import File
 from mochi_aot.artifacts.staging import StagedFolder
 from mochi_aot.runtime.errors import ExtraMissingError
@@ -71,7 +72,7 @@ def unpack(archive: Path, output: Path, force: bool, progress: Progress) -> Cont
     staged = StagedFolder(output.absolute(), force)
     staged.create()
     try:
-        with os_errors(f"read {archive}"), archive.open("rb") as file:
+        with os_errors(f"read {archive}"), open_regular(archive) as file:
             contents = _unpack_into(staged.folder, file, str(archive), zstd, progress)
         staged.publish()
     finally:
@@ -140,7 +141,7 @@ def _write_file(
 
 
 def _is_worth_it(place: Path, zstd: Any) -> bool:
-    with os_errors(f"read {place}"), place.open("rb") as file:
+    with os_errors(f"read {place}"), open_regular(place) as file:
         sample = file.read(SAMPLE_BYTES)
     return len(zstd.ZstdCompressor(level=LEVEL).compress(sample)) < WORTH * len(sample)
 
@@ -179,7 +180,7 @@ def _check_header(header: bytes, names: tuple[str, ...], most: int, where: str) 
 def _signature_name(header: bytes) -> str | None:
     name = header[:100].rstrip(b"\0").decode("ascii", "replace")
     folder, _, last = name.partition("/")
-    return name if folder == SIGNATURE_FOLDER and SHA256_HEX.fullmatch(last) else None
+    return name if folder == SIGNATURE_FOLDER and HASH_HEX.fullmatch(last) else None
 
 
 def _read_small(file: BinaryIO, size: int, where: str) -> bytes:
@@ -248,5 +249,5 @@ def _zstd() -> Any:
     try:
         import zstandard
     except ModuleNotFoundError as error:
-        raise ExtraMissingError("zstandard", "pack", "archives of bundles need it") from error
+        raise ExtraMissingError("zstandard", "archives of bundles need it", "pip install 'mochi-aot[pack]'") from error
     return zstandard

@@ -1,15 +1,14 @@
 """What the bytes of a bundle's files must be, checked as they pass: shard by shard, and zeros between them."""
 
-import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mochi_aot.artifacts.envelope import unpack
 from mochi_aot.artifacts.errors import BundleError, os_errors
-from mochi_aot.artifacts.integrity import hash_bytes
+from mochi_aot.artifacts.integrity import bundle_id, new_hash
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MAX_METADATA_BYTES, weight_path
+from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.schema import File, Manifest
 from mochi_aot.artifacts.validate import check_manifest
 
@@ -18,11 +17,11 @@ BLOCK_BYTES = 1 << 20  # that are held of a file at a time
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes [offset, end) of a file with their SHA-256; without one, zeros."""
+    """Bytes [offset, end) of a file with their hash; without one, zeros."""
 
     offset: int
     end: int
-    sha256: str | None
+    digest: str | None
 
 
 @dataclass(frozen=True)
@@ -45,20 +44,20 @@ def read_contents(data: bytes, where: str) -> Contents:
         raise BundleError(f"{where}: more than {MAX_METADATA_BYTES} bytes, which no manifest has")
     manifest = unpack(MANIFEST_MAGIC, Manifest, data, where)
     check_manifest(manifest, where)
-    return Contents(data, manifest, hash_bytes(data))
+    return Contents(data, manifest, bundle_id(data))
 
 
 def pieces(manifest: Manifest) -> list[list[Piece]]:
     """Return for each file of a manifest the pieces that it consists of, in the order of their offsets."""
     shards: dict[int, list[Piece]] = {}
     for shard in manifest.shards:
-        shards.setdefault(shard.file, []).append(Piece(shard.offset, shard.offset + shard.nbytes, shard.sha256))
+        shards.setdefault(shard.file, []).append(Piece(shard.offset, shard.offset + shard.nbytes, shard.blake3))
     return [_pieces(file, shards.get(index, [])) for index, file in enumerate(manifest.files)]
 
 
 def _pieces(file: File, shards: list[Piece]) -> list[Piece]:
-    if file.path != weight_path(file.sha256):
-        return [Piece(0, file.nbytes, file.sha256)]
+    if file.path != weight_path(file.blake3):
+        return [Piece(0, file.nbytes, file.blake3)]
     found: list[Piece] = []
     end = 0
     for piece in sorted(shards, key=lambda piece: piece.offset):
@@ -80,7 +79,7 @@ class Checker:
     def __init__(self, file_pieces: list[Piece], where: str) -> None:
         self._pieces, self._where = file_pieces, where
         self._index = self.sound = self._seen = 0
-        self._digest = hashlib.sha256()
+        self._digest = new_hash()
 
     def update(self, data: memoryview) -> None:
         """Check more bytes."""
@@ -89,7 +88,7 @@ class Checker:
                 raise BundleError(f"{self._where}: more than {self.sound} bytes")
             piece = self._pieces[self._index]
             part = data[: piece.end - self._seen]
-            if piece.sha256 is not None:
+            if piece.digest is not None:
                 self._digest.update(part)
             elif any(part):
                 raise BundleError(f"{self._where}: expected zeros from byte {piece.offset} to {piece.end}")
@@ -104,9 +103,9 @@ class Checker:
             raise BundleError(f"{self._where}: cut short after {self._seen} of {self._pieces[-1].end} bytes")
 
     def _end_piece(self, piece: Piece) -> None:
-        if piece.sha256 is not None and self._digest.hexdigest() != piece.sha256:
+        if piece.digest is not None and self._digest.hexdigest() != piece.digest:
             raise BundleError(f"{self._where}: bytes {piece.offset} to {piece.end} do not match their hash")
-        self._digest = hashlib.sha256()
+        self._digest = new_hash()
         self._index += 1
         self.sound = piece.end
 
@@ -114,6 +113,6 @@ class Checker:
 def blocks(place: Path) -> Iterator[memoryview]:
     """Yield the bytes of a file in one buffer that is used again. Raise BundleError if it cannot be read."""
     buffer = memoryview(bytearray(BLOCK_BYTES))
-    with os_errors(f"read {place}"), open(os.open(place, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
+    with os_errors(f"read {place}"), open_regular(place, buffering=0) as file:
+        while count := file.readinto(buffer):  # type: ignore[attr-defined]
             yield buffer[:count]

@@ -220,19 +220,28 @@ def compile_command(
     type=click.IntRange(min=1),
     help=f"Times that each variant runs. Default, and least: {MIN_REPETITIONS}, or 1 for the full size.",
 )
+@click.option("--check", "only_check", is_flag=True, help="Time the bundle alone, with and without checking weights.")
 @folder_option
 @json_option
 @_with_phases
-def start(progress: Progress, size: str, repetitions: int | None, folder: Path | None, json_file: Path | None) -> None:
+def start(
+    progress: Progress,
+    size: str,
+    repetitions: int | None,
+    only_check: bool,
+    folder: Path | None,
+    json_file: Path | None,
+) -> None:
     """Time a start on the torch target: from the process's to the weights in use, every byte consumed.
 
     Writes a checkpoint of seeded weights and compiles it for one device. Then these start in turns, each in a fresh
-    process, with their files dropped from the file cache before (cold) or read into it (warm): the bundle; diffusers'
-    from_pretrained; safetensors, mapped and read whole; reads that keep nothing, which are the limit; and a first
-    denoising step, with weights read while programs run and with all weights read first. A cold start counts only if
-    nothing was in the file cache before and the process had its bytes from the disk. Before each, memory is touched and
-    given back, so that none waits for memory that a virtual machine's host has to find. Where the weights do not fit
-    into memory twice, those that hold them all are left out.
+    process, with their files dropped from the file cache before (cold) or read into it (warm): the bundle, its
+    weights checked, and not; diffusers' from_pretrained; safetensors, mapped and read whole; reads that keep
+    nothing, which are the limit; and a first denoising step, with weights read while programs run and with all
+    weights read first. A cold start counts only if nothing was in the file cache before and the process had its
+    bytes from the disk. Before each, memory is touched and given back, so that none waits for memory that a virtual
+    machine's host has to find. Where the weights do not fit into memory twice, those that hold them all are left
+    out.
     """
     from mochi_aot.tools.benchmarks.start_benchmark import measure_start, start_numbers, start_report
 
@@ -242,7 +251,7 @@ def start(progress: Progress, size: str, repetitions: int | None, folder: Path |
     if repetitions < least:
         raise click.BadParameter(f"{repetitions}, expected at least {least} of size {size}", param_hint="--repetitions")
     with _folder(folder) as place:
-        result = measure_start(place, size, repetitions, progress)
+        result = measure_start(place, size, repetitions, progress, only_check)
     _finish("start", start_numbers(result), start_report, json_file)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, print_text
 
 if TYPE_CHECKING:
     from mochi_aot.tools.commands.console import Console
@@ -33,7 +33,7 @@ def sign(bundle: Path, key: Path) -> None:
 
     opened = Bundle.open(bundle)
     signer = sign_bundle(opened, key, _password if sys.stdin.isatty() else None)
-    click.echo(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
+    print_text(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
 
 
 @main.command(cls=MochiCommand)
@@ -59,10 +59,8 @@ def verify(bundle: Path, trusted: Path) -> None:
         from mochi_aot.tools.commands.bundle_report import verified
 
         verified(opened)
-    from mochi_aot.tools.commands.text import plain
-
     for signer in signers:
-        click.echo(plain(f"{bundle}: bundle {opened.id}, signed by {signer.text}"))
+        print_text(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
 
 
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
@@ -85,7 +83,7 @@ def pack(bundle: Path, output: Path, force: bool) -> None:
         console.phase("packing")
         total = sum(file.nbytes for file in opened.manifest.files)
         size = pack_bundle(opened, output, force, _counted(console, total))
-    click.echo(f"{output}: bundle {opened.id}, {human_bytes(size)} of {human_bytes(total)}")
+    print_text(f"{output}: bundle {opened.id}, {human_bytes(size)} of {human_bytes(total)}")
 
 
 @main.command(cls=MochiCommand)
@@ -101,7 +99,79 @@ def unpack(archive: Path, output: Path, force: bool) -> None:
 
         console.phase("unpacking")
         contents = unpack_bundle(archive, output, force, _counted(console, 0))
-    click.echo(f"{output}: bundle {contents.id}")
+    print_text(f"{output}: bundle {contents.id}")
+
+
+@main.command(cls=MochiCommand)
+@bundle_argument
+@click.argument("url")
+@force_option
+def push(bundle: Path, url: str, force: bool) -> None:
+    """Put BUNDLE and its signatures at URL: s3://, oci://HOST/NAME:TAG, file:// and what else fsspec knows.
+
+    Only what is not there is sent. URL is a bundle when all of it is there.
+    """
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        from mochi_aot.artifacts.reader import Bundle
+        from mochi_aot.tools.bundle.places import open_sink
+        from mochi_aot.tools.bundle.pushing import push as push_bundle
+        from mochi_aot.tools.commands.text import human_bytes
+
+        sink, opened = open_sink(url), Bundle.open(bundle)
+        console.phase("pushing")
+        total = sum(file.nbytes for file in opened.manifest.files)
+        sent = push_bundle(opened, sink, force, _counted(console, total))
+    print_text(f"{url}: bundle {opened.id}, {human_bytes(sent)} of {human_bytes(total)} sent")
+
+
+@main.command(cls=MochiCommand)
+@click.argument("url")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
+@click.option(
+    "--have",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A bundle, or a folder of bundles, whose files and shards are taken from here instead of pulled. Repeatable.",
+)
+@click.option(
+    "--require-signature",
+    metavar="KEYS",
+    type=click.Path(path_type=Path),
+    help="Pull the bundle only if a key in this file has signed it: lines that begin with ssh-ed25519, or PEM.",
+)
+@click.option("--expect-id", metavar="ID", help="Pull the bundle only if this is its id.")
+@force_option
+def pull(
+    url: str, output: Path, have: tuple[Path, ...], require_signature: Path | None, expect_id: str | None, force: bool
+) -> None:
+    """Get the bundle at URL: https://, s3://, hf://, oci://HOST/NAME:TAG, file:// and what else fsspec knows.
+
+    It appears when every byte of it is known to be right. What a pull that was stopped has got stays beside it, in
+    .NAME.pull, and the next one goes on from there.
+    """
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        from mochi_aot.artifacts.layout import MANIFEST_PATH
+        from mochi_aot.runtime.signatures import read_trusted_keys
+        from mochi_aot.tools.bundle.local import LocalStore, bundles_in
+        from mochi_aot.tools.bundle.places import open_source
+        from mochi_aot.tools.bundle.pulling import Wanted
+        from mochi_aot.tools.bundle.pulling import pull as pull_bundle
+        from mochi_aot.tools.commands.text import human_bytes
+
+        source = open_source(url)
+        wanted = Wanted(expect_id, read_trusted_keys(require_signature) if require_signature else ())
+        folders = [*have, *([output] if force and (output / MANIFEST_PATH).exists() else [])]
+        local = LocalStore(bundle for folder in folders for bundle in bundles_in(folder))
+        console.phase("pulling")
+        pulled = pull_bundle(source, url, output, force, wanted, local, _counted(console, 0))
+    moved = f"{human_bytes(pulled.moved)} of {human_bytes(pulled.contents.nbytes)} pulled"
+    signed = "".join(f", signed by {signer.text}" for signer in pulled.signers)
+    print_text(f"{output}: bundle {pulled.contents.id}, {moved}{signed}")
 
 
 def _counted(console: "Console", total: int) -> Callable[[int], None]:

@@ -4,6 +4,7 @@ import json
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Manifest, Plain
+from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry
 from mochi_aot.runtime.programs import verify_programs
 from mochi_aot.tools.commands.console import LOGGER
@@ -31,6 +32,13 @@ def describe(bundle: Bundle, role: str | None, geometry: str | None, weights: bo
     return weight_table(summary.weights) if weights else report(summary)
 
 
+def notice_text(bundle: Bundle, name: str) -> str:
+    """Return a licence or card of the checkpoint. Raise OptionError, listing all, for a name that there is not."""
+    if name not in bundle.manifest.notices:
+        raise OptionError(f"no notice {name!r} in {bundle.path}; it has {', '.join(bundle.manifest.notices) or 'none'}")
+    return bundle.notice(name).decode("utf-8", "replace")
+
+
 def report(summary: BundleSummary) -> str:
     """Return the summary without the list of weights, for people."""
     manifest = summary.manifest
@@ -42,6 +50,7 @@ def report(summary: BundleSummary) -> str:
         "limits": f"{manifest.text_length} text tokens, {manifest.step_capacity} steps a table",
         "made by": f"{manifest.created_by}, format {manifest.format_version}, with {_pairs(manifest.versions)}",
         "made from": _pairs(manifest.checkpoint),
+        **({"notices": ", ".join(manifest.notices)} if manifest.notices else {}),
         **{f"model {name}": _sizes(value) for name, value in manifest.model.items()},
         "weights": _weights_line(summary.totals),
     }

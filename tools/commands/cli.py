@@ -17,10 +17,11 @@ from mochi_aot import __version__
 from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
 from mochi_aot.artifacts.layout import CHIP_DTYPES
 from mochi_aot.artifacts.machines import NAMES as MACHINE_NAMES
+from mochi_aot.runtime.interrupt import Stop, stopping
 
 EXIT_CODES = (
     "Exit codes: 0 success, 1 internal fault, 2 usage, 3 bad input, 4 the output exists, 5 device or target not usable "
-    "here, 6 op or plan refused, 7 the system failed, 130 or 143 interrupted."
+    "here, 6 op or plan refused, 7 the system failed, 129, 130 or 143 interrupted."
 )
 KINDS = {
     ExitCode.FAULT: "fault",
@@ -30,36 +31,11 @@ KINDS = {
     ExitCode.DEVICE: "device",
     ExitCode.REFUSED: "refused",
     ExitCode.SYSTEM: "system",
+    ExitCode.HANGUP: "interrupted",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "interrupted",
 }
 _QUIET, _VERBOSE, _FORMAT = (f"mochi_aot.{name}" for name in ("quiet", "verbose", "log_format"))
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: all that Ctrl-C would clean up is cleaned up."""
-
-
-_stopped: list[type[KeyboardInterrupt]] = []  # what signals have raised; imports of extensions make other errors of it
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise Terminated meanwhile, and remember that a signal came."""
-
-    def stop(number: int, frame: object) -> None:
-        _stopped.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
-        raise _stopped[-1]
-
-    _stopped.clear()
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Described(click.Command):
@@ -95,7 +71,8 @@ class MochiCommand(_Described):
     """A command whose errors are one message on stderr, without a traceback, and an exit code for each kind of error.
 
     Use it as `@click.command(cls=MochiCommand)`, with imports that take long inside the function. Ctrl-C gives exit
-    code 130, and SIGTERM 143, after every cleanup on the way out. Messages of the logger `mochi_aot` go to stderr.
+    code 130, SIGTERM 143 and SIGHUP 129, after every cleanup on the way out. Messages of the logger `mochi_aot` go to
+    stderr.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -104,25 +81,36 @@ class MochiCommand(_Described):
 
     def invoke(self, ctx: click.Context) -> Any:
         _open_closed_streams()
+        stop = Stop()
         with _messages(ctx):
             try:
-                with sigterm_as_interrupt():
+                with stopping(stop):
                     return super().invoke(ctx)
             except BrokenPipeError:
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115  for what is flushed when Python ends
                 sys.exit(int(ExitCode.BROKEN_PIPE))  # a reader as `head` that has enough
-            except click.UsageError as error:
-                if ctx.meta.get(_FORMAT) != "json":
-                    _raise_plain(error)
-                _end(error.format_message(), ExitCode.USAGE)
-            except (click.ClickException, click.exceptions.Exit, click.Abort):
-                raise
-            except KeyboardInterrupt as error:
-                _end_interrupted(type(error))
-            except Exception as error:  # noqa: BLE001  the last resort of every command
-                if _stopped:
-                    _end_interrupted(_stopped[-1])
-                _end_with(error, ctx)
+            except KeyboardInterrupt:
+                _end_interrupted(stop.number)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  the last resort of every command
+                _end_failed(error, stop, ctx)
+
+
+def _end_failed(error: Exception | SystemExit, stop: Stop, ctx: click.Context) -> NoReturn:
+    """End with what an error says, unless it is what libraries make of a signal that came while they worked."""
+    if isinstance(error, SystemExit | click.exceptions.Exit):
+        code = error.code if isinstance(error, SystemExit) else error.exit_code
+        if stop.number and code:
+            _end_interrupted(stop.number)
+        raise error
+    if stop.number:
+        _end_interrupted(stop.number)
+    if isinstance(error, click.UsageError):
+        if ctx.meta.get(_FORMAT) != "json":
+            _raise_plain(error)
+        _end(error.format_message(), ExitCode.USAGE)
+    if isinstance(error, click.ClickException | click.Abort):
+        raise error
+    _end_with(error, ctx)
 
 
 def _open_closed_streams() -> None:
@@ -132,8 +120,9 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115  until Python ends
 
 
-def _end_interrupted(kind: type[KeyboardInterrupt]) -> NoReturn:
-    _end("interrupted", ExitCode.TERMINATED if issubclass(kind, Terminated) else ExitCode.INTERRUPTED)
+def _end_interrupted(number: int) -> NoReturn:
+    """Exit as shells report a command that a signal has ended; 0 stands for SIGINT."""
+    _end("interrupted", ExitCode(128 + (number or signal.SIGINT)))
 
 
 def _end_with(error: Exception, ctx: click.Context) -> NoReturn:

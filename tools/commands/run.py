@@ -136,6 +136,11 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     type=click.Path(path_type=Path),
     help="Run the bundle only if a key in this file has signed it: lines that begin with ssh-ed25519, or PEM.",
 )
+@click.option(
+    "--check/--no-check",
+    default=True,
+    help="Compare weights with their hashes before they are used; leave it out on a file system that does so itself.",
+)
 @click.option("--expect-id", metavar="ID", help="Run the bundle only if this is its id, as mochi-inspect shows it.")
 @click.option(
     "--profile",
@@ -155,6 +160,7 @@ def main(
     check_values: bool,
     require_signature: Path | None,
     expect_id: str | None,
+    check: bool,
     profile: Path | None,
     as_json: bool,
     **options: Any,
@@ -180,6 +186,7 @@ def main(
             check_values,
             require_signature,
             expect_id,
+            check,
             profile,
             as_json,
         )

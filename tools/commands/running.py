@@ -40,6 +40,7 @@ class Settings:
     check_values: bool
     require_signature: Path | None
     expect_id: str | None
+    check: bool
     profile: Path | None
     as_json: bool
 
@@ -132,6 +133,7 @@ def _run(
         settings.check_values,
         settings.require_signature,
         settings.expect_id,
+        settings.check,
     )
     outcome = run_jobs(bundle, jobs, how, progress, ledger, [] if profile is None else [profile])
     if outcome.done:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -65,14 +66,17 @@ def merge_lora(dit: AsymmDiT, config: MochiConfig, path: Path) -> None:
 
     Raise TrainingError for a file that is not a LoRA of a transformer of these sizes.
     """
-    factors = load_file(path)
+    try:
+        factors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"{path} is not a whole safetensors file ({error})") from error
     for key, name in _matrices(config).items():
         weight = dit.get_parameter(f"{name.removeprefix(PREFIX)}.weight")
         down, up = (factors.pop(f"{key}.lora_{half}.weight", None) for half in "AB")
         if down is None or up is None or down.ndim != 2 or (up.shape[:1], down.shape[1:]) != _sides(weight):
             raise TrainingError(f"{path} does not hold a LoRA of this model: see {key}")
         with torch.no_grad():
-            weight.add_((up @ down).to(weight.device))
+            weight.add_((up.float() @ down.float()).to(weight.device))
     if factors:
         raise TrainingError(f"{path} does not hold a LoRA of this model: {min(factors)} is none of its matrices")
 

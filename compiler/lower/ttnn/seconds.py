@@ -182,6 +182,15 @@ def _scatter(call: Call) -> float:
     return _sending(call) * _wide(call, chip.SCATTER_WIDE)
 
 
+def _swap(call: Call) -> float:
+    """Pieces go straight to their chips: the links in the middle of the line carry those of each chip on one side for
+    each on the other."""
+    chips = call.mesh[call.attrs["axis"]]
+    crossing = (chips * chips // 4) * held_bytes(call.operands[0]) / chips
+    links = crossing / (call.machine.link_rate.value * call.machine.links)
+    return max(links * _wide(call, chip.GATHER_WIDE), _at(chip.DRAM_MOVE)(call))
+
+
 def _sum(call: Call) -> float:
     """Half of the bytes are a reduce-scatter's, half an all-gather's."""
     return (_gather(call) + _scatter(call)) / 2
@@ -243,6 +252,7 @@ PRICES: dict[str, tuple[Kind, Price]] = {
     "all_reduce": (Kind.COLLECTIVE, _sum),
     "reduce_scatter": (Kind.COLLECTIVE, _scatter),
     "all_gather": (Kind.COLLECTIVE, _gather),
+    "experimental.all_to_all_async_generic": (Kind.COLLECTIVE, _swap),
     "experimental.neighbor_pad_async": (Kind.COLLECTIVE, _border),
     "addcmul": (Kind.ELEMENTWISE, _at(chip.DRAM_ADDCMUL)),
     **{op: (Kind.ELEMENTWISE, _at(chip.DRAM_BINARY)) for op in _ELEMENTWISE.split()},

@@ -35,7 +35,7 @@ class TensorFile:
 
     place: Path
     shape: list[int]
-    sha256: str
+    blake3: str
 
 
 class TiledWeight:
@@ -60,7 +60,7 @@ class TiledWeight:
 
     def write(self, made: TensorFile) -> None:
         """See Making."""
-        self._file = (self._writer.add_tensor(made.place, made.sha256), made.shape)
+        self._file = (self._writer.add_tensor(made.place, made.blake3), made.shape)
 
     def finished(self, source: str) -> schema.Weight:
         """See Making."""

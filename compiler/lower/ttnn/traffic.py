@@ -3,15 +3,16 @@ in tiles, with the padding of tiles.
 
 Each op is counted by what ttnn does for it. all_gather and reduce_scatter pass pieces on from neighbour to neighbour.
 all_reduce is a reduce_scatter and an all_gather where some dimension, in tiles, divides by the number of chips, and
-otherwise an all_gather and a local sum. ring_joint_scaled_dot_product_attention gathers keys and values, the text's
-too. neighbor_pad_async sends borders, of a second dimension with the corners that the first brought.
+otherwise an all_gather and a local sum. all_to_all_async_generic sends each piece straight to its chip.
+ring_joint_scaled_dot_product_attention gathers keys and values, the text's too. neighbor_pad_async sends borders, of a
+second dimension with the corners that the first brought.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mochi_aot.artifacts.tiles import TILE_SIZE, device_bytes, tiled_shape
-from mochi_aot.compiler.partition.cost import gathered, halo, reduced, scattered
+from mochi_aot.compiler.partition.cost import gathered, halo, reduced, scattered, swapped
 
 Attrs = dict[str, Any]
 Mesh = tuple[int, int]
@@ -51,6 +52,10 @@ def _reduce_scatter(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float
     return scattered(held_bytes(operands[0]), mesh[attrs["axis"]])
 
 
+def _all_to_all(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
+    return swapped(held_bytes(operands[0]), mesh[attrs["axis"]])
+
+
 def _all_reduce(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
     pieces, (x,) = mesh[attrs["axis"]], operands
     tile = TILE_SIZE if x.layout == "tile" else 1
@@ -80,6 +85,7 @@ def _neighbor_pad(attrs: Attrs, operands: Sequence[Held], mesh: Mesh) -> float:
 _SENT: dict[str, Callable[[Attrs, Sequence[Held], Mesh], float]] = {
     "all_gather": _all_gather,
     "all_reduce": _all_reduce,
+    "experimental.all_to_all_async_generic": _all_to_all,
     "reduce_scatter": _reduce_scatter,
     "transformer.ring_joint_scaled_dot_product_attention": _ring,
     "experimental.neighbor_pad_async": _neighbor_pad,

@@ -1,7 +1,7 @@
 """Attention: heads and batch are cut freely; a cut sequence becomes a ring."""
 
 from mochi_aot.compiler.ir.program import Op, Value
-from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard
+from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard, TensorType
 from mochi_aot.compiler.partition.partitioner import Partitioner
 from mochi_aot.compiler.partition.rules.table import projected, rule, whole_along
 
@@ -33,15 +33,13 @@ def attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
 def joint_attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value]:
     """Cut visual tokens along one axis: each device keeps its queries, and keys and values go round the ring.
 
-    A ring was chosen over all_to_all because it asks nothing of the number of heads, which tensor parallelism has
-    divided already (24 heads over 4 x 8 devices would not divide), and because each hop can hide behind a block of
-    attention.
+    A ring asks nothing of the number of heads, and each hop can hide behind a block of attention. It goes along one
+    axis: tokens that both axes cut become heads along the minor one, by an all_to_all before and one after (Jacobs et
+    al., DeepSpeed Ulysses, 2023; both together are USP, Fang and Zhao, 2024).
     """
     visual, text, mask = operands[:3], operands[3:6], operands[6]
-    target = whole_along(visual[0].type, 3)
+    target = _tokens_cut_once(p, visual[0].type)
     rings = [axis for axis, c in enumerate(target) if isinstance(c, Shard) and c.dim == TOKENS]
-    if len(rings) > 1:
-        raise p.fail("the sequence is cut along both mesh axes; ring attention goes along one")
     # The text is whole along the ring. It is short beside a device's share of the video, so that the work on it hardly
     # grows, nothing of it is gathered or cut, and its length need not divide.
     text_target: list[Placement] = [REPLICATE if axis in rings else c for axis, c in enumerate(target)]
@@ -55,4 +53,20 @@ def joint_attention(p: Partitioner, op: Op, operands: list[Value]) -> list[Value
     (axis,) = rings
     type = placed[0].type
     attrs = {**op.attrs, "axis": axis, "size": type.shape[TOKENS], "chunk": type.local_shape[TOKENS]}
-    return p.emit_as("ring_joint_attention", placed, types, attrs)
+    seen, read = p.emit_as("ring_joint_attention", placed, types, attrs)
+    return [p.reshard(seen, whole_along(visual[0].type, 3)), read]
+
+
+def _tokens_cut_once(p: Partitioner, type: TensorType) -> list[Placement]:
+    """Return where queries [B, N, H, D] are wanted: as they are, but for tokens that both axes cut.
+
+    Raise PlanError where the heads do not divide over the minor axis.
+    """
+    target = whole_along(type, 3)
+    if [c.dim for c in target if isinstance(c, Shard)] != [TOKENS, TOKENS]:
+        return target
+    minor = len(target) - 1
+    heads, pieces = type.shape[HEADS], p.mesh[minor]
+    if heads % pieces:
+        raise p.fail(f"{heads} heads do not divide by the {pieces} devices of mesh axis {minor}")
+    return [*target[:minor], Shard(HEADS, heads // pieces)]

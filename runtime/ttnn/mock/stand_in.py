@@ -7,8 +7,8 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from mochi_aot.runtime.cache import making
 from mochi_aot.runtime.ttnn.mock.errors import MockMeshError
 
 # Put where the stand-in, or what it has built, lies.
@@ -83,8 +83,8 @@ def claim_cache(cache: Path, real: bool) -> None:
 def _make_marked(cache: Path) -> None:
     """Make the folder appear with its mark, unless it is there and not empty."""
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cache.parent) as folder:
-        new = Path(folder, "new")
+    with making(cache) as folder:
+        new = folder / "new"
         new.mkdir()
         (new / MARK_FILE).write_text(f"{MARK}\n")
         try:

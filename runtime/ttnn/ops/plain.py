@@ -1,5 +1,7 @@
 """The rows of the table that are one call of a ttnn function, with attributes that `calls` decodes."""
 
+from functools import partial
+
 import ttnn
 
 from mochi_aot.runtime.executor import Call
@@ -63,10 +65,19 @@ _PRODUCTS_AND_SUMS: dict[str, Builder] = {
     "var": calls(ttnn.var, f"{_REDUCTION} correction"),
 }
 
+
+def _all_to_all(attrs: Attrs, context: Context) -> Call:
+    """Build a call that gathers `in_dim` and cuts `out_dim`; by default ttnn takes the mesh for a ring."""
+    topology = {"topology": ttnn.Topology.Linear, "num_links": ttnn.get_num_links(context.mesh, attrs["axis"])}
+    function = partial(ttnn.experimental.all_to_all_async_generic, **topology)
+    return calls(function, "in_dim out_dim axis")(attrs, context)
+
+
 # Along one mesh axis: `axis` 0 runs over the rows, 1 over the columns.
 _COLLECTIVES: dict[str, Builder] = {
     "all_gather": calls(ttnn.all_gather, "dim axis"),
     "all_reduce": calls(ttnn.all_reduce, "axis"),
+    "experimental.all_to_all_async_generic": _all_to_all,
     "reduce_scatter": calls(ttnn.reduce_scatter, "dim axis"),
     "mesh_partition": calls(ttnn.mesh_partition, "dim axis"),
 }

@@ -171,8 +171,8 @@ class Recorder(BundleWriter):
         self.shards: list[bytes] = []
         self.weights: list[schema.Weight] = []
 
-    def add_shard(self, data: Buffer, sha256: str | None = None, constant: bool = False) -> int:
-        index = super().add_shard(data, sha256, constant)
+    def add_shard(self, data: Buffer, digest: str | None = None, constant: bool = False) -> int:
+        index = super().add_shard(data, digest, constant)
         contents = memoryview(data).tobytes()
         if index == len(self.shards):
             self.shards.append(contents)

@@ -101,9 +101,10 @@ input %m : bool[1,3]{{R,R}} rate=prompt
     [
         # what a device holds: 6 x 5 float32, of 24 x 5
         ("%0 = all_gather(%s) {axis=1, dim=0, size=24} : f32[24,5]{R,R}", 3 * 120),
+        # 30 bytes for each pair of devices, both ways: three pairs one link apart, two pairs two, one pair three
         (
             "%0 = all_to_all(%s) {axis=1, gather_dim=0, size=24, split_dim=1, chunk=2} : f32[24,5]{R,S(1:2)}",
-            3 * 120 // 4,
+            2 * (3 * 1 + 2 * 2 + 1 * 3) * 30 // 4,
         ),
         # three rows of 20 bytes cross each of three borders between four devices
         (

@@ -135,8 +135,8 @@ def test_pieces_that_a_stride_does_not_divide() -> None:
     )
 
 
-def test_a_sequence_that_both_axes_cut() -> None:
-    text = """\
+BOTH_AXES = Plan("sp01", values={"tokens": (Cut(0, 1), Cut(1, 1))})
+ATTENTION = """\
 program @denoise {
   input %x : f32[1,8,2,4] rate=latent
   input %t : f32[1,3,2,4] rate=prompt
@@ -146,8 +146,26 @@ program @denoise {
   return "y" %1
 }
 """
-    assert refused(text, (2, 2), Plan("sp01", values={"tokens": (Cut(0, 1), Cut(1, 1))})) == (
-        "plan sp01, program denoise: the sequence is cut along both mesh axes; ring attention goes along one"
+
+
+def test_tokens_that_both_axes_cut_become_heads_along_the_minor_one() -> None:
+    program = partition(parse(ATTENTION), (4, 2), BOTH_AXES)
+    verify(program)
+    (ring,) = (op for op in program.ops if op.opcode == "ring_joint_attention")
+    assert ring.attrs["axis"] == 0 and ring.attrs["chunk"] == 2
+    assert [value.type.local_shape for value in (*ring.operands[:4:3], *ring.results)] == [
+        (1, 2, 1, 4),
+        (1, 3, 1, 4),
+        (1, 2, 1, 4),
+        (1, 3, 1, 4),
+    ]
+    swaps = [op.attrs for op in program.ops if op.opcode == "all_to_all"]
+    assert [(s["axis"], s["gather_dim"], s["split_dim"]) for s in swaps] == [(1, 1, 2), (1, 2, 1)]
+
+
+def test_heads_that_tokens_of_both_axes_cannot_become() -> None:
+    assert refused(ATTENTION, (2, 4), BOTH_AXES) == (
+        "plan sp01, program denoise: 2 heads do not divide by the 4 devices of mesh axis 1"
     )
 
 

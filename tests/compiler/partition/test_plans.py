@@ -28,7 +28,7 @@ def cut_dims(plan: Plan, name: str) -> list[tuple[int, int]]:
 
 def test_names() -> None:
     guidance = ["gp0sp1", "gp1sp0", "gp0sp1fs0", "gp1sp0fs1"]
-    assert list(TRANSFORMER_PLANS) == ["sp1tp0", "sp0tp1", *guidance, "sp1", "sp0"]
+    assert list(TRANSFORMER_PLANS) == ["sp1tp0", "sp0tp1", *guidance, "sp01", "sp1", "sp0"]
     assert list(TEXT_PLANS) == ["tp0", "tp1", "tp01", "tpnone"]
     on_one_axis = ["t0", "t1", "h0", "h1", "w0", "w1"]
     assert list(DECODER_PLANS) == ["h0w1", "w0h1", "t0h1", "t0w1", "h0t1", "w0t1", *on_one_axis, "whole"]
@@ -66,6 +66,15 @@ def test_the_transformer_is_cut_by_heads_and_hidden_units(plan: Plan) -> None:
     assert all(cut_dims(plan, name) == [(axis, 1)] for name in inputs)
     cut = {name for name in SHAPES if cut_dims(plan, name)}
     assert not [name for name in cut if "norm" in name or name.endswith(".bias") or not name.startswith(block[:10])]
+
+
+def test_tokens_on_both_axes_leave_the_visual_weights_whole() -> None:
+    plan = TRANSFORMER_PLANS["sp01"]
+    assert [(cut.axis, cut.dim) for cut in plan.values["tokens"]] == [(0, 1), (1, 1)]
+    cut = {name for name in SHAPES if cut_dims(plan, name) and ".mod_" not in name}
+    assert cut == {name for name in SHAPES if cut_dims(TRANSFORMER_PLANS["sp0tp1"], name) and "_y." in name} - {
+        name for name in SHAPES if ".mod_" in name
+    }
 
 
 @pytest.mark.parametrize("plan", GUIDANCE, ids=lambda plan: plan.name)

@@ -46,7 +46,7 @@ def write(tmp_path: Path, stand_in: bool, ttnn: str = VERSION, root: str | None 
 
 
 def copy_of(bundle: Bundle, tmp_path: Path) -> Path:
-    return tmp_path / "cache/kernels" / bundle.manifest.files[0].sha256
+    return tmp_path / "cache/kernels" / bundle.manifest.files[0].blake3
 
 
 def variables() -> dict[str, str]:
@@ -137,7 +137,7 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
     data = bytearray(archive.read_bytes())
     data[600] ^= 1
     archive.write_bytes(data)
-    with pytest.raises(BundleError, match=r"\.tar: expected SHA-256 .*; copy or compile the bundle again"):
+    with pytest.raises(BundleError, match=r"\.tar: expected BLAKE3 .*; copy or compile the bundle again"):
         enter_mock_mesh(bundle)
     assert not copy_of(bundle, tmp_path).exists()
     assert list((tmp_path / "cache").glob("**/*.elf")) == []

@@ -75,6 +75,8 @@ def test_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "cold: better safetensors over bundle": 2.0,
         "cold: diffusers over bundle": 5.0,
         "warm: diffusers over bundle": 5.0,
+        "cold: bundle over unchecked": 2.0,
+        "warm: bundle over unchecked": 2.0,
         "cold: bytes from disk over distinct bytes": 1.0,
         "stream: bytes from disk over distinct bytes": 1.0,
         "stream: first program over all resident": 0.25,

@@ -13,51 +13,18 @@ import pytest
 import zstandard
 from click.testing import CliRunner
 
-from mochi_aot.artifacts import BundleWriter
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.artifacts.schema import Weight
 from mochi_aot.runtime.errors import OutputExistsError
 from mochi_aot.tools.bundle.archive import SUFFIX, pack, unpack
 from mochi_aot.tools.commands.bundle import main
 from tests.artifacts import samples
-
-SIGNATURE = "signatures/" + "0" * 64
-
-
-def silent(nbytes: int) -> None:
-    pass
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def numbers(seed: int, count: int) -> np.ndarray:
-    """Normal numbers as the upper halves of float32, which is what bfloat16 is."""
-    made = np.random.default_rng(seed).standard_normal(count).astype(np.float32)
-    return (made.view(np.uint32) >> 16).astype(np.uint16)
+from tests.tools.bundle.made import SIGNATURE, silent, tree, write_bundle
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Weights that get smaller and weights that do not, in several files, and a signature of sorts."""
-    path = tmp_path_factory.mktemp("made") / "b"
-    noise = np.random.default_rng(2).integers(0, 256, 199_000, np.uint8)
-    with BundleWriter(path, file_bytes=200_000) as writer:
-        for seed in range(2):
-            shard = writer.add_shard(numbers(seed, 100_000))
-            writer.add_weight(Weight(f"w{seed}", "bfloat16", [100_000], [shard, shard]))
-        shards = [writer.add_shard(noise), writer.add_shard(noise[::-1].copy())]
-        writer.add_weight(Weight("noise", "uint8", [199_000], shards))
-        scale = [writer.add_shard(samples.LEFT), writer.add_shard(samples.RIGHT)]
-        writer.add_weight(Weight("scale", "float32", [4, 3], scale))
-        writer.add_program(samples.PROGRAM)
-        writer.add_tokenizer(samples.TOKENIZER)
-        samples.finish_for_torch(writer)
-    (path / "signatures").mkdir()
-    (path / SIGNATURE).write_bytes(b"s" * 64)
-    return Bundle.open(path)
+    return Bundle.open(write_bundle(tmp_path_factory.mktemp("made") / "b"))
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from mochi_aot.tools.commands.compile import main
 from mochi_aot.tools.commands.compiling import Terminal
 
 SIZE, LARGER = "16x16x7", "32x16x7"
+NOTICES = {"LICENSE": "be kind", "README.md": "---\nlicense: mit\n---\n# Card\n", "text_encoder/LICENSE": "be kind"}
 ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode"]
 
 
@@ -25,6 +26,8 @@ ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", 
 def diffusers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("diffusers") / "mochi"
     write_checkpoint(path, TINY, "diffusers")
+    for name, text in NOTICES.items():
+        (path / name).write_text(text)
     return path
 
 
@@ -51,6 +54,14 @@ def compiled(diffusers: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     result = compile_("--checkpoint", diffusers, "--mesh", "1x2", "--geometry", SIZE, "--geometry", LARGER)
     assert result.exit_code == 0, result.output
     return Bundle.open(diffusers.with_name("mochi.bundle")), result
+
+
+def test_the_licence_and_the_card_come_along(compiled: tuple[Bundle, Result]) -> None:
+    """A text that two files have is there once."""
+    bundle, _ = compiled
+    assert {name: bundle.notice(name).decode() for name in bundle.manifest.notices} == NOTICES
+    assert len([file for file in bundle.manifest.files if file.path.startswith("notices/")]) == 2
+    assert bundle.manifest.checkpoint["license"] == "mit"
 
 
 def fails(result: Result, *messages: str, code: int = 3) -> None:
@@ -118,7 +129,7 @@ def test_geometries_share_programs_and_weights(compiled: tuple[Bundle, Result]) 
     for role in ROLES:
         one, other = ({weight.name for weight in bundle.program(role, g).weights} for g in (first, second))
         assert all(name.startswith("constant:") for name in one ^ other)
-    assert len({shard.sha256 for shard in bundle.manifest.shards}) == len(bundle.manifest.shards)
+    assert len({shard.blake3 for shard in bundle.manifest.shards}) == len(bundle.manifest.shards)
 
 
 def test_both_layouts_make_the_same_weights(
@@ -142,7 +153,7 @@ def test_both_layouts_make_the_same_weights(
 
 def shards_by_weight(bundle: Bundle) -> dict[str, list[str]]:
     shards = bundle.manifest.shards
-    return {weight.name: [shards[index].sha256 for index in weight.shards] for weight in bundle.manifest.weights}
+    return {weight.name: [shards[index].blake3 for index in weight.shards] for weight in bundle.manifest.weights}
 
 
 def test_an_output_that_exists(compiled: tuple[Bundle, Result], diffusers: Path) -> None:

@@ -40,6 +40,7 @@ COMMANDS = {
     "mochi-compile": "mochi_aot.tools.commands.compile",
     "mochi-inspect": "mochi_aot.tools.commands.inspect",
     "mochi-run": "mochi_aot.tools.commands.run",
+    "mochi-serve": "mochi_aot.tools.commands.serve",
     "mochi-train": "mochi_aot.tools.training.command",
     "mochi-verify": "mochi_aot.tools.commands.verify",
     "contact_sheet": "mochi_aot.tools.commands.contact_sheet",
@@ -54,6 +55,7 @@ GOOD = {
     "mochi-compile": "--checkpoint checkpoint --mesh 1x1 --target torch --geometry 16x16x7 -o out",
     "mochi-inspect": "bundle",
     "mochi-run": "bundle --prompt fox --steps 1 --seed 1 --no-decode --save-latents out",
+    "mochi-serve": "bundle --state out --port 0",
     "mochi-train": "export checkpoint out",
     "mochi-verify": "bundle",
     "contact_sheet": "video.mp4 out",
@@ -67,6 +69,7 @@ CALLED = {
     "mochi-compile": "mochi_aot.artifacts.writer.BundleWriter.__init__",
     "mochi-inspect": "mochi_aot.artifacts.reader.Bundle.open",
     "mochi-run": "mochi_aot.artifacts.reader.Bundle.open",
+    "mochi-serve": "mochi_aot.tools.serve.service.JobStore",
     "mochi-train": "mochi_aot.tools.training.export.open_models",
     "mochi-verify": "mochi_aot.artifacts.reader.Bundle.open",
     "contact_sheet": "imageio_ffmpeg.get_ffmpeg_exe",
@@ -90,10 +93,18 @@ def interrupt() -> NoReturn:
 
 
 def terminate() -> NoReturn:
+    stop_by(signal.SIGTERM)
+
+
+def hang_up() -> NoReturn:
+    stop_by(signal.SIGHUP)
+
+
+def stop_by(number: signal.Signals) -> NoReturn:
     """The first signal stops a command at once, or at its next safe moment; the second stops those too."""
     for _ in range(2):
-        signal.raise_signal(signal.SIGTERM)  # in this thread: os.kill may choose another one
-    raise AssertionError("SIGTERM did nothing")
+        signal.raise_signal(number)  # in this thread: os.kill may choose another one
+    raise AssertionError(f"{number.name} did nothing")
 
 
 def disk_full() -> NoReturn:
@@ -111,7 +122,8 @@ def refuse() -> NoReturn:
 EVERYWHERE = [
     Case(command, code, GOOD[command], fault=fault)
     for command in COMMANDS
-    for code, fault in ((0, None), (1, bug), (7, disk_full), (130, interrupt), (143, terminate))
+    for code, fault in ((0, None), (1, bug), (7, disk_full), (129, hang_up), (130, interrupt), (143, terminate))
+    if (command, code) != ("mochi-serve", 0)  # which serves until a signal ends it
 ]
 CASES = [
     *EVERYWHERE,
@@ -139,6 +151,9 @@ CASES = [
     Case("mochi-run", 4, GOOD["mochi-run"], exists="out"),
     Case("mochi-run", 5, GOOD["mochi-run"] + " --device mock"),
     Case("mochi-run", 6, GOOD["mochi-run"], fault=refuse),
+    Case("mochi-serve", 3, GOOD["mochi-serve"].replace("bundle", "none")),
+    Case("mochi-serve", 5, GOOD["mochi-serve"] + " --device mock"),
+    Case("mochi-serve", 5, GOOD["mochi-serve"], absent="uvicorn"),
     Case("mochi-train", 3, "export none out"),
     Case("mochi-train", 4, GOOD["mochi-train"], exists="out"),
     Case("mochi-train", 5, GOOD["mochi-train"], absent="torch"),
@@ -295,11 +310,14 @@ KINDS = {
         "OptionError",
         "OutputError",
         "PlanTextError",
+        "UrlError",
+        "RequestError",
     },
     3: {
         "BundleError",
         "CheckpointError",
         "InputFileError",
+        "KeysError",
         "ModelError",
         "NumbersError",
         "SignatureError",
@@ -314,11 +332,13 @@ KINDS = {
         "MockMeshError",
         "MockPlatformError",
         "PackageMissingError",
+        "ServePackageError",
         "TtnnAlreadyImportedError",
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "CompileProcessError", "OutputFolderError", "VideoError"},
+    7: {"CacheError", "CompileProcessError", "OutputFolderError", "RemoteError", "VideoError"},
+    7: {"CacheError", "CompileProcessError", "OutputFolderError", "StateFolderError", "VideoError"},
 }
 
 

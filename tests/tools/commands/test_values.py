@@ -187,4 +187,4 @@ def test_frequencies_in_float32_beside_them_are_used(whole: Path, tmp_path: Path
 def shards(bundle: Path) -> set[str]:
     from mochi_aot.artifacts import Bundle
 
-    return {shard.sha256 for shard in Bundle.open(bundle).manifest.shards}
+    return {shard.blake3 for shard in Bundle.open(bundle).manifest.shards}

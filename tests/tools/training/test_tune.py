@@ -81,6 +81,9 @@ def test_a_file_that_is_no_lora_of_the_model(models: Models, tmp_path: Path) -> 
         save_file(wrong, tmp_path / "wrong")
         with pytest.raises(TrainingError, match=f"wrong does not hold a LoRA of this model: .*{seen}"):
             merge_lora(untrained().dit, TINIEST, tmp_path / "wrong")
+    (tmp_path / "wrong").write_bytes((tmp_path / "whole").read_bytes()[:-1])
+    with pytest.raises(TrainingError, match="wrong is not a whole safetensors file"):
+        merge_lora(models.dit, TINIEST, tmp_path / "wrong")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mochi_aot.runtime.torch.mesh import once_per_distinct
@@ -35,10 +36,27 @@ def _collective(op: str, cuts: bool) -> Definition:
     return definition
 
 
+def _all_to_all(mesh: ChipMesh, x: Chips, *, in_dim: int, out_dim: int, cluster_axis: int, **links: Any) -> Chips:
+    """Chips along the axis cut `out_dim` into equal pieces, and each has the pieces of its place joined along `in_dim`,
+    by what ttnn's documentation says; `links` are how they travel."""
+    if not links.keys() <= {"topology", "num_links"}:
+        raise GoldenError(f"unknown {sorted(links)}")
+    pieces = list(x.pieces)
+    for group in mesh.groups(cluster_axis):
+        count = len(group)
+        if x.pieces[group[0]].shape[out_dim] % count:
+            shape = list(x.pieces[group[0]].shape)
+            raise GoldenError(f"dimension {out_dim} of {shape} does not divide over {count} chips")
+        cut = [x.pieces[chip].chunk(count, out_dim) for chip in group]
+        for place, chip in enumerate(group):
+            pieces[chip] = torch.cat([parts[place] for parts in cut], in_dim)
+    return Chips(pieces, x.dtype, x.layout)
+
+
 THEIRS: dict[str, Definition] = {
     "all_gather": _collective("all_gather", cuts=False),
     "all_reduce": _collective("all_reduce", cuts=False),
     "mesh_partition": _collective("mesh_partition", cuts=True),
     "reduce_scatter": _collective("reduce_scatter", cuts=True),
 }
-OURS: dict[str, Definition] = {}
+OURS: dict[str, Definition] = {"experimental.all_to_all_async_generic": _all_to_all}

@@ -4,10 +4,12 @@ from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Form, Lowerer, Shape, Tensor
+from mochi_aot.compiler.lower.ttnn.rules.attention import heads_first
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 PHYSICAL = (0, 2, 1, 3)  # where a dimension of [B, N, H, D] is when held heads first
+TOKENS = 2  # of [B, H, N, D]
 
 
 def _held(lo: Lowerer, op: Op) -> Tensor:
@@ -21,15 +23,16 @@ def _held(lo: Lowerer, op: Op) -> Tensor:
     return lo.get(value) if packed_elsewhere else x
 
 
-def _dim(op: Op, x: Tensor) -> int:
-    dim = integer(op.attrs["dim"])
+def _dim(op: Op, x: Tensor, name: str = "dim") -> int:
+    dim = integer(op.attrs[name])
     if x.form is Form.PACKED:
         return 1
     return PHYSICAL[dim] if x.form is Form.HEADS_FIRST else dim
 
 
-def _resized(x: Tensor, dim: int, size: int) -> Shape:
-    return (*x.shape[:dim], size, *x.shape[dim + 1 :])
+def _resized(x: Tensor | Shape, dim: int, size: int) -> Shape:
+    shape = x.shape if isinstance(x, Tensor) else x
+    return (*shape[:dim], size, *shape[dim + 1 :])
 
 
 @rule("shard")
@@ -63,6 +66,25 @@ def all_gather(lo: Lowerer, op: Op) -> None:
     whole = x.shape[dim] * lo.mesh[axis]
     gathered = lo.emit("all_gather", [x], _resized(x, dim, whole), dim=dim, axis=axis)
     lo.tensors[op.result] = sliced(lo, gathered.like(x), dim, 0, size)
+
+
+@rule("all_to_all")
+def all_to_all(lo: Lowerer, op: Op) -> None:
+    """Emit one call for tensors [B, N, H, D], which chips hold heads first.
+
+    ttnn's op cuts what divides into equal pieces, along any two dimensions; tokens, in tiles, in whole tiles.
+    """
+    x = heads_first(lo, op.operands[0])
+    axis, size, chunk = (integer(op.attrs[name]) for name in ("axis", "size", "chunk"))
+    gathered, cut_dim = _dim(op, x, "gather_dim"), _dim(op, x, "split_dim")
+    whole = x.shape[gathered] * lo.mesh[axis]
+    if whole != size or x.shape[cut_dim] != chunk * lo.mesh[axis]:
+        raise lo.fail(f"an all_to_all of {list(x.shape)} over {lo.mesh[axis]} chips, in which pieces are not all equal")
+    if any(n % TILE_SIZE for n, dim in ((x.shape[gathered], gathered), (chunk, cut_dim)) if dim == TOKENS):
+        raise lo.fail(f"an all_to_all of {list(x.shape)} whose pieces are no whole tiles of {TILE_SIZE} tokens")
+    shape = _resized(_resized(x, gathered, whole), cut_dim, chunk)
+    made = lo.emit("experimental.all_to_all_async_generic", [x], shape, in_dim=gathered, out_dim=cut_dim, axis=axis)
+    lo.tensors[op.result] = made.like(x)
 
 
 @rule("all_reduce")

@@ -31,6 +31,7 @@ from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.geometry import Geometry
 
 RING = "transformer.ring_joint_scaled_dot_product_attention"
+SWAP = "experimental.all_to_all_async_generic"
 TRACED = 6e-6
 COLLECTIVE = 20e-6
 
@@ -122,6 +123,14 @@ BY_HAND: dict[str, tuple[Call, float]] = {
     "a sum over four chips, four links": (
         call("all_reduce", [Held((2, 5568, 3072))], [Held((2, 5568, 3072))], (4, 8), axis=0),
         (1.85 + 1.33) * (3 / 4 * VISUAL_BYTES / 2) / (4 * 9.6e9),
+    ),
+    "heads for tokens over eight chips: four on each side of the middle send an eighth to each on the other": (
+        call(SWAP, [Held((1, 24, 1408, 128))], [Held((1, 3, 11264, 128))], (4, 8), axis=1, in_dim=2, out_dim=1),
+        1.33 * 4 * 4 * (3 * 1408 * 128 * 2) / (4 * 9.6e9),
+    ),
+    "over two chips, one link": (
+        call(SWAP, [Held((1, 24, 1408, 128))], [Held((1, 12, 2816, 128))], axis=0, in_dim=2, out_dim=1),
+        12 * 1408 * 128 * 2 / 9.6e9,
     ),
     "borders go over one link of a Galaxy's four": (
         call(
@@ -266,7 +275,7 @@ def test_more_tokens_never_take_less(op: str) -> None:
     made = _longer(op)
     several = [seconds(made(8 * n)) for n in range(1, 33)]
     assert several == sorted(several)
-    start = TRACED + (COLLECTIVE if op in ("all_reduce", "reduce_scatter", "all_gather", PAD, RING) else 0.0)
+    start = TRACED + (COLLECTIVE if op in ("all_reduce", "reduce_scatter", "all_gather", SWAP, PAD, RING) else 0.0)
     assert several[7] - start > several[0] - start > 0
 
 

@@ -19,6 +19,7 @@ from mochi_aot.compiler.reference.geometry import Geometry
 
 MESH = (2, 4)
 RING = "transformer.ring_joint_scaled_dot_product_attention"
+SWAP = "experimental.all_to_all_async_generic"
 PAD = "experimental.neighbor_pad_async"
 
 
@@ -57,6 +58,9 @@ WHOLE = 64 * 256 * 2  # bytes of bfloat16 [64, 256]
         ("all_reduce", {"axis": 0}, Held((64, 256)), WHOLE),
         # 1 x 3 tiles do not divide by four: all is gathered, and each chip adds up
         ("all_reduce", {"axis": 1}, Held((32, 96)), 3 * 32 * 96 * 2),
+        # a quarter for each other chip: each of 4 has 3, over (3 * 1 + 2 * 2 + 1 * 3) / 6 links in the mean
+        (SWAP, {"axis": 1, "in_dim": 0, "out_dim": 1}, Held((64, 256)), 3 * (WHOLE // 4) * 10 // 6),
+        (SWAP, {"axis": 0, "in_dim": 0, "out_dim": 1}, Held((64, 256)), WHOLE // 2),
         ("mesh_partition", {"axis": 1, "dim": 0}, Held((64, 256)), 0),
         ("matmul", {}, Held((64, 256)), 0),
         # three borders between four chips, each crossed by two frames of 6 x 8 pixels, one way

@@ -1,0 +1,165 @@
+"""What the dialects share: the callers, the queue, the workers, and word of every change."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from mochi_aot import MochiError
+from mochi_aot.tools.serve.errors import RequestError
+from mochi_aot.tools.serve.keys import Caller, Keys
+from mochi_aot.tools.serve.metrics import Metrics
+from mochi_aot.tools.serve.settings import Settings
+from mochi_aot.tools.serve.store import QUEUED, JobStore, StoredJob
+from mochi_aot.tools.serve.wanted import read_wanted, shown
+from mochi_aot.tools.serve.worker import Keeping, Progress, Worker
+
+_LOG = logging.getLogger("mochi_aot")
+
+
+class Service:
+    """A store, and a worker for each bundle. Methods may be called from any thread, coroutines in the event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the store and read the keys; `start` loads. Raise StateFolderError, KeysError or OSError."""
+        self.settings, self.keys = settings, Keys(settings.keys)
+        self.store = JobStore(settings.state, settings.max_queue)
+        self.metrics = Metrics(self.store.waiting)
+        self.is_ending = False
+        self.failure: BaseException | None = None
+        self.on_failure = lambda: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._change = asyncio.Event()
+        self.version = 0  # counts the changes of jobs
+        keeping = Keeping(3600 * settings.keep_hours, settings.keep_bytes)
+        self.workers = {
+            name: Worker(
+                name, path, settings.device, self.store, keeping, self.metrics, self._changed, self._gone_wrong
+            )
+            for name, path in settings.bundles.items()
+        }
+
+    def start(self) -> None:
+        """Begin to load all bundles."""
+        for worker in self.workers.values():
+            worker.start()
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell in which event loop `changes` is awaited."""
+        self._loop = loop
+        if self.failure is not None:
+            self.on_failure()
+
+    def end(self) -> None:
+        """Take no more jobs, and let the workers end after their step."""
+        self.is_ending = True
+        for worker in self.workers.values():
+            worker.end()
+        self._changed()
+
+    def close(self) -> None:
+        """Wait until the workers have put their jobs back, and close the store."""
+        self.end()
+        for worker in self.workers.values():
+            if worker.ident is not None:
+                worker.join()
+        self.store.close()
+
+    def is_ready(self) -> bool:
+        """Tell whether weights are resident and a step was done, of each bundle, and jobs are taken."""
+        ready = not self.is_ending and all(worker.is_ready for worker in self.workers.values())
+        self.metrics.ready.set(ready)
+        return ready
+
+    def trouble(self) -> str | None:
+        """Return why the process should be started anew; None where all is well."""
+        troubles = (worker.trouble(self.settings.step_limit) for worker in self.workers.values())
+        return next((text for text in troubles if text is not None), None)
+
+    def caller(self, request: Request) -> Caller:
+        """Return who sent a request. Raise RequestError with status 401."""
+        return self.keys.caller(request.headers.get("authorization"))
+
+    def submit(self, caller: Caller, model: str | None, fields: Mapping[str, Any]) -> StoredJob:
+        """Return a new job for the fields of a request. Raise RequestError."""
+        worker = self._worker(model)
+        pipe = worker.pipe
+        if pipe is None or self.is_ending:
+            state = "ends" if self.is_ending else f"loads {worker.model}"
+            raise RequestError(503, f"the server {state}; come again", retry_after=5)
+        wanted = read_wanted(fields, worker.geometries, caller)
+        try:
+            resolved = pipe.resolve(**wanted.arguments)
+        except MochiError as error:
+            raise RequestError(400, str(error)) from None
+        arguments = wanted.arguments | {"num_inference_steps": resolved["steps"]}
+        retry = max(1, math.ceil(min(worker.mean_seconds, 3600)))
+        job = self.store.add(caller, worker.model, arguments, wanted.fps, wanted.priority, retry)
+        self.metrics.accepted.inc()
+        _LOG.info("%s", f"{job.id}: queued", extra={"numbers": {"job": job.id, "caller": caller.name}})
+        worker.wake()
+        return job
+
+    async def find(self, request: Request) -> StoredJob:
+        """Return the job that a path names by its `id`. Raise RequestError with status 404 for none of the caller's."""
+        name = request.path_params["id"]
+        job = await run_in_threadpool(self.store.find, self.caller(request), name)
+        if job is None:
+            raise RequestError(404, f"there is no video {shown(name)}; it was deleted, or not made here", "id")
+        return job
+
+    def progress(self, job: StoredJob) -> Progress:
+        """Return how far a job is; one that does not run has its status as its phase."""
+        worker = self.workers.get(job.model)
+        running = worker.progress if worker is not None else None
+        steps = int(job.arguments["num_inference_steps"])
+        if running is not None and running.id == job.id:
+            return running
+        return Progress(job.id, "wait" if job.status == QUEUED else job.status, 0, steps)
+
+    def cancel(self, caller: Caller, name: str) -> StoredJob | None:
+        """Cancel a job and tell of it; None where the caller has no such unfinished job."""
+        job = self.store.cancel(caller, name)
+        self._changed()
+        return job
+
+    def delete(self, caller: Caller, name: str) -> None:
+        """Forget a job, if the caller has it, and tell of it."""
+        self.store.delete(caller, name)
+        self._changed()
+
+    async def changes(self, seen: int, seconds: float) -> None:
+        """Wait until `version` is no longer `seen`, `seconds` at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.version == seen:
+                    await self._change.wait()
+
+    def _worker(self, model: str | None) -> Worker:
+        if model is None:
+            return next(iter(self.workers.values()))
+        if model not in self.workers:
+            known = ", ".join(self.workers)
+            raise RequestError(404, f"there is no model {shown(model)}; this server has {known}", "model")
+        return self.workers[model]
+
+    def _changed(self) -> None:
+        self._in_loop(self._tell)
+
+    def _tell(self) -> None:
+        self.version += 1
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _gone_wrong(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        self._in_loop(self.on_failure)
+
+    def _in_loop(self, function: Any) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function)

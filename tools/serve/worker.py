@@ -1,0 +1,217 @@
+"""One thread that has one bundle loaded and makes its videos, one after the other."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mochi_aot import BackendError, MochiError, VideoPipeline, load
+from mochi_aot.tools.serve.metrics import Metrics
+from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
+
+_LOG = logging.getLogger("mochi_aot")
+_IDLE = 60.0  # seconds after which an idle worker looks what can be forgotten
+_FAILURES_IN_A_ROW = 3  # of the device, after which it counts as broken
+
+
+class _UnwantedError(Exception):
+    """Raised between two steps: the job was cancelled or deleted."""
+
+
+class _EndingError(Exception):
+    """Raised between two steps: the server ends, and the job is put back."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running job is: the phase, steps done and in all, and seconds of a step so far, 0 before the first."""
+
+    id: str
+    phase: str
+    step: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the last step, None where nothing tells."""
+        return (self.steps - self.step) * self.step_seconds if self.step_seconds else None
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How long finished jobs are kept, in seconds, and how many bytes of videos."""
+
+    seconds: float
+    bytes: int
+
+
+class Worker(threading.Thread):
+    """Loads a bundle, does one step of a video that nobody gets, then makes the videos of the queue.
+
+    `changed` is called after each change of a job, `gone_wrong` when no video can be made any more; both in this
+    thread. `geometries` is empty until the bundle is loaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        bundle: Path,
+        device: str | None,
+        store: JobStore,
+        keeping: Keeping,
+        metrics: Metrics,
+        changed: Callable[[], None],
+        gone_wrong: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name=f"worker-{model}", daemon=True)
+        self.model, self.geometries, self.mock = model, tuple[str, ...](), False
+        self.pipe: VideoPipeline | None = None
+        self.is_ready = False
+        self.progress: Progress | None = None
+        self.mean_seconds = 10.0  # of a job, as the last ones took
+        self._bundle, self._device, self._store, self._keeping = bundle, device, store, keeping
+        self._metrics, self._changed, self._gone_wrong = metrics, changed, gone_wrong
+        self._ending, self._woken = False, threading.Event()
+        self._beat: float | None = None  # when the work that goes on now last came further
+        self._slowest_step = 0.0
+        self._device_failures = 0
+
+    def wake(self) -> None:
+        """Tell that a job was queued."""
+        self._woken.set()
+
+    def end(self) -> None:
+        """Let the thread end after the current step, or after the video that is being decoded."""
+        self._ending = True
+        self._woken.set()
+
+    def trouble(self, step_limit: float) -> str | None:
+        """Return why this worker should be started anew: it is stuck, or its device fails; None where all is well.
+
+        It is stuck where nothing has happened for `step_limit` seconds, or for ten times its slowest step if that is
+        longer.
+        """
+        beat, limit = self._beat, max(step_limit, 10 * self._slowest_step)
+        if beat is not None and time.monotonic() - beat > limit:
+            return (
+                f"{self.model}: nothing has happened for {time.monotonic() - beat:.0f} s, expected {limit:.0f} at most"
+            )
+        if self._device_failures >= _FAILURES_IN_A_ROW:
+            return f"{self.model}: the device failed in {self._device_failures} jobs, one after the other"
+        return None
+
+    def run(self) -> None:
+        try:
+            self._beat = began = time.monotonic()
+            with load(self._bundle, device=self._device) as pipe:
+                self.geometries, self.mock, self.pipe = pipe.geometries, pipe.mock, pipe
+                self._metrics.loads.labels(self.model).inc()
+                self._work(pipe, began)
+        except BaseException as error:  # noqa: BLE001  the server ends with it
+            self._gone_wrong(error)
+
+    def _work(self, pipe: VideoPipeline, began: float) -> None:
+        job = self._store.take(self.model)
+        if job is None:
+            self._warm_up(pipe)
+        self._loaded(began)
+        while not self._ending:
+            if job is not None:
+                self._make(pipe, job)
+            self._store.sweep(self._keeping.seconds, self._keeping.bytes)
+            job = None if self._ending else self._store.take(self.model)
+            if job is None:
+                self._beat = None
+                self._woken.wait(_IDLE)
+                self._woken.clear()
+        if job is not None:
+            self._store.put_back(job)
+
+    def _warm_up(self, pipe: VideoPipeline) -> None:
+        """Run all programs but the decoder once: weights are resident after it, and kernels built."""
+        pipe("warm-up", num_inference_steps=1, seed=0, output_type="latent")
+
+    def _loaded(self, began: float) -> None:
+        self.is_ready = True
+        seconds = time.monotonic() - began
+        self._metrics.load_seconds.labels(self.model).set(seconds)
+        _LOG.info("%s", f"{self.model}: ready after {seconds:.1f} s", extra={"numbers": {"model": self.model}})
+
+    def _make(self, pipe: VideoPipeline, job: StoredJob) -> None:
+        """Make one video, and note what became of it."""
+        self._metrics.running.inc()
+        began = time.monotonic()
+        self._metrics.wait_seconds.observe(max(0.0, time.time() - job.created))
+        try:
+            ended, detail = self._try(pipe, job)
+        finally:
+            self.progress = None
+            self._metrics.running.dec()
+        seconds = time.monotonic() - began
+        if ended:
+            self._metrics.ended.labels(ended).inc()
+            self._metrics.run_seconds.observe(seconds)
+        if ended == COMPLETED:
+            self.mean_seconds += (seconds - self.mean_seconds) / 4
+        text = f"{job.id}: {ended or 'put back'} after {seconds:.1f} s{detail}"
+        _LOG.info("%s", text, extra={"numbers": {"job": job.id, "status": ended or "queued", "seconds": seconds}})
+        self._changed()
+
+    def _try(self, pipe: VideoPipeline, job: StoredJob) -> tuple[str, str]:
+        """Return how a job ended, "" if it was put back, and more about it for the log."""
+        try:
+            self._show(Progress(job.id, "encode"))
+            video = pipe(
+                **job.arguments,
+                callback_on_step_end=self._steps(job),
+                callback_on_step_end_tensor_inputs=(),
+            )
+            self._show(Progress(job.id, "write"))
+            video.save(self._store.video(job), fps=job.fps, force=True)
+            self._device_failures = 0
+            return (COMPLETED if self._store.complete(job) else CANCELLED), ""
+        except _EndingError:
+            self._store.put_back(job)
+            return "", ""
+        except _UnwantedError:
+            self._store.drop(job)
+            return CANCELLED, ""
+        except (MochiError, OSError) as error:
+            return self._failed(job, type(error).__name__, str(error), error)
+        except Exception as error:  # noqa: BLE001  a fault of one job is no reason to lose the others
+            _LOG.exception("%s", f"{job.id}: internal error", extra={"numbers": {"job": job.id}})
+            return self._failed(job, "InternalError", "an internal error; the server's log has more", error)
+
+    def _failed(self, job: StoredJob, kind: str, message: str, error: Exception) -> tuple[str, str]:
+        self._device_failures = self._device_failures + 1 if isinstance(error, BackendError) else 0
+        self._metrics.failures.labels(kind).inc()
+        self._store.fail(job, kind, message)
+        return FAILED, f": {message}"
+
+    def _steps(self, job: StoredJob) -> Callable[[Any, int, float, dict[str, Any]], None]:
+        """Return the callback of a job, which shows its steps and raises where no other one is to follow."""
+        steps = int(job.arguments["num_inference_steps"])
+        times = [time.monotonic()]
+
+        def step_ended(pipe: Any, step: int, timestep: float, values: dict[str, Any]) -> None:
+            times.append(time.monotonic())
+            seconds = times[-1] - times[-2]
+            self._slowest_step = max(self._slowest_step, seconds)
+            self._metrics.step_seconds.observe(seconds)
+            done = step + 1
+            mean = (times[-1] - times[0]) / done if done < 2 else (times[-1] - times[1]) / (done - 1)
+            self._show(Progress(job.id, "decode" if done == steps else "denoise", done, steps, mean))
+            if done < steps and self._ending:
+                raise _EndingError
+            if not self._store.is_wanted(job):
+                raise _UnwantedError
+
+        return step_ended
+
+    def _show(self, progress: Progress) -> None:
+        self.progress, self._beat = progress, time.monotonic()
+        self._changed()
