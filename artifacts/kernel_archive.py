@@ -20,8 +20,8 @@ from mochi_aot.artifacts.regular_file import open_regular
 _MEMBER = re.compile(r"[\w-][\w.-]*/kernels/[\w-][\w.-]*/[\w-][\w.-]*/[\w-][\w.-]*/(\.build_state|[\w-][\w.-]*)")
 _BLOCK, _SIZE = 512, slice(124, 136)  # of a tar, and where in a header the size of its file stands
 _MAX_NAME, _MAX_LONG, _MAX_FILE = 255, 4096, 64 << 20  # bytes
-_KEPT = (".build_state", ".o", ".elf", ".dephash")
-_REWRITTEN = ".xip.elf"
+# What ttnn needs to find a kernel again; it writes the relocated copies again at each use.
+EXECUTED = re.compile(r"(?<!\.xip)\.(build_state|o|elf|dephash)$")
 _NOTES = ".dephash"
 
 
@@ -52,6 +52,17 @@ def unpack_kernels(path: Path, cache: Path) -> None:
 
     Raise BundleError for an archive that `pack_kernels` has not written, OSError for what cannot be read or written.
     """
+    for name, data in read_kernels(path):
+        place = cache / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+
+
+def read_kernels(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield path and contents of each file of an archive, in the order of their paths.
+
+    Raise BundleError for an archive that `pack_kernels` has not written, OSError for what cannot be read.
+    """
     before: list[str] = []
     with open_regular(path) as file:
         for name, data in _read_members(file, path):
@@ -60,10 +71,7 @@ def unpack_kernels(path: Path, cache: Path) -> None:
                 raise BundleError(f"{path}: {name[:200]!r} is not a file of a kernel; compile the bundle again")
             if parts <= before:
                 raise _no_archive(path, f"{name[:200]!r} follows {'/'.join(before)[:200]!r}")
-            place = cache / name
-            if parts[:-1] != before[:-1]:
-                place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
+            yield name, data
             before = parts
 
 
@@ -118,7 +126,7 @@ def _no_archive(path: Path, reason: str) -> BundleError:
 def _members(cache: Path) -> Iterator[Path]:
     for folder in kernel_folders(cache):
         for path in sorted(folder.glob("*/*")):
-            if path.is_file() and path.name.endswith(_KEPT) and not path.name.endswith(_REWRITTEN):
+            if path.is_file() and EXECUTED.search(path.name):
                 yield path
 
 

@@ -46,6 +46,8 @@ class TtnnBackend:
         """Close the mesh; the backend and its values are of no use any more."""
         self.free_weights(list(self._weights))
         close_mesh(self.mesh)
+        if self._kernels is not None:
+            self._kernels.close()
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         """Upload weights as their tensor files hold them, each after `wait(name)`.

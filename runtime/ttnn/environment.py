@@ -15,6 +15,7 @@ from mochi_aot.runtime.cache import cache_folder, ensure_home, making
 from mochi_aot.runtime.errors import BackendError, CacheError
 from mochi_aot.runtime.ttnn.fixed_path import path_for_ttnn
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
+from mochi_aot.runtime.ttnn.kernel_check import KernelCopy
 from mochi_aot.runtime.ttnn.kernel_copies import remove_old_copies, use_copy
 from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
 from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package, ttnn_version
@@ -54,9 +55,10 @@ def enter_mock_mesh(bundle: Bundle) -> KernelCache:
     stand_in = real_sfpi(ttnn_package()) is None
     settings = bundle.manifest.mesh_settings
     assert settings is not None, "a bundle for ttnn says how to open its mesh"
-    environment = prepare_mock((rows, columns), mock_folder(), _unpacked(bundle, stand_in), settings.arch)
+    copy = _unpacked(bundle, stand_in)
+    environment = prepare_mock((rows, columns), mock_folder(), copy and copy.place, settings.arch)
     enter_mock(environment)
-    return KernelCache(Path(environment.variables["TT_METAL_CACHE"]))
+    return KernelCache(Path(environment.variables["TT_METAL_CACHE"]), copy)
 
 
 def enter_chips(bundle: Bundle) -> KernelCache | None:
@@ -69,27 +71,30 @@ def enter_chips(bundle: Bundle) -> KernelCache | None:
     chosen = [name for name in _CHOSEN_BY_USER if name in os.environ]
     own = cache_folder() / f"chips-{ttnn_version()}"
     os.environ.setdefault("TT_METAL_LOGS_PATH", str(path_for_ttnn(own / "logs")))
-    cache = None
+    copy = None
     if chosen and bundle.manifest.kernels is not None:
         _tell(f"{' and '.join(chosen)} set in the environment")
     elif not chosen:
-        cache = _unpacked(bundle, stand_in=False)
-    os.environ.setdefault("TT_METAL_CACHE", str(path_for_ttnn(cache or own / "kernels")))
-    if cache is None:
+        copy = _unpacked(bundle, stand_in=False)
+    os.environ.setdefault("TT_METAL_CACHE", str(path_for_ttnn(copy.place if copy else own / "kernels")))
+    if copy is None:
         return None
     os.environ["TT_METAL_RUNTIME_ROOT"] = str(runtime_root())
-    return KernelCache(cache)
+    return KernelCache(copy.place, copy)
 
 
-def _unpacked(bundle: Bundle, stand_in: bool) -> Path | None:
-    """Return a writable copy of the bundle's kernels for this user; None, and a warning, if they are of no use here."""
+def _unpacked(bundle: Bundle, stand_in: bool) -> KernelCopy | None:
+    """Return a writable copy of the bundle's kernels for this user, checked.
+
+    None, and a warning, if they are of no use here.
+    """
     kernels = bundle.manifest.kernels
     if kernels is None:
         return None
     try:
         reason = _mismatch(kernels, stand_in)
         if reason is None:
-            return _copy(bundle, kernels)
+            return KernelCopy(_copy(bundle, kernels), bundle.kernel_archive())
     except CacheError:
         raise
     except (OSError, BackendError) as error:

@@ -1,10 +1,12 @@
 """The folder of built kernels that ttnn works with: how many were found there, and how many it had to build."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from mochi_aot.artifacts.kernel_archive import kernel_folders
 from mochi_aot.runtime.backend import KernelUse
+from mochi_aot.runtime.ttnn.kernel_check import KernelCopy
 
 # When a kernel was last used, and when a part of it was last built, in nanoseconds.
 type _Stamps = tuple[int, int]
@@ -13,8 +15,9 @@ type _Stamps = tuple[int, int]
 class KernelCache:
     """Counts from when it is made. Of processes that share a folder each counts what the others do meanwhile, too."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, copy: KernelCopy | None = None) -> None:
+        """Count in a folder; `copy` tells what there is a bundle's, if anything is."""
+        self._folder, self._copy = folder, copy
         self._before = self._stamps()
 
     def use(self) -> KernelUse:
@@ -29,6 +32,12 @@ class KernelCache:
             built += made > made_before
             found += made <= made_before and used > used_before
         return KernelUse(found, built)
+
+    def close(self) -> None:
+        """Note what was built, as far as that can be done: without a note it is built again next time."""
+        if self._copy is not None:
+            with suppress(OSError):
+                self._copy.note()
 
     def _stamps(self) -> dict[Path, _Stamps]:
         return {folder: _stamps(folder) for folder in kernel_folders(self._folder)}

@@ -19,6 +19,7 @@ from mochi_aot.runtime.cache import temporary_folder
 from mochi_aot.runtime.errors import RefusalError
 from mochi_aot.runtime.geometry import geometry_name
 from mochi_aot.runtime.ttnn.environment import mock_folder
+from mochi_aot.runtime.ttnn.fixed_path import is_fixed
 from mochi_aot.runtime.ttnn.kernel_cache import KernelCache
 from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
 from mochi_aot.runtime.ttnn.mock.installation import ttnn_version
@@ -46,6 +47,12 @@ class MockedMesh:
     cache: Path
     root: Path
     stand_in: bool
+
+    @property
+    def found_elsewhere(self) -> bool:
+        """Whether other processes find the kernels again that are built here: those of a root that only this one has
+        are of no use to anybody, and make another bundle of the same input."""
+        return is_fixed(self.root)
 
     def run(
         self,

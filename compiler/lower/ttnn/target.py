@@ -117,13 +117,19 @@ def ttnn_target(
 ) -> Iterator[TtnnTarget]:
     """Point this process at a mocked mesh and give the target that runs programs dry on it.
 
-    Raise KernelsError for `require_kernels` where only the stand-in compiler is installed, and BackendError where
-    there is no ttnn, where no mesh can be mocked, and where this process has imported ttnn already.
+    Raise KernelsError for `require_kernels` where only the stand-in compiler is installed, and where no other process
+    would find the kernels; BackendError where there is no ttnn, where no mesh can be mocked, and where this process has
+    imported ttnn already.
     """
     with mocked_mesh(mesh, arch) as mocked:
         if require_kernels and mocked.stand_in:
             raise KernelsError(
                 "this host has no kernel compiler (SFPI), and kernels of the stand-in compiler were not to be made: "
                 "install ttnn with its compiler, or compile without requiring kernels; chips then build their own"
+            )
+        if not mocked.found_elsewhere:
+            raise KernelsError(
+                "kernels built here would be found by nobody: file number 1000, by which ttnn knows the cache folder, "
+                "is in use in this process, or not allowed; compile in a process of its own, with ulimit -n 1024"
             )
         yield TtnnTarget(weights_dtype, links_dtype, mocked, arch)

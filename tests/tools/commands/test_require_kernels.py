@@ -64,6 +64,25 @@ def test_stand_ins_are_refused_and_nothing_is_left(checkpoint: Path, tmp_path: P
     assert Bundle.open(tmp_path / "out").id == before
 
 
+def test_kernels_that_nobody_would_find_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """They would make another bundle of the same checkpoint: the root's path is in it."""
+    words = ["--checkpoint", checkpoint, "--mesh", "1x2", "--geometry", "64x64x7", "-o", tmp_path / "out"]
+    command = [
+        "bash",
+        "-c",
+        'ulimit -n 900; exec "$@"',
+        "bash",
+        sys.executable,
+        "-m",
+        "mochi_aot.tools.commands.compile",
+    ]
+    environment = {**os.environ, "MOCHI_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 5
+    assert "kernels built here would be found by nobody: file number 1000" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_real_kernels_are_taken(checkpoint: Path, tmp_path: Path) -> None:
     compiler = tmp_path / "sfpi" / COMPILER
