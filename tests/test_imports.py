@@ -52,7 +52,7 @@ ALLOWED = {
         "safetensors",
     }
     | {"mochi_aot", "torch", "ttnn"},
-    "tools/bundle": {"artifacts", "cryptography", "fsspec", "httpx2", "runtime", "zstandard"},
+    "tools/bundle": {"artifacts", "cryptography", "fsspec", "httpx2", "runtime", "tools.commands.listing", "zstandard"},
     "tools/golden": {"artifacts", "numpy", "runtime", "torch", "ttnn"},
     # The server knows what the package gives to everybody, and nothing of bundles or models.
     "tools/serve": {"mochi_aot", "prometheus_client", "starlette", "uvicorn"},

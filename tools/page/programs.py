@@ -24,7 +24,8 @@ MAX_OPS = 40  # that a program's table lists
 
 def often(role: str) -> str:
     """Return how often a program runs, in words."""
-    return "once a step" if role == "denoise" else _OFTEN[ROLES[role].rate]
+    special = {"denoise": "once a step", "encode": "apart from the others: once, of a video to begin with"}
+    return special.get(role) or _OFTEN[ROLES[role].rate]
 
 
 def seconds_text(seconds: float) -> str:

@@ -35,13 +35,13 @@ section .fact{background:var(--bg)}
 .soft{color:var(--soft);font-weight:400;font-size:13px}
 .scroll{overflow-x:auto;margin:8px 0 4px;max-width:100%}
 table{border-collapse:collapse;width:100%;font-size:14px}
-th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:baseline;
+th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;
 white-space:nowrap}
 th{color:var(--soft);font-weight:600;font-size:13px}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tbody tr:last-child td{border-bottom:0}
 td.wrap,td .wrap{white-space:normal}
-.wide{display:inline-block;white-space:normal;min-width:24ch;max-width:64ch;overflow-wrap:anywhere}
+.wide{display:inline-block;white-space:normal;min-width:40ch;max-width:64ch;overflow-wrap:anywhere}
 dl{display:grid;grid-template-columns:minmax(110px,max-content) minmax(0,1fr);gap:5px 20px;margin:8px 0 0}
 dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere}
@@ -80,7 +80,8 @@ svg text.piece{font-weight:600;paint-order:stroke;stroke:var(--card);stroke-widt
 details{margin:10px 0 4px}
 summary{cursor:pointer;color:var(--accent);font-size:14px}
 footer{max-width:1120px;margin:0 auto;padding:0 20px 40px;color:var(--soft);font-size:13px}
-@media(max-width:560px){header,main,footer{padding-left:12px;padding-right:12px}section{padding:16px 14px}
+@media(max-width:560px){.wide{min-width:24ch}
+header,main,footer{padding-left:12px;padding-right:12px}section{padding:16px 14px}
 dl{grid-template-columns:minmax(0,1fr);gap:0}dd{margin-bottom:8px}h1{font-size:22px}
 .facts{grid-template-columns:repeat(2,minmax(0,1fr))}}
 @media print{nav{display:none}section{break-inside:avoid;border:0;padding:0}}

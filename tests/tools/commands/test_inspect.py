@@ -48,7 +48,7 @@ def test_the_summary(sample: Path) -> None:
         f"bundle     {Bundle.open(sample).id}\n"
         "target     torch, mesh 1x2, float32\n"
         "limits     256 text tokens, 8 steps a table\n"
-        "made by    test, format 3, with torch 2\n"
+        "made by    test, format 4, with torch 2\n"
         "made from  dit 0123\n"
         "model dit  layers 2, widths 1x2.5xNonexTrue\n"
         "weights    3, 100 B a device, 8.2 kB on disk; 3 shards stored once serve 6 places\n"
