@@ -293,7 +293,7 @@ def errors_in_the_tree() -> dict[str, type]:
     for path in (
         path for name in ("artifacts", "compiler", "runtime", "tools") for path in (ROOT / name).rglob("*.py")
     ):
-        if names := re.findall(r"^class (\w+Error)\(\w*Error\):", path.read_text(), re.MULTILINE):
+        if names := re.findall(r"^class (\w+Error)\((?!OSError)\w*Error\):", path.read_text(), re.MULTILINE):
             module = importlib.import_module("mochi_aot." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
             found |= {name: getattr(module, name) for name in names}
     return found
@@ -320,6 +320,7 @@ KINDS = {
         "KeysError",
         "ModelError",
         "NumbersError",
+        "RebuildError",
         "SignatureError",
         "TrainingError",
         "WeightError",
