@@ -56,7 +56,7 @@ def enter_mock_mesh(bundle: Bundle) -> KernelCache:
     settings = bundle.manifest.mesh_settings
     assert settings is not None, "a bundle for ttnn says how to open its mesh"
     copy = _unpacked(bundle, stand_in)
-    environment = prepare_mock((rows, columns), mock_folder(), copy and copy.place, settings.arch)
+    environment = prepare_mock((rows, columns), mock_folder(), copy.place if copy else None, settings.arch)
     enter_mock(environment)
     return KernelCache(Path(environment.variables["TT_METAL_CACHE"]), copy)
 
