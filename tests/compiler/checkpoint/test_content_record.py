@@ -52,7 +52,7 @@ def test_lines_that_are_damaged_are_passed_over(tmp_path: Path) -> None:
     record = ContentRecord(tmp_path, trust=True)
     record.add(STATE, "a", A)
     (path,) = tmp_path.iterdir()
-    path.write_text(path.read_text() + f"{B}\n{B[:9]} b\nnonsense\n\n{B} c")
+    path.write_text(path.read_text() + f"blake3 {B}\nblake3 {B[:9]} b\nnonsense\n{B} d\n\nblake3 {B} c")
     assert record.known(STATE) == {"a": A, "c": B}
     path.write_bytes(b"\xff\xfe")
     assert record.known(STATE) == {}
@@ -99,7 +99,7 @@ def test_a_trusted_hash_that_reading_contradicts_is_an_error(diffusers_copy: Pat
     record = ContentRecord(tmp_path / "r", trust=True)
     open_checkpoint(diffusers_copy, record=record).identity()
     for path in (tmp_path / "r").iterdir():
-        path.write_text("".join(f"{B} {line.split(maxsplit=1)[1]}" for line in path.open()))
+        path.write_text("".join(f"blake3 {B} {line.split(maxsplit=2)[2]}" for line in path.open()))
     checkpoint = open_checkpoint(diffusers_copy, record=record)
     assert B in checkpoint.fingerprint("decoder.conv_in.bias")
     with pytest.raises(CheckpointError, match=r"conv_in.bias is not what the file's times say: compile without"):
