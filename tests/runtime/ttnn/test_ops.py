@@ -81,6 +81,12 @@ CASES: list[Case] = [
         {"dim": [2, 3], "padding_left": [1, 1], "padding_right": [1, 1], "axis": [0, 1], "padding_mode": "replicate"},
         "bfloat16[1, 4, 8, 8, 64] row_major",
     ),
+    (
+        "experimental.all_to_all_async_generic",
+        [X],
+        {"in_dim": 1, "out_dim": 2, "axis": 0},
+        "bfloat16[1, 256, 32] tile",
+    ),
     ("all_gather", [X], {"dim": 1, "axis": 1}, "bfloat16[1, 512, 128] tile"),
     ("all_reduce", [X], {"axis": 0}, SAME),
     ("reduce_scatter", [X], {"dim": 2, "axis": 0}, "bfloat16[1, 64, 32] tile"),
