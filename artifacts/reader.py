@@ -131,26 +131,28 @@ class Bundle:
     def verify(self) -> None:
         """Hash every shard, file and program. BundleError naming the first that is not what was written."""
         for index, shard in enumerate(self.manifest.shards):
-            if hash_bytes(self.shard_bytes(index)) != shard.blake3:
+            if hash_bytes(self.shard_bytes(index), all_processors=True) != shard.blake3:
                 names = [weight.name for weight in self.manifest.weights if index in weight.shards]
                 where = self.path / self.manifest.files[shard.file].path
                 raise BundleError(f"{where}: shard {index}, of {', '.join(names)}, does not match its hash{_REMEDY}")
+        shards: dict[int, list[Shard]] = {}
+        for shard in self.manifest.shards:
+            shards.setdefault(shard.file, []).append(shard)
         for index, file in enumerate(self.manifest.files):
             if file.path == weight_path(file.blake3):
-                _check_hash(self.path / file.path, file, self._hash_weight_file(index))
+                _check_hash(self.path / file.path, file, self._hash_weight_file(index, shards.get(index, [])))
             else:
                 self._check_hash_of(file)
         for geometry in self.manifest.geometries:
             for role in geometry.programs:
                 self.program(role, geometry)
 
-    def _hash_weight_file(self, index: int) -> str:
-        """Return the hash of a file whose shards were seen to be whole.
+    def _hash_weight_file(self, index: int, shards: list[Shard]) -> str:
+        """Return the hash of a file whose `shards` were seen to be whole.
 
         Raise BundleError if there is more than zeros between.
         """
-        shards = [shard for shard in self.manifest.shards if shard.file == index]
-        shards.sort(key=lambda shard: shard.offset)
+        shards = sorted(shards, key=lambda shard: shard.offset)
         ends = [0, *(shard.offset + shard.nbytes for shard in shards)]
         starts = [*(shard.offset for shard in shards), self.manifest.files[index].nbytes]
         for end, start in zip(ends, starts, strict=True):

@@ -160,8 +160,10 @@ class WeightReader:
         self._changed.notify_all()
         try:
             while name not in self._there:
-                # The thread ended by an error, or `close`; otherwise it reads until nothing is left.
-                if self._error is not None or (self._thread is None and not self._checking):
+                # The thread ended by an error, or `close`, which ends checking too; otherwise it reads until nothing is
+                # left.
+                checking = bool(self._checking) and not self._closed
+                if self._error is not None or (self._thread is None and not checking):
                     raise BundleError(self._error or f"{self._bundle.path}: weight {name!r} is no longer being read")
                 self._changed.wait()
         finally:

@@ -94,7 +94,8 @@ def _unpacked(bundle: Bundle, stand_in: bool) -> KernelCopy | None:
     try:
         reason = _mismatch(kernels, stand_in)
         if reason is None:
-            return KernelCopy(_copy(bundle, kernels), bundle.kernel_archive())
+            archive = bundle.kernel_archive()
+            return KernelCopy(_copy(bundle, kernels, archive), archive)
     except CacheError:
         raise
     except (OSError, BackendError) as error:
@@ -116,8 +117,11 @@ def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
     return None
 
 
-def _copy(bundle: Bundle, kernels: Kernels) -> Path:
-    """Unpack the kernels once for each user; processes may do so at the same time. Raises OSError, MockMeshError."""
+def _copy(bundle: Bundle, kernels: Kernels, archive: Path) -> Path:
+    """Unpack the kernels, whose `archive` was checked, once for each user; processes may do so at the same time.
+
+    Raises OSError, MockMeshError.
+    """
     place = cache_folder() / "kernels" / bundle.manifest.files[kernels.file].blake3
     place.parent.mkdir(parents=True, exist_ok=True)
     use_copy(place)
@@ -127,7 +131,7 @@ def _copy(bundle: Bundle, kernels: Kernels) -> Path:
     with making(place) as folder:
         new = folder / "new"
         claim_cache(new, real=not kernels.stand_in)
-        unpack_kernels(bundle.kernel_archive(), new)
+        unpack_kernels(archive, new)
         try:
             new.rename(place)
         except OSError:

@@ -298,3 +298,31 @@ def test_a_slow_check_holds_up_only_who_waits(bundle: Bundle, reader_of: Make, m
     gate.set()
     waiting.join(30)
     assert not waiting.is_alive()
+
+
+def test_waiting_for_a_check_ends_when_the_reader_is_closed(
+    bundle: Bundle, reader_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put after the part that is being checked is not checked any more, and nobody waits for it for ever."""
+    begun, gate, check_part = threading.Event(), threading.Event(), Bundle.check_part
+    monkeypatch.setattr(Bundle, "check_part", lambda *part: (begun.set(), gate.wait(30), check_part(*part)))
+    reader = reader_of(Disk())
+    errors: list[str] = []
+
+    def wait() -> None:
+        try:
+            reader.wait("d")
+        except BundleError as error:
+            errors.append(str(error))
+
+    reader.plan(NAMES)
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    assert begun.wait(30)
+    closing = threading.Thread(target=reader.close, daemon=True)
+    closing.start()
+    waiting.join(30)
+    gate.set()
+    closing.join(30)
+    assert not waiting.is_alive() and not closing.is_alive()
+    assert errors == [f"{bundle.path}: weight 'd' is no longer being read"]

@@ -152,7 +152,7 @@ def rebuilt(packed: bytes, change: Callable[[str, bytes], bytes | None]) -> byte
 
 TRICKS: dict[str, Callable[[str, bytes], bytes | None]] = {
     "a path out": lambda name, data: member("../" + name, data) if name.startswith("weights") else None,
-    "an absolute path": lambda name, data: member("/tmp/x", data) if name.startswith("weights") else None,
+    "an absolute path": lambda name, data: member("/x", data) if name.startswith("weights") else None,
     "a link": lambda name, data: (
         member(name, b"", type=tarfile.SYMTYPE, linkname="/etc/passwd") if name.startswith("programs") else None
     ),
