@@ -149,7 +149,10 @@ def test_what_ttnn_rejects_is_told_on_stderr_alone(site, bundle, tmp_path):
         with path.open("r+b") as file:
             file.write(bytes(64))  # a wrong header, in a file of the right size
     options = ["--device", "mock", "--steps", "1", "--no-decode", "--save-latents", "latents.safetensors"]
-    done = on_host(site, "run", str(broken), "--prompt", "a fox", *options, cwd=tmp_path)
+    words = ["run", str(broken), "--prompt", "a fox", *options]
+    checked = on_host(site, *words, cwd=tmp_path)  # never comes to ttnn
+    assert (checked.returncode, checked.stdout) == (3, "") and "do not match their hash" in checked.stderr
+    done = on_host(site, *words, "--no-check", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (5, "")
     assert " cannot be loaded: Cannot validate tensor data" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]
