@@ -36,8 +36,8 @@ GOOD = {
     "mochi-run": "bundle --prompt fox --steps 2 --seed 1 -o out.mp4",
     "mochi-verify": "bundle",
 }
-# Its report is of minutes of a machine with a bundle for ttnn: test_bringup.py asks for it.
-ELSEWHERE = {"mochi-bringup"}
+# Asked for in test_bringup.py (minutes of a machine, a bundle for ttnn) and test_diff.py (two bundles).
+ELSEWHERE = {"mochi-bringup", "mochi-bundle diff"}
 # What these measure, in processes of their own, takes minutes. Other tests run it; here the command around it is real.
 MEASURED = {"compile": "measure_compile", "start": "measure_start", "ttnn-start": "measure_ttnn_start"}
 WAYS = {"alone": [], "verbose": ["--verbose"], "json-log": ["--verbose", "--log-format", "json"]}

@@ -41,4 +41,4 @@ def test_all_programs_are_among_those_that_run() -> None:
     made = programs_of_config(CONFIG, GEOMETRY, (3, 3), "bfloat16")
     assert set(made.programs) == set(ROLES) - {"encode"} and not made.failures
     plans = {role: program.plan for role, program in made.programs.items()}
-    assert (plans["encode_text"], plans["denoise"], plans["decode"]) == ("tpnone", "sp1", "t0")
+    assert (plans["encode_text"], plans["denoise"], plans["decode"]) == ("tpnone", "sp01", "t0")
