@@ -30,7 +30,8 @@ class KernelCopy:
     def __init__(self, place: Path, archive: Path, alone: bool) -> None:
         """Check the copy at `place` against the archive, and make good what is wrong.
 
-        `alone` says that no other process uses the copy, see kernel_copies.py. What was wrong is told as a warning. Raise OSError, and BundleError for an archive that is none.
+        `alone` says that no other process uses the copy, see kernel_copies.py. What was wrong is told as a warning.
+        Raise OSError, and BundleError for an archive that is none.
         """
         self.place = place
         notes = _read_notes(place / _NOTES)

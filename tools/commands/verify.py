@@ -93,7 +93,9 @@ def main(
     if bundle is None and expect_id is not None:
         raise click.UsageError("--expect-id is of a BUNDLE")
     if values or simulate:
-        _check_values(bundle, expect_id, config, SIMULATOR if simulate else device or CHIPS, prompt_tokens, roles, as_json)
+        _check_values(
+            bundle, expect_id, config, SIMULATOR if simulate else device or CHIPS, prompt_tokens, roles, as_json
+        )
         return
     if device or prompt_tokens or roles:
         raise click.UsageError("--device, --prompt-tokens and --program belong to --values")
@@ -151,12 +153,10 @@ def _print(reports: list["ProgramReport"], refused: bool, as_json: bool) -> None
 def _verify_bundle(path: Path, expect_id: str | None, console: "Console") -> list["ProgramReport"]:
     console.phase("comparing every byte with its hash")
     from mochi_aot.artifacts.reader import Bundle
-    from mochi_aot.runtime.signatures import check_origin
     from mochi_aot.tools.commands.bundle_report import verified
 
     bundle = Bundle.open(path)
-    check_origin(bundle, None, expect_id)
-    verified(bundle)
+    verified(bundle, expect_id)
     if bundle.manifest.target != "ttnn":
         return []
     console.phase("running the programs dry")
