@@ -94,8 +94,7 @@ def _unpacked(bundle: Bundle, stand_in: bool) -> KernelCopy | None:
     try:
         reason = _mismatch(kernels, stand_in)
         if reason is None:
-            archive = bundle.kernel_archive()
-            return KernelCopy(_copy(bundle, kernels, archive), archive)
+            return _copy(bundle, kernels)
     except CacheError:
         raise
     except (OSError, BackendError) as error:
@@ -117,17 +116,23 @@ def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
     return None
 
 
-def _copy(bundle: Bundle, kernels: Kernels, archive: Path) -> Path:
-    """Unpack the kernels, whose `archive` was checked, once for each user; processes may do so at the same time.
+def _copy(bundle: Bundle, kernels: Kernels) -> KernelCopy:
+    """Return the copy of the kernels, which is made once for each user, and checked.
 
-    Raises OSError, MockMeshError.
+    Raises OSError, MockMeshError, and BundleError for a damaged archive.
     """
+    archive = bundle.kernel_archive()
     place = cache_folder() / "kernels" / bundle.manifest.files[kernels.file].blake3
     place.parent.mkdir(parents=True, exist_ok=True)
-    use_copy(place)
-    if place.is_dir():
-        return place
-    remove_old_copies(place.parent)
+    with use_copy(place) as alone:
+        if not place.is_dir():
+            remove_old_copies(place.parent)
+            _unpack(archive, place, kernels)
+        return KernelCopy(place, archive, alone)
+
+
+def _unpack(archive: Path, place: Path, kernels: Kernels) -> None:
+    """Unpack an archive, which was checked. Where files cannot be locked, processes may do so at the same time."""
     with making(place) as folder:
         new = folder / "new"
         claim_cache(new, real=not kernels.stand_in)
@@ -137,7 +142,6 @@ def _copy(bundle: Bundle, kernels: Kernels, archive: Path) -> Path:
         except OSError:
             if not place.is_dir():  # no other process was first
                 raise
-    return place
 
 
 def _tell(reason: str) -> None:
