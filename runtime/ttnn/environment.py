@@ -23,7 +23,7 @@ from mochi_aot.runtime.ttnn.mock.root import runtime_root
 from mochi_aot.runtime.ttnn.mock.stand_in import claim_cache
 
 _LOGGER = logging.getLogger("mochi_aot")
-_CHOSEN_BY_USER = ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT")
+CHOSEN_BY_USER = ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT")
 
 
 def mock_folder() -> Path:
@@ -68,7 +68,7 @@ def enter_chips(bundle: Bundle) -> KernelCache | None:
     Raises CacheError, and BundleError if the bundle's kernels are damaged.
     """
     ensure_home()
-    chosen = [name for name in _CHOSEN_BY_USER if name in os.environ]
+    chosen = [name for name in CHOSEN_BY_USER if name in os.environ]
     own = cache_folder() / f"chips-{ttnn_version()}"
     os.environ.setdefault("TT_METAL_LOGS_PATH", str(path_for_ttnn(own / "logs")))
     copy = None
@@ -92,7 +92,7 @@ def _unpacked(bundle: Bundle, stand_in: bool) -> KernelCopy | None:
     if kernels is None:
         return None
     try:
-        reason = _mismatch(kernels, stand_in)
+        reason = kernel_mismatch(kernels, stand_in)
         if reason is None:
             return _copy(bundle, kernels)
     except CacheError:
@@ -103,7 +103,7 @@ def _unpacked(bundle: Bundle, stand_in: bool) -> KernelCopy | None:
     return None
 
 
-def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
+def kernel_mismatch(kernels: Kernels, stand_in: bool) -> str | None:
     """Return why kernels cannot be used where those of a stand-in, or real ones, are wanted; None if they can."""
     if kernels.stand_in != stand_in:
         made = ("a real compiler", "the stand-in compiler, and do nothing")[kernels.stand_in]

@@ -31,6 +31,7 @@ GOOD = {
     "mochi-bench ttnn-start": "--size small",
     "mochi-checkpoint": "out --preset tiny",
     "mochi-compile": "--checkpoint checkpoint --mesh 1x1 --target torch --geometry 16x16x7 -o out",
+    "mochi-doctor": "bundle",
     "mochi-inspect": "bundle --verify",
     "mochi-run": "bundle --prompt fox --steps 2 --seed 1 -o out.mp4",
     "mochi-verify": "bundle",
