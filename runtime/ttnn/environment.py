@@ -24,6 +24,10 @@ from mochi_aot.runtime.ttnn.mock.stand_in import claim_cache
 
 _LOGGER = logging.getLogger("mochi_aot")
 CHOSEN_BY_USER = ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT")
+# Bytes of host memory that ttnn keeps pinned for transfers of more than 32 MiB; none: it copies instead. Pinning what
+# lies in a mapped file hangs chips (tt-metal issues 55957, 56613, 57269), where it does not begin with a page always
+# (pull request 56585), as what is behind the header of a tensor file never does.
+_PINNED = "TT_METAL_PINNED_MEMORY_CACHE_LIMIT_BYTES"
 
 
 def mock_folder() -> Path:
@@ -64,10 +68,12 @@ def enter_mock_mesh(bundle: Bundle) -> KernelCache:
 def enter_chips(bundle: Bundle) -> KernelCache | None:
     """Point this process at the bundle's kernels, if they may run on chips; None if ttnn builds all kernels itself.
 
-    What ttnn writes goes to the cache folder, except where the user has set the variables that say where.
+    What ttnn writes goes to the cache folder, except where the user has set the variables that say where. Weights are
+    not pinned, except where the user has said how many bytes may be.
     Raises CacheError, and BundleError if the bundle's kernels are damaged.
     """
     ensure_home()
+    os.environ.setdefault(_PINNED, "0")
     chosen = [name for name in CHOSEN_BY_USER if name in os.environ]
     own = cache_folder() / f"chips-{ttnn_version()}"
     os.environ.setdefault("TT_METAL_LOGS_PATH", str(path_for_ttnn(own / "logs")))
