@@ -60,8 +60,8 @@ ON_MOCK = """
 import sys
 from pathlib import Path
 from mochi_aot.tools.commands.checking_values import check_values
-from mochi_aot.tools.commands.console import Console
-with Console() as console:
+from mochi_aot.tools.commands.console import Console, LogSettings, logging_as
+with logging_as(LogSettings()), Console() as console:
     check_values(Path(sys.argv[1]), "mock", (7, 5), (), True, console)
 """
 
@@ -143,6 +143,7 @@ def test_a_mocked_mesh_is_named_as_wrong_where_zeros_are(tmp_path: Path) -> None
     (departure,) = program["departures"]
     assert (departure["instruction"], departure["op"], departure["loc"]) == (1, "add", "add.py:1")
     assert (departure["pcc"], departure["error"]) == (0.0, 1.0)
+    assert "\ncomparing denoise\ndenoise: 2 of 2 instructions compared, least PCC 0.000000\nfirst depart" in done.stderr
 
 
 @needs_simulator
