@@ -1,6 +1,7 @@
 """All checks of a bundle and a host, in the order in which they are told."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from mochi_aot.artifacts.errors import ExitCode
 from mochi_aot.artifacts.reader import Bundle
@@ -71,7 +72,7 @@ def _mesh(bundle: Bundle, device: str, before: list[Check], begin: Callable[[str
     """Open the mesh, unless something that it needs has failed."""
     from mochi_aot.tools.doctor import machine
 
-    numbers = {}
+    numbers: dict[str, Any] = {}
     wrong = [check.name for check in before if check.verdict is Verdict.FAILED]
     if wrong:
         yield warning("mesh", f"not opened, since {', '.join(wrong)} failed", "mend these first")

@@ -59,7 +59,7 @@ def kernels(bundle: Bundle, device: str, host: Host) -> Iterator[Check]:
         yield warning(
             "kernels", problem or "none", "compile again on a host like this one; until then ttnn builds them"
         )
-    yield _sfpi_check(sfpi and str(sfpi), device, needed=problem is not None)
+    yield _sfpi_check(None if sfpi is None else str(sfpi), device, needed=problem is not None)
 
 
 def _unusable(bundle: Bundle, device: str, compiler: bool, host: Host) -> str | None:

@@ -3,8 +3,6 @@
 import importlib
 import json
 import logging
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.forked import run_forked
 from tests.runtime import toy_bundle
 from tests.ttnn_golden.lowered_model import CONFIG
 
@@ -126,7 +125,6 @@ def test_stdout_is_one_document(
 def test_what_ttnn_prints_is_no_part_of_it(way: str) -> None:
     """It writes what it refuses to the process's stdout; the exit code is that of a refusal, here of the head size."""
     words = ["--config", "tiny", "--mesh", "1x2", "--geometry", "64x64x7", "--json", *WAYS[way]]
-    command = [sys.executable, "-m", "mochi_aot.tools.commands.verify", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked("verify", *words)
     assert done.returncode == 6, done.stderr
     assert json.loads(done.stdout)["accepted"] is False
