@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 PROMPTS = ("a red circle moves left across a dark background", "a green square spins on a light background")
-PATIENCE = 1800.0  # seconds for the whole campaign
+PATIENCE = 7200.0  # seconds for the whole campaign
 _POLL = 0.25
 
 
