@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mochi_aot import __version__
@@ -20,6 +19,7 @@ from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package, tt
 from mochi_aot.tools.bringup.device_profiler import NOT_BUILT_IN, VARIABLES, chip_seconds
 from mochi_aot.tools.bringup.first_block import first_block
 from mochi_aot.tools.bringup.progress import ProgressFile
+from mochi_aot.tools.doctor.host import Host
 
 TOKENS = 7, 40  # of a prompt and a negative prompt
 # A definition is computed by torch on the host, in float32: seconds for 100 MB of weights, hours for the full model.
@@ -39,15 +39,15 @@ def versions(run: Run) -> dict[str, Any]:
     """Return what is installed and plugged in, as files say, without opening anything."""
     manifest = run.bundle.manifest
     sfpi = real_sfpi(ttnn_package())
-    kernels = manifest.kernels
+    kernels, host = manifest.kernels, Host()
     return {
         "mochi-aot": __version__,
         "ttnn": ttnn_version(),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "driver": _text(Path("/sys/module/tenstorrent/version")),
-        "boards": sorted(str(path) for path in Path("/dev/tenstorrent").glob("*")),
-        "hugepages": _text(Path("/proc/sys/vm/nr_hugepages")),
+        "driver": host.driver(),
+        "boards": [asdict(board) for board in host.boards()],
+        "hugepages": {"gigabyte": host.gigabyte_pages(), "mounted": host.has_gigabyte_mount()},
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "sfpi": None if sfpi is None else str(sfpi),
         "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith("TT_")},
@@ -244,10 +244,6 @@ def _opened(run: Run) -> Iterator[Any]:
 def _tokens(bundle: Bundle) -> tuple[int, int]:
     longest = bundle.manifest.text_length
     return min(TOKENS[0], longest), min(TOKENS[1], longest)
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text().strip() if path.exists() else None
 
 
 def _size(opened: Any, kind: Any) -> int:
