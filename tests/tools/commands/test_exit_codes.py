@@ -146,6 +146,8 @@ CASES = [
     Case("mochi-compile", 5, GOOD["mochi-compile"], absent="transformers"),
     Case("mochi-compile", 6, GOOD["mochi-compile"].replace("1x1", "1x64") + " --plan sp0tp1"),
     Case("mochi-inspect", 3, "none"),
+    Case("mochi-inspect", 4, "bundle --sbom out", exists="out"),
+    Case("mochi-inspect", 4, "bundle --html out", exists="out"),
     Case("mochi-run", 2, GOOD["mochi-run"] + " --linear-steps 9"),
     Case("mochi-run", 3, GOOD["mochi-run"].replace("bundle", "none")),
     Case("mochi-run", 4, GOOD["mochi-run"], exists="out"),
