@@ -18,6 +18,7 @@ from mochi_aot.tools.commands.bundle_report import verified
 from mochi_aot.tools.commands.dry_run_report import text
 from mochi_aot.tools.commands.verify import main
 from tests.artifacts import samples
+from tests.forked import run_forked
 from tests.runtime import toy_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +66,7 @@ def verify(*arguments: str) -> "subprocess.CompletedProcess[str]":
 @cache
 def dry_run(*arguments: str) -> dict[str, dict[str, Any]]:
     """Reports by role of the bench preset on a mesh."""
-    done = verify("--config", "bench", "--geometry", GEOMETRY, "--json", *arguments)
+    done = run_forked("verify", "--config", "bench", "--geometry", GEOMETRY, "--json", *arguments)
     assert done.returncode in (0, 1), done.stderr
     result = json.loads(done.stdout)
     assert result["accepted"] == (done.returncode == 0)
@@ -73,7 +74,7 @@ def dry_run(*arguments: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", ["1x8", "2x4", "4x8"])
+@pytest.mark.parametrize("mesh", ["1x8", "2x4"])
 def test_a_configuration_alone(mesh: str) -> None:
     reports = dry_run("--mesh", mesh)
     assert list(reports) == ROLES
