@@ -151,6 +151,8 @@ CASES = [
     Case("mochi-doctor", 3, "none"),
     Case("mochi-doctor", 5, "bundle --device mock"),
     Case("mochi-inspect", 3, "none"),
+    Case("mochi-inspect", 4, "bundle --sbom out", exists="out"),
+    Case("mochi-inspect", 4, "bundle --html out", exists="out"),
     Case("mochi-run", 2, GOOD["mochi-run"] + " --linear-steps 9"),
     Case("mochi-run", 3, GOOD["mochi-run"].replace("bundle", "none")),
     Case("mochi-run", 4, GOOD["mochi-run"], exists="out"),
