@@ -77,7 +77,7 @@ class Service:
         self.end()
         self._closed.set()
         for worker in self.workers.values():
-            while worker.is_alive() and worker.trouble(self.settings.step_limit) is None:
+            while worker.is_alive() and worker.stuck(self.settings.step_limit) is None:
                 worker.join(_LOOK)
         self.store.close()
 

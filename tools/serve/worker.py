@@ -96,20 +96,22 @@ class Worker(threading.Thread):
         self._woken.set()
 
     def trouble(self, step_limit: float) -> str | None:
-        """Return why this worker should be started anew: it is stuck, or its device fails; None where all is well.
+        """Return why this worker should be started anew: it is stuck, or its device fails; None where all is well."""
+        if self._device_failures >= _FAILURES_IN_A_ROW:
+            return f"{self.model}: the device failed in {self._device_failures} jobs, one after the other"
+        return self.stuck(step_limit)
 
-        It is stuck where nothing has happened for `step_limit` seconds, or for ten times its slowest step if that is
-        longer. After a step of a video the next one is due sooner: after ten times the slowest, a minute at least.
+    def stuck(self, step_limit: float) -> str | None:
+        """Return since when nothing has happened, where that is too long for this worker to go on; else None.
+
+        That is `step_limit` seconds, or ten times its slowest step if that is longer. After a step of a video the next
+        one is due sooner: after ten times the slowest, a minute at least.
         """
         beat, slow = self._beat, _TIMES * self._slowest_step
         limit = max(slow, min(_LEAST, step_limit)) if self._between_steps and slow else max(slow, step_limit)
-        if beat is not None and time.monotonic() - beat > limit:
-            return (
-                f"{self.model}: nothing has happened for {time.monotonic() - beat:.0f} s, expected {limit:.0f} at most"
-            )
-        if self._device_failures >= _FAILURES_IN_A_ROW:
-            return f"{self.model}: the device failed in {self._device_failures} jobs, one after the other"
-        return None
+        if beat is None or (waited := time.monotonic() - beat) <= limit:
+            return None
+        return f"{self.model}: nothing has happened for {waited:.0f} s, expected {limit:.0f} at most"
 
     def run(self) -> None:
         try:
@@ -125,7 +127,7 @@ class Worker(threading.Thread):
 
     def _work(self, pipe: VideoPipeline) -> None:
         job = self._store.take(self.model)
-        while not self._ending:
+        while not self._ending and self._device_failures < _FAILURES_IN_A_ROW:
             if job is not None:
                 self._make(pipe, job)
             elif not self.is_ready:

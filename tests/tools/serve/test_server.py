@@ -10,6 +10,9 @@ import openai
 import pytest
 from openai.types import Video, VideoDeleteResponse
 
+from mochi_aot.runtime.backend import KernelUse
+from mochi_aot.runtime.pipeline import Usage
+from mochi_aot.tools.serve.metrics import Metrics
 from tests.runtime import toy_bundle
 from tests.tools.serve.burst import burst
 from tests.tools.serve.servers import PATIENCE, SIZE, Server, by_mochi_run, served
@@ -177,6 +180,36 @@ def test_a_full_queue_events_and_cancelling(server: Server) -> None:
     assert server.ask("POST", f"/v1/videos/generations/{first['id']}/cancel").status == 404
     shown = server.ask("GET", f"/v1/videos/{first['id']}").json
     assert (shown["status"], shown["error"]["code"]) == ("failed", "cancelled")
+
+
+def test_the_metrics_are_of_what_happened(server: Server, bundle: Path) -> None:
+    name = server.ask("POST", "/v1/videos", {"prompt": "fox", "num_inference_steps": 3, **SIZE}).json["id"]
+    before = values(server)
+    server.wait(name, "completed")
+    server.ask("GET", f"/v1/videos/{name}/events")
+    after = values(server)
+    ended = 'mochi_jobs_ended_total{status="completed"}'
+    assert after[ended] >= before.get(ended, 0) and after["mochi_step_seconds_count"] >= 3
+    assert after['mochi_loads_total{model="toy"}'] == 1 and after["mochi_ready"] == 1
+    read = after['mochi_weight_bytes_read_total{model="toy"}']
+    weights = sum(array.nbytes for array in toy_bundle.WEIGHTS.values())
+    assert weights <= read <= 2 * sum(path.stat().st_size for path in (bundle / "weights").iterdir())
+    assert after['mochi_weight_bytes_from_disk_total{model="toy"}'] <= read
+
+
+def values(server: Server) -> dict[str, float]:
+    lines = server.ask("GET", "/metrics").body.decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+def test_kernels_are_counted() -> None:
+    metrics = Metrics(lambda: 0)
+    for _ in range(2):
+        metrics.used("m", Usage(10, 4, KernelUse(found=3, built=2)))
+    page = metrics.page().decode()
+    for line in ('kernels_total{how="found",model="m"} 6.0', 'kernels_total{how="built",model="m"} 4.0'):
+        assert f"mochi_{line}" in page
+    assert 'mochi_weight_bytes_read_total{model="m"} 20.0' in page
 
 
 HOSTILE = [

@@ -1,15 +1,17 @@
-"""A device that hangs in a step: the probe says so, the process ends by itself, and its job is kept."""
+"""A device that hangs in a step, or fails again and again: the probe says so, the process ends, and jobs are kept."""
 
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mochi_aot.tools.serve.keys import Caller
-from mochi_aot.tools.serve.store import JobStore
+from mochi_aot.tools.serve.store import JobStore, StoredJob
 from mochi_aot.tools.serve.worker import Worker
 from tests.runtime import toy_bundle
 from tests.tools.serve.servers import PATIENCE, Server
@@ -17,6 +19,7 @@ from tests.tools.serve.servers import PATIENCE, Server
 # A pipeline of a device that does one step of each video and then nothing, as a thread that waits in a driver.
 STUCK = """
 import sys, threading
+from mochi_aot import BackendError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.pipeline import Usage
 from mochi_aot.tools.commands.serve import main
@@ -36,29 +39,51 @@ main(sys.argv[1:])
 """
 
 
-def test_a_stuck_device(tmp_path: Path) -> None:
-    toy_bundle.write_bundle(tmp_path / "toy.bundle")
-    words = [str(tmp_path / "toy.bundle"), "--state", str(tmp_path / "state"), "--port", "0", "--step-limit", "1"]
-    command = [sys.executable, "-c", STUCK, *words, "--log-format", "json"]
+@contextmanager
+def served(script: str, folder: Path) -> Iterator[Server]:
+    """A server whose pipeline is the script's; its stderr is JSON."""
+    toy_bundle.write_bundle(folder / "toy.bundle")
+    words = [str(folder / "toy.bundle"), "--state", str(folder / "state"), "--port", "0", "--step-limit", "1"]
+    command = [sys.executable, "-c", script, *words, "--log-format", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            server = Server(process.stdout.readline().strip(), process, tmp_path / "state")
-            name = server.ask("POST", "/v1/videos", {"prompt": "a red fox"}).json["id"]
-            end = time.monotonic() + PATIENCE
-            while (alive := server.ask("GET", "/tt-liveness")).status == 200 and time.monotonic() < end:
-                time.sleep(0.05)
-            assert alive.status == 500 and "toy: nothing has happened for" in alive.json["detail"]
-            _, stderr = process.communicate(timeout=PATIENCE)
+            yield Server(process.stdout.readline().strip(), process, folder / "state")
         finally:
             process.kill()
-    assert process.returncode == 5
+
+
+def ended(server: Server, says: str) -> list[StoredJob]:
+    """Return the jobs that a server leaves, once its liveness has failed and it has ended, saying why."""
+    end = time.monotonic() + PATIENCE
+    while (alive := server.ask("GET", "/tt-liveness")).status == 200 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert alive.status == 500 and says in alive.json["detail"]
+    _, stderr = server.process.communicate(timeout=PATIENCE)
+    assert server.process.returncode == 5
     last = json.loads(stderr.splitlines()[-1])
     assert (last["kind"], last["exit_code"]) == ("device", 5) and "start the server again" in last["message"]
-    store = JobStore(tmp_path / "state", 1)
-    (job,) = store.list(Caller("anybody"), 9)
+    store = JobStore(server.state, 1)
+    jobs = store.list(Caller("anybody"), 9, newest_first=False)
     store.close()
+    return jobs
+
+
+def test_a_stuck_device(tmp_path: Path) -> None:
+    with served(STUCK, tmp_path) as server:
+        name = server.ask("POST", "/v1/videos", {"prompt": "a red fox"}).json["id"]
+        (job,) = ended(server, "toy: nothing has happened for")
     assert (job.id, job.status, job.tries) == (name, "queued", 1)
+
+
+def test_a_device_that_fails_again_and_again(tmp_path: Path) -> None:
+    """Three jobs show that it is not the job; the others are kept for a device that works."""
+    with served(STUCK.replace("threading.Event().wait()", "raise BackendError('no answer')"), tmp_path) as server:
+        for _ in range(5):
+            assert server.ask("POST", "/v1/videos", {"prompt": "a red fox"}).status == 200
+        jobs = ended(server, "toy: the device failed in 3 jobs")
+    assert [(job.status, job.tries) for job in jobs] == [("failed", 1)] * 3 + [("queued", 0)] * 2
+    assert jobs[0].error == {"code": "BackendError", "message": "no answer"}
 
 
 @pytest.mark.parametrize(
