@@ -67,7 +67,7 @@ WAYS: list[Callable[[bytearray, random.Random], None]] = [flip, flip, flip, zero
 def places(bundle: Path) -> dict[Path, list[slice]]:
     """Return which bytes of which files matter to a video of the first geometry, in a bundle that is whole.
 
-    Zeros between shards do not, nor programs of other geometries, nor weights that only those have or `encode`.
+    Zeros between shards do not, nor notices, programs of other geometries, or weights that only those have or `encode`.
     """
     from mochi_aot.artifacts import Bundle
 
@@ -75,7 +75,7 @@ def places(bundle: Path) -> dict[Path, list[slice]]:
     manifest = opened.manifest
     first = manifest.geometries[0]
     used = [index for other in manifest.geometries[1:] for index in other.programs.values()]
-    spare = set(used) - set(first.programs.values())
+    spare = set(used) - set(first.programs.values()) | {*manifest.notices.values()}
     found = {bundle / file.path: [slice(None)] for index, file in enumerate(manifest.files) if index not in spare}
     found = {path: whole for path, whole in found.items() if path.parent.name != "weights"}
     found[bundle / "manifest.msgpack"] = [slice(None)]

@@ -26,7 +26,13 @@ DEFAULT_TOKENS = 7, 40  # of a prompt and a negative prompt
 
 
 def check_values(
-    path: Path, device: str, tokens: tuple[int, int] | None, roles: Sequence[str], as_json: bool, console: "Console"
+    path: Path,
+    expect_id: str | None,
+    device: str,
+    tokens: tuple[int, int] | None,
+    roles: Sequence[str],
+    as_json: bool,
+    console: "Console",
 ) -> None:
     """Run the programs of these `roles` on a device and print how instructions agree; exit with 6 if one departs.
 
@@ -34,7 +40,7 @@ def check_values(
     """
     console.phase("comparing every byte with its hash")
     bundle = Bundle.open(path)
-    verified(bundle)
+    verified(bundle, expect_id)
     longest = bundle.manifest.text_length
     tokens = tokens or (min(DEFAULT_TOKENS[0], longest), min(DEFAULT_TOKENS[1], longest))
     _require(bundle, tokens, roles)

@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from mochi_aot.tools.serve.app import application
+from mochi_aot.tools.serve.pacing import ACCEPTED, BACKLOG, PacedProtocol
 from mochi_aot.tools.serve.service import Service
 from mochi_aot.tools.serve.settings import Settings
 
@@ -24,6 +25,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and have the kernel keep more connections than are accepted in one turn."""
+        await super().startup(sockets)
+        for opened in sockets or ():
+            opened.listen(BACKLOG)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -42,7 +49,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     service = Service(settings)
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        with socket.create_server((settings.host, settings.port), family=family, backlog=2048) as opened:
+        with socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG) as opened:
             service.start()
             _run(service, opened, ready)
     finally:
@@ -58,7 +65,8 @@ def _run(service: Service, opened: socket.socket, ready: Callable[[str], None]) 
         logger.setLevel(logging.WARNING)
     config = uvicorn.Config(
         application(service),
-        http="h11",
+        http=PacedProtocol,
+        backlog=ACCEPTED,
         ws="none",
         log_config=None,
         access_log=False,

@@ -3,8 +3,6 @@
 import importlib
 import json
 import logging
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.forked import run_forked
 from tests.runtime import toy_bundle
 from tests.ttnn_golden.lowered_model import CONFIG
 
@@ -32,6 +31,7 @@ GOOD = {
     "mochi-bench ttnn-start": "--size small",
     "mochi-checkpoint": "out --preset tiny",
     "mochi-compile": "--checkpoint checkpoint --mesh 1x1 --target torch --geometry 16x16x7 -o out",
+    "mochi-doctor": "bundle",
     "mochi-inspect": "bundle --verify",
     "mochi-run": "bundle --prompt fox --steps 2 --seed 1 -o out.mp4",
     "mochi-verify": "bundle",
@@ -119,7 +119,6 @@ def test_stdout_is_one_document(
 def test_what_ttnn_prints_is_no_part_of_it(way: str) -> None:
     """It writes what it refuses to the process's stdout; the exit code is that of a refusal, here of the head size."""
     words = ["--config", "tiny", "--mesh", "1x2", "--geometry", "64x64x7", "--json", *WAYS[way]]
-    command = [sys.executable, "-m", "mochi_aot.tools.commands.verify", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked("verify", *words)
     assert done.returncode == 6, done.stderr
     assert json.loads(done.stdout)["accepted"] is False

@@ -3,84 +3,15 @@
 import json
 import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
-from click.testing import CliRunner
 
-from mochi_aot.tools.commands.run import main as run_main
 from tests.runtime import toy_bundle
-
-PATIENCE = 120.0  # seconds for anything; nothing here is about time
-SIZE = {"height": 16, "width": 16, "num_frames": 7}
-
-
-@dataclass
-class Answer:
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class Server:
-    """A server process; `state` outlives it."""
-
-    url: str
-    process: subprocess.Popen
-    state: Path
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        given = {"Content-Type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
-        request = urllib.request.Request(self.url + path, data, given, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
-                return Answer(reply.status, reply.read(), dict(reply.headers))
-        except urllib.error.HTTPError as error:
-            return Answer(error.code, error.read(), dict(error.headers))
-
-    def wait(self, name: str, *status: str) -> dict[str, Any]:
-        """Return a job, in the media server's form, once it has one of these statuses."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            job: dict[str, Any] = self.ask("GET", f"/v1/videos/generations/{name}").json
-            if job["status"] in status:
-                return job
-            time.sleep(0.02)
-        raise AssertionError(job)
-
-
-@contextmanager
-def served(bundle: Path, state: Path, *options: str) -> Iterator[Server]:
-    """A server that is ready, as its address on stdout says."""
-    words = [str(bundle), "--state", str(state), "--port", "0", "--log-format", "json", *options]
-    command = [sys.executable, "-m", "mochi_aot.tools.commands.serve", *words]
-    with (
-        (state.parent / f"{state.name}.log").open("a") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            server = Server(process.stdout.readline().strip(), process, state)
-            assert server.ask("GET", "/health").status == 200
-            yield server
-        finally:
-            process.kill()
+from tests.tools.serve.burst import burst
+from tests.tools.serve.servers import PATIENCE, SIZE, Server, by_mochi_run, served
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +25,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with served(bundle, tmp_path_factory.mktemp("server") / "state", "--max-queue", "3") as server:
         yield server
-
-
-def by_mochi_run(bundle: Path, folder: Path, *words: str) -> tuple[bytes, dict[str, Any]]:
-    """Return the video and the record that the command line makes."""
-    output = folder / "expected.mp4"
-    result = CliRunner().invoke(run_main, [str(bundle), *words, "-o", str(output), "--force"])
-    assert result.exit_code == 0, result.output
-    return output.read_bytes(), json.loads(output.with_suffix(".json").read_text())
 
 
 def test_a_video_by_the_openai_package(server: Server, bundle: Path, tmp_path: Path) -> None:
@@ -214,6 +137,14 @@ def test_a_body_that_never_ends_keeps_nobody_waiting(server: Server) -> None:
         slow.sendall(head)
         assert server.ask("GET", "/health").status == 200
     assert server.ask("GET", "/health").status == 200
+
+
+def test_a_crowd(server: Server) -> None:
+    """More at once than the queue takes, slow readers, bodies that never end, connections that are cut."""
+    seen = burst(server, SIZE, requests=100, slow=5, endless=10, cut=20)
+    assert seen.statuses.total() == 125 and set(seen.statuses) == {"200", "429", "slow", "cut"}
+    assert len(seen.accepted) == seen.statuses["200"] >= 3 and seen.probes
+    assert seen.peak < seen.before + 100e6  # 1,000 requests and as many bad clients took 13 MB
 
 
 def test_the_description_names_every_path(server: Server) -> None:
