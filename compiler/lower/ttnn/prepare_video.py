@@ -24,8 +24,8 @@ def conv_blocks(inputs: int, outputs: int) -> ConvBlocks:
     """Return blocks that a core's L1 has room for. Channels are whole tiles.
 
     32 pixels, as Tenstorrent's own models take (tt-metal, models/tt_dit, where chips were seen to hang with more). Of
-    more than 128 inputs, those models take 128 in a block, and ttnn 0.81.1 refused that for a decoder on 4x8, whose
-    other buffers left 18 kB too little: where inputs need several blocks, partial sums take up room as well.
+    more than 128 inputs, those models take 128 in a block. Of 512 or 256 channels that is more than a core has room for
+    beside semaphores (docs/ttnn.md): where inputs need several blocks, partial sums take up room as well.
     """
     if inputs <= 128:
         return ConvBlocks(inputs, _largest_block(outputs, 128), 1, 4, 8)

@@ -382,8 +382,10 @@ def test_the_full_step_agrees_with_the_earlier_estimate(mesh: tuple[int, int]) -
     sums = {name: two[name] + 46 * (three[name] - two[name]) for name in two}
     for name, margin in (MARGINS | {"sum": SUM_MARGINS[mesh]}).items():
         assert sums[name] == pytest.approx(expected[name], rel=margin), name
-    # Each chip has the whole text now: 256 tokens for 64 or 32.
-    assert expected["small"] < sums["small"] < expected["small"] + 20
+    # Each chip has the whole text now, 256 tokens for 64 or 32; and what is looked up is not reshaped any more: 383
+    # batches of two rows, 11 us each.
+    reshapes = 383 * 0.011
+    assert expected["small"] - reshapes < sums["small"] < expected["small"] + 20 - reshapes
     assert sum(sums.values()) == pytest.approx(sum(expected.values()), rel=0.015)
 
 
