@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-TIMEOUT = 240  # seconds that a child has
+CPU_SECONDS, SECONDS = 120, 1800  # that a child has, on a machine that may be overloaded
 _MESSAGES = 2000  # bytes of a child's that are kept
 _WORDS = ["--prompt", "a fox", "--steps", "1", "--seed", "1"]
 
@@ -119,7 +120,8 @@ def run_in_child(bundle: Path, device: str, output: Path) -> tuple[int, str]:
         os.close(reader)
         os.dup2(writer, 1)
         os.dup2(writer, 2)
-        signal.alarm(TIMEOUT)
+        signal.alarm(SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         os._exit(_run(bundle, device, output))
     os.close(writer)
     with open(reader, "rb") as stream:
