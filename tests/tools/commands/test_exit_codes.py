@@ -308,7 +308,7 @@ def errors_in_the_tree() -> dict[str, type]:
 
 
 KINDS = {
-    1: {"ResultsDifferError"},
+    1: {"ResultsDifferError", "ServedError"},
     2: {
         "BusyError",
         "ClosedError",
