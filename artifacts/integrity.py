@@ -7,13 +7,12 @@ number that people compare with tools of their own.
 import hashlib
 from collections.abc import Buffer, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from blake3 import blake3
 
-from mochi_aot.artifacts.regular_file import open_regular
+from mochi_aot.artifacts.regular_file import open_regular, read_blocks
 from mochi_aot.artifacts.schema import Shard
-
-_READ_BYTES = 4 << 20
 
 
 def new_hash(all_processors: bool = False) -> blake3:
@@ -32,11 +31,15 @@ def hash_bytes(data: Buffer, all_processors: bool = False) -> str:
 
 def hash_file(path: Path) -> str:
     """Return the BLAKE3 in hex of a file, read in pieces. Raise OSError if it cannot be read or is no file."""
-    hashed = new_hash(all_processors=True)
-    buffer = memoryview(bytearray(_READ_BYTES))
     with open_regular(path, buffering=0) as file:
-        while count := file.readinto(buffer):  # type: ignore[attr-defined]
-            hashed.update(buffer[:count])
+        return hash_range(file)
+
+
+def hash_range(file: BinaryIO, start: int = 0, nbytes: int | None = None) -> str:
+    """Return the BLAKE3 in hex of bytes of an open file. Raise OSError as `read_blocks`."""
+    hashed = new_hash(all_processors=True)
+    for block in read_blocks(file, start, nbytes):
+        hashed.update(block)
     return hashed.hexdigest()
 
 

@@ -2,20 +2,23 @@
 
 import mmap
 import os
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
+from threading import Event
 
 from mochi_aot.artifacts.envelope import unpack
 from mochi_aot.artifacts.errors import BundleError, os_errors
-from mochi_aot.artifacts.integrity import bundle_id, hash_bytes, hash_file, hash_shards
+from mochi_aot.artifacts.integrity import bundle_id, hash_bytes, hash_file
 from mochi_aot.artifacts.layout import (
     MANIFEST_MAGIC,
     MANIFEST_PATH,
     MAX_METADATA_BYTES,
     PROGRAM_MAGIC,
     TOKENIZER_PATH,
-    weight_path,
 )
+from mochi_aot.artifacts.pieces import REMEDY, Checker, Piece, pieces
+from mochi_aot.artifacts.regular_file import open_regular, read_blocks
 from mochi_aot.artifacts.schema import File, Geometry, Manifest, Program, Shard, Weight
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
 from mochi_aot.artifacts.validate_program import check_program
@@ -26,7 +29,7 @@ class Bundle:
 
     def __init__(self, path: Path, manifest: Manifest, bundle_id: str) -> None:
         self.path, self.manifest, self.id = path, manifest, bundle_id
-        self._maps: dict[int, memoryview] = {}
+        self._maps: dict[int, mmap.mmap] = {}
         self._states: dict[int, tuple[int, int, int]] = {}  # of the files that were mapped, as they were then
         self._programs: dict[int, Program] = {}
 
@@ -79,7 +82,7 @@ class Bundle:
         """Return the bytes of a file of weights, mapped in the same way, and once."""
         if index not in self._maps:
             self._maps[index] = self._map(index)
-        return self._maps[index]
+        return memoryview(self._maps[index])
 
     def parts(self, name: str) -> list[Shard]:
         """Return what a weight consists of: its distinct shards that are not empty, or the whole of a tensor file."""
@@ -94,10 +97,10 @@ class Bundle:
         """Hash what `parts` gave. Raise BundleError if it is not what was written, or the file has another size now."""
         file = self.manifest.files[part.file]
         data = self.file_bytes(part.file)[part.offset : part.offset + part.nbytes]
-        _check_size(self.path, file)  # once more: what is behind the end of a file cannot be touched
+        _require_size(self.path / file.path, file, self._maps[part.file].size())  # behind it nothing can be touched
         if hash_bytes(data, all_processors=True) != part.blake3:
             where, end = self.path / file.path, part.offset + part.nbytes
-            raise BundleError(f"{where}: bytes {part.offset} to {end} do not match their hash{_REMEDY}")
+            raise BundleError(f"{where}: bytes {part.offset} to {end} do not match their hash{REMEDY}")
 
     def check_unchanged(self) -> None:
         """Raise BundleError if a mapped file was written to, cut or replaced since, as far as size and time tell."""
@@ -106,7 +109,7 @@ class Bundle:
             with os_errors(f"read {place}"):
                 seen = _state(place.stat())
             if seen != state:
-                raise BundleError(f"{place} was changed while it was in use{_REMEDY}")
+                raise BundleError(f"{place} was changed while it was in use{REMEDY}")
 
     def tensor_file(self, name: str) -> Path | None:
         """Return the tensor file of a weight, its size checked again; None if the weight has shards."""
@@ -129,37 +132,30 @@ class Bundle:
         return self.path / file.path
 
     def verify(self) -> None:
-        """Hash every shard, file and program. BundleError naming the first that is not what was written."""
-        for index, shard in enumerate(self.manifest.shards):
-            if hash_bytes(self.shard_bytes(index), all_processors=True) != shard.blake3:
-                names = [weight.name for weight in self.manifest.weights if index in weight.shards]
-                where = self.path / self.manifest.files[shard.file].path
-                raise BundleError(f"{where}: shard {index}, of {', '.join(names)}, does not match its hash{_REMEDY}")
-        shards: dict[int, list[Shard]] = {}
-        for shard in self.manifest.shards:
-            shards.setdefault(shard.file, []).append(shard)
-        for index, file in enumerate(self.manifest.files):
-            if file.path == weight_path(file.blake3):
-                _check_hash(self.path / file.path, file, self._hash_weight_file(index, shards.get(index, [])))
-            else:
-                self._check_hash_of(file)
+        """Hash every byte, once, and validate every program. BundleError naming the first that is not as written.
+
+        Two files are read at a time: while one is hashed the disk is at work for the other.
+        """
+        stop = Event()
+        with ThreadPoolExecutor(2) as threads:
+            try:
+                for _ in threads.map(partial(self._verify_file, stop), self.manifest.files, pieces(self.manifest)):
+                    pass
+            finally:
+                stop.set()  # after an error, or an interruption
         for geometry in self.manifest.geometries:
             for role in geometry.programs:
                 self.program(role, geometry)
 
-    def _hash_weight_file(self, index: int, shards: list[Shard]) -> str:
-        """Return the hash of a file whose `shards` were seen to be whole.
-
-        Raise BundleError if there is more than zeros between.
-        """
-        shards = sorted(shards, key=lambda shard: shard.offset)
-        ends = [0, *(shard.offset + shard.nbytes for shard in shards)]
-        starts = [*(shard.offset for shard in shards), self.manifest.files[index].nbytes]
-        for end, start in zip(ends, starts, strict=True):
-            if start > end and any(self._maps[index][end:start]):
-                place = self.path / self.manifest.files[index].path
-                raise BundleError(f"{place}: expected zeros from byte {end} to {start}{_REMEDY}")
-        return hash_shards(shards)
+    def _verify_file(self, stop: Event, file: File, file_pieces: list[Piece]) -> None:
+        place = self.path / file.path
+        checker = Checker(file_pieces, str(place))
+        with os_errors(f"read {place}"), open_regular(place, buffering=0) as stream:
+            for block in read_blocks(stream):
+                if stop.is_set():
+                    return
+                checker.update(block)
+        checker.finish()
 
     def _load_program(self, file: File) -> Program:
         where = str(self.path / file.path)
@@ -173,7 +169,7 @@ class Bundle:
         place = self.path / file.path
         if file.nbytes > MAX_METADATA_BYTES:
             raise BundleError(f"{place}: {file.nbytes} bytes, expected at most {MAX_METADATA_BYTES}")
-        with os_errors(f"read {place}"), place.open("rb") as stream:
+        with os_errors(f"read {place}"), open_regular(place) as stream:
             data = stream.read(file.nbytes + 1)
         _check_hash(place, file, hash_bytes(data))
         return data
@@ -184,16 +180,14 @@ class Bundle:
             seen = hash_file(place)
         _check_hash(place, file, seen)
 
-    def _map(self, index: int) -> memoryview:
+    def _map(self, index: int) -> mmap.mmap:
         file = self.manifest.files[index]
         place = self.path / file.path
-        _check_size(self.path, file)  # again: touching a map past the end of a file kills the process
-        with os_errors(f"read {place}"), place.open("rb") as stream:
-            self._states[index] = _state(os.fstat(stream.fileno()))
-            return memoryview(mmap.mmap(stream.fileno(), file.nbytes, access=mmap.ACCESS_READ))
-
-
-_REMEDY = "; copy or compile the bundle again"
+        with os_errors(f"read {place}"), open_regular(place) as stream:
+            seen = os.fstat(stream.fileno())
+            _require_size(place, file, seen.st_size)  # again: touching a map past the end of a file kills the process
+            self._states[index] = _state(seen)
+            return mmap.mmap(stream.fileno(), file.nbytes, access=mmap.ACCESS_READ)
 
 
 def _read_manifest(path: Path) -> bytes:
@@ -204,7 +198,7 @@ def _read_manifest(path: Path) -> bytes:
             raise BundleError(f"{path} {seen}; expected the folder of a bundle, as mochi-compile writes it")
         if not place.is_file():
             raise BundleError(f"{path} has no {MANIFEST_PATH}; expected a bundle, as mochi-compile writes it")
-        with place.open("rb") as stream:
+        with open_regular(place) as stream:
             return stream.read(MAX_METADATA_BYTES + 1)
 
 
@@ -217,12 +211,16 @@ def _check_size(path: Path, file: File) -> None:
     place = path / file.path
     with os_errors(f"read {place}"):
         if not place.is_file():
-            raise BundleError(f"{place} is missing, expected {file.nbytes} bytes{_REMEDY}")
+            raise BundleError(f"{place} is missing, expected {file.nbytes} bytes{REMEDY}")
         seen = place.stat().st_size
+    _require_size(place, file, seen)
+
+
+def _require_size(place: Path, file: File, seen: int) -> None:
     if seen != file.nbytes:
-        raise BundleError(f"{place}: expected {file.nbytes} bytes, seen {seen}{_REMEDY}")
+        raise BundleError(f"{place}: expected {file.nbytes} bytes, seen {seen}{REMEDY}")
 
 
 def _check_hash(place: Path, file: File, seen: str) -> None:
     if seen != file.blake3:
-        raise BundleError(f"{place}: expected BLAKE3 {file.blake3}, seen {seen}{_REMEDY}")
+        raise BundleError(f"{place}: expected BLAKE3 {file.blake3}, seen {seen}{REMEDY}")

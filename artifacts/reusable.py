@@ -1,15 +1,12 @@
 """Weights that an earlier compile has made: of a bundle, or of a compile that did not come to its end."""
 
-import mmap
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mochi_aot.artifacts.integrity import new_hash
+from mochi_aot.artifacts.integrity import hash_range
 from mochi_aot.artifacts.reader import Bundle
-
-BLOCK_BYTES = 4 << 20
+from mochi_aot.artifacts.regular_file import open_regular
 
 
 @dataclass(frozen=True)
@@ -81,17 +78,8 @@ def reusable_in_bundle(bundle: Bundle) -> Iterator[ReusableWeight]:
 
 def is_whole(part: StoredBytes) -> bool:
     """Return whether the bytes are there and have their hash."""
-    digest, done = new_hash(), 0
-    buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES))
     try:
-        with part.place.open("rb", buffering=0) as file:
-            while done < part.nbytes:
-                block = buffer[: min(BLOCK_BYTES, part.nbytes - done)]
-                count = os.preadv(file.fileno(), [block], part.offset + done)
-                if count == 0:
-                    return False
-                digest.update(block[:count])
-                done += count
+        with open_regular(part.place, buffering=0) as file:
+            return hash_range(file, part.offset, part.nbytes) == part.blake3
     except OSError:
         return False
-    return digest.hexdigest() == part.blake3

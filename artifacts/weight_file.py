@@ -9,15 +9,14 @@ import fcntl
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mochi_aot.artifacts.layout import ALIGNMENT, align
+from mochi_aot.artifacts.regular_file import open_regular, read_blocks
 
 BUFFER_BYTES = 8 << 20  # small shards are collected in it
-BLOCK_BYTES = 16 << 20  # what is copied at a time
 DIRECT_WRITE_BYTES = 256 << 10  # a shard of at least this is written from where it lies, if it lies on a page
 
 
@@ -50,8 +49,8 @@ class WeightFile:
         if start == offset and (self.nbytes == 0 or self._base == place):
             self._base, self.nbytes = place, offset + nbytes
             return offset
-        with place.open("rb", buffering=0) as file:
-            for index, block in enumerate(_blocks(file.fileno(), start, nbytes)):
+        with open_regular(place, buffering=0) as file:
+            for index, block in enumerate(read_blocks(file, start, nbytes)):
                 self.append(block) if index == 0 else self._write(block)
         return offset
 
@@ -77,8 +76,8 @@ class WeightFile:
         base, nbytes = self._base, self.nbytes
         assert base is not None
         self._base, self.nbytes = None, 0
-        with base.open("rb", buffering=0) as file:
-            for block in _blocks(file.fileno(), 0, nbytes):
+        with open_regular(base, buffering=0) as file:
+            for block in read_blocks(file, 0, nbytes):
                 self._write(block)
 
     def _write(self, data: memoryview) -> None:
@@ -156,14 +155,3 @@ def _linked(source: Path, place: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _blocks(descriptor: int, start: int, nbytes: int) -> Iterator[memoryview]:
-    """Yield the bytes of a file, piece by piece, in one buffer that is used again. Raise OSError if there are fewer."""
-    buffer = memoryview(mmap.mmap(-1, min(BLOCK_BYTES, align(nbytes))))
-    while nbytes > 0:
-        count = os.preadv(descriptor, [buffer[: min(nbytes, len(buffer))]], start)
-        if count == 0:
-            raise OSError(errno.EIO, "a file became shorter while it was read")
-        yield buffer[:count]
-        start, nbytes = start + count, nbytes - count

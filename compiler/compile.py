@@ -196,8 +196,10 @@ def _compile_programs(
 def chosen_plans(geometries: Sequence[Programs], mesh: Mesh, names: tuple[str, ...], target: Target) -> Choice:
     """Return the plans for programs without a mesh, by role and geometry, and those that lost. Raises PlanError."""
 
+    candidates = Pipeline(verified=False)  # whoever takes the plan that is chosen compiles with it once more
+
     def estimate(program: Program, plan: Plan) -> Estimate:
-        made = compile_program(program, mesh, plan, target)
+        made = compile_program(program, mesh, plan, target, candidates)
         return target.estimate(made.program, plan.name, made.cost)
 
     return choose_plans(geometries, mesh, names, target.families, estimate, target.memory_bytes(mesh))
@@ -210,7 +212,7 @@ def compile_program(
     target: Target | None = None,
     pipeline: Pipeline = SILENT,
 ) -> Compiled:
-    """Return a program for one device as a verified SPMD program for the mesh. Raise PlanError.
+    """Return a program for one device as an SPMD program for the mesh, verified by the pipeline. Raise PlanError.
 
     `target` may change the program first so that it fits a device.
     """

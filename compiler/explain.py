@@ -28,7 +28,9 @@ def explain(checkpoint: Checkpoint, job: Job, progress: Progress | None = None) 
     Raises GeometryError and PlanError where the compile would, before it writes anything.
     """
     progress = progress or Progress()
-    target: Target = TorchTarget() if job.target == "torch" else TtnnTarget(job.weights_dtype, job.links_dtype)
+    target: Target = TorchTarget()
+    if job.target == "ttnn":
+        target = TtnnTarget(job.weights_dtype, job.links_dtype, arch=job.arch)
     check_geometries(job.geometries, job.mesh, job.plans, target.families, checkpoint.config)
     traced = []
     for geometry in job.geometries:

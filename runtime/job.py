@@ -16,6 +16,7 @@ from mochi_aot.runtime.schedule import default_linear_steps, free_sigmas, linear
 MAX_GUIDANCE_SCALE = 100.0
 MAX_STEPS = 10_000
 MAX_FPS = 1000.0
+MAX_PROMPT = 1 << 14  # characters; encoders take 256 tokens, of which hardly any has 16
 VIDEO_SUFFIX = ".mp4"
 _FILES = ("output", "prompt_embeds", "latents", "save_latents", "save_prompt_embeds", "decode_latents")
 # Of a job that only decodes latents: nothing else has an effect.
@@ -142,6 +143,9 @@ def record_path(job: Job) -> Path:
 
 
 def _check_text(job: Job) -> None:
+    for option, text in (("prompt", job.prompt), ("negative-prompt", job.negative_prompt)):
+        if text is not None and len(text) > MAX_PROMPT:
+            raise OptionError(f"{option} has {len(text)} characters, expected at most {MAX_PROMPT}")
     for field, value in asdict(job).items():
         if isinstance(value, str) and "\0" in value:
             raise OptionError(f"{option_name(field)} has a NUL character in it")

@@ -5,6 +5,7 @@ from tokenizers import Tokenizer
 
 from mochi_aot.artifacts.errors import BundleError, library_errors
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.tokenizer_limits import check_tokenizer
 
 PAD_ID = 0  # T5's <pad>
 
@@ -35,6 +36,7 @@ class PromptTokenizer:
         """
         self._length, self._vocabulary = length, vocabulary
         with library_errors(_refusal):
+            check_tokenizer(tokenizer_json)
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
             self._tokenizer.enable_truncation(length)  # cuts the text, never the closing </s>
             self._tokenizer.enable_padding(length=length, pad_id=PAD_ID)

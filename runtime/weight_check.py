@@ -4,7 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.ledger import CHECK, CHECKER, Ledger
 
@@ -12,11 +11,11 @@ from mochi_aot.runtime.ledger import CHECK, CHECKER, Ledger
 class WeightCheck:
     """Compares each part of a weight with its hash, once as long as the weight is kept.
 
-    `done` is called by the thread with the name of each weight, in the order of `put`, and what is wrong with the
-    weight, or nothing. The thread ends when nothing is left to check.
+    `done` is called by the thread with the name of each weight, in the order of `put`, and what was raised, or nothing:
+    BundleError and OSError for a weight that is not whole. The thread ends when nothing is left to check.
     """
 
-    def __init__(self, bundle: Bundle, ledger: Ledger, done: Callable[[str, str | None], None]) -> None:
+    def __init__(self, bundle: Bundle, ledger: Ledger, done: Callable[[str, BaseException | None], None]) -> None:
         """Check nothing before `put`."""
         self._bundle, self._ledger, self._done = bundle, ledger, done
         self._lock = threading.Lock()
@@ -50,10 +49,10 @@ class WeightCheck:
         while (name := self._next()) is not None:
             try:
                 self._check(name)
-                problem = None
-            except (BundleError, OSError) as error:
-                problem = str(error)
-            self._done(name, problem)
+            except BaseException as error:  # noqa: BLE001  whoever waits for the weight is to be told of anything
+                self._done(name, error)
+            else:
+                self._done(name, None)
 
     def _next(self) -> str | None:
         with self._lock:

@@ -70,7 +70,7 @@ class WeightReader:
         self._check = WeightCheck(bundle, self._ledger, self._checked) if check else None
         self._checking: list[str] = []  # weights that were read and whose check has not ended
         self._awaited: str | None = None
-        self._error: str | None = None
+        self._error: Exception | None = None  # that whoever waits is told
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -163,8 +163,10 @@ class WeightReader:
                 # The thread ended by an error, or `close`, which ends checking too; otherwise it reads until nothing is
                 # left.
                 checking = bool(self._checking) and not self._closed
-                if self._error is not None or (self._thread is None and not checking):
-                    raise BundleError(self._error or f"{self._bundle.path}: weight {name!r} is no longer being read")
+                if self._error is not None:
+                    raise type(self._error)(str(self._error)) from self._error.__cause__
+                if self._thread is None and not checking:
+                    raise BundleError(f"{self._bundle.path}: weight {name!r} is no longer being read")
                 self._changed.wait()
         finally:
             self._awaited = None
@@ -179,8 +181,8 @@ class WeightReader:
         try:
             while pieces := self._next():
                 self._read(pieces)
-        except (OSError, BundleError) as error:
-            self._error = str(error)  # whoever waits raises it: nobody would see an exception of this thread
+        except BaseException as error:  # noqa: BLE001  nobody would see an exception of this thread
+            self._error = _told(error, "weights cannot be read")
         finally:
             with self._changed:
                 if self._thread is threading.current_thread():  # `_next` may have let a later plan start another
@@ -241,11 +243,11 @@ class WeightReader:
         elif piece.last:
             self._is_there(piece.name)
 
-    def _checked(self, name: str, problem: str | None) -> None:
+    def _checked(self, name: str, problem: BaseException | None) -> None:
         with self._changed:
             self._checking.remove(name)
             if problem is not None:
-                self._error = self._error or f"weight {name!r}: {problem}"
+                self._error = self._error or _told(problem, f"weight {name!r} cannot be checked", f"weight {name!r}: ")
                 self._queue.clear()
             elif name in self._planned and self._error is None:
                 self._is_there(name)
@@ -258,6 +260,17 @@ class WeightReader:
     def _view(self, file: int, start: int, stop: int) -> memoryview:
         """Return a range of a mapped file, from the beginning of the page in which it starts, as madvise wants it."""
         return self._bundle.file_bytes(file)[start - start % mmap.PAGESIZE : stop]
+
+
+def _told(error: BaseException, what: str, where: str = "") -> Exception:
+    """Return what to raise in another thread for an error: BundleError for files that are not as they should be."""
+    told: Exception = RuntimeError(f"{what}: {type(error).__name__}: {error}")
+    if isinstance(error, BundleError | OSError):
+        told = BundleError(f"{where}{error}")
+    elif isinstance(error, MemoryError):
+        told = MemoryError(f"{what}: {error}")
+    told.__cause__ = error
+    return told
 
 
 def _ranges(bundle: Bundle, name: str) -> list[tuple[int, int, int]]:

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from mochi_aot.artifacts.errors import library_errors
 from mochi_aot.artifacts.regular_file import read_regular
+from mochi_aot.artifacts.tokenizer_limits import check_tokenizer
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 
 JSON, SENTENCEPIECE = "tokenizer.json", "spiece.model"
@@ -34,6 +35,7 @@ def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> by
         path = Path(folder) / SENTENCEPIECE
     with library_errors(lambda reason: CheckpointError(f"{path} cannot be read as a tokenizer: {reason}")):
         data = read_regular(path) if path.name == JSON else _convert(path.parent)
+        check_tokenizer(data)
         tokenizer = Tokenizer.from_buffer(data)
         tokens = tokenizer.encode("a prompt").tokens
     if tokens[-1:] != [END]:

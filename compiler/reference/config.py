@@ -80,10 +80,10 @@ class TextConfig:
     d_kv: int = 64
     num_heads: int = 64
     num_layers: int = 24
+    layer_norm_epsilon: float = 1e-6
     d_ff: int = 10240
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128
-    layer_norm_epsilon: float = 1e-6
 
 
 @dataclass(frozen=True)

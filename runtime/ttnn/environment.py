@@ -23,7 +23,11 @@ from mochi_aot.runtime.ttnn.mock.root import runtime_root
 from mochi_aot.runtime.ttnn.mock.stand_in import claim_cache
 
 _LOGGER = logging.getLogger("mochi_aot")
-_CHOSEN_BY_USER = ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT")
+CHOSEN_BY_USER = ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT")
+# Bytes of host memory that ttnn keeps pinned for transfers of more than 32 MiB; none: it copies instead. Pinning what
+# lies in a mapped file hangs chips (tt-metal issues 55957, 56613, 57269), where it does not begin with a page always
+# (pull request 56585), as what is behind the header of a tensor file never does.
+_PINNED = "TT_METAL_PINNED_MEMORY_CACHE_LIMIT_BYTES"
 
 
 def mock_folder() -> Path:
@@ -64,11 +68,13 @@ def enter_mock_mesh(bundle: Bundle) -> KernelCache:
 def enter_chips(bundle: Bundle) -> KernelCache | None:
     """Point this process at the bundle's kernels, if they may run on chips; None if ttnn builds all kernels itself.
 
-    What ttnn writes goes to the cache folder, except where the user has set the variables that say where.
+    What ttnn writes goes to the cache folder, except where the user has set the variables that say where. Weights are
+    not pinned, except where the user has said how many bytes may be.
     Raises CacheError, and BundleError if the bundle's kernels are damaged.
     """
     ensure_home()
-    chosen = [name for name in _CHOSEN_BY_USER if name in os.environ]
+    os.environ.setdefault(_PINNED, "0")
+    chosen = [name for name in CHOSEN_BY_USER if name in os.environ]
     own = cache_folder() / f"chips-{ttnn_version()}"
     os.environ.setdefault("TT_METAL_LOGS_PATH", str(path_for_ttnn(own / "logs")))
     copy = None
@@ -92,10 +98,9 @@ def _unpacked(bundle: Bundle, stand_in: bool) -> KernelCopy | None:
     if kernels is None:
         return None
     try:
-        reason = _mismatch(kernels, stand_in)
+        reason = kernel_mismatch(kernels, stand_in)
         if reason is None:
-            archive = bundle.kernel_archive()
-            return KernelCopy(_copy(bundle, kernels, archive), archive)
+            return _copy(bundle, kernels)
     except CacheError:
         raise
     except (OSError, BackendError) as error:
@@ -104,7 +109,7 @@ def _unpacked(bundle: Bundle, stand_in: bool) -> KernelCopy | None:
     return None
 
 
-def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
+def kernel_mismatch(kernels: Kernels, stand_in: bool) -> str | None:
     """Return why kernels cannot be used where those of a stand-in, or real ones, are wanted; None if they can."""
     if kernels.stand_in != stand_in:
         made = ("a real compiler", "the stand-in compiler, and do nothing")[kernels.stand_in]
@@ -117,17 +122,23 @@ def _mismatch(kernels: Kernels, stand_in: bool) -> str | None:
     return None
 
 
-def _copy(bundle: Bundle, kernels: Kernels, archive: Path) -> Path:
-    """Unpack the kernels, whose `archive` was checked, once for each user; processes may do so at the same time.
+def _copy(bundle: Bundle, kernels: Kernels) -> KernelCopy:
+    """Return the copy of the kernels, which is made once for each user, and checked.
 
-    Raises OSError, MockMeshError.
+    Raises OSError, MockMeshError, and BundleError for a damaged archive.
     """
+    archive = bundle.kernel_archive()
     place = cache_folder() / "kernels" / bundle.manifest.files[kernels.file].blake3
     place.parent.mkdir(parents=True, exist_ok=True)
-    use_copy(place)
-    if place.is_dir():
-        return place
-    remove_old_copies(place.parent)
+    with use_copy(place) as alone:
+        if not place.is_dir():
+            remove_old_copies(place.parent)
+            _unpack(archive, place, kernels)
+        return KernelCopy(place, archive, alone)
+
+
+def _unpack(archive: Path, place: Path, kernels: Kernels) -> None:
+    """Unpack an archive, which was checked. Where files cannot be locked, processes may do so at the same time."""
     with making(place) as folder:
         new = folder / "new"
         claim_cache(new, real=not kernels.stand_in)
@@ -137,7 +148,6 @@ def _copy(bundle: Bundle, kernels: Kernels, archive: Path) -> Path:
         except OSError:
             if not place.is_dir():  # no other process was first
                 raise
-    return place
 
 
 def _tell(reason: str) -> None:

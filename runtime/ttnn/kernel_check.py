@@ -2,17 +2,15 @@
 
 What came from the archive is compared with it, byte by byte, and written again where it differs. What ttnn has built
 there itself is known by its hash, which is noted when the mesh is closed: what differs from its note, or has none since
-a process was killed, is removed, and ttnn builds it again. A process that may be building now has the folder locked,
-and then what has no note yet is left alone.
+a process was killed, is removed, and ttnn builds it again. Where another process uses the copy, and so may be building
+now, what has no note yet is left alone.
 """
 
-import fcntl
 import logging
 import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from mochi_aot.artifacts.atomic_file import replacing
@@ -24,20 +22,19 @@ _LOGGER = logging.getLogger("mochi_aot")
 _NOTES = "BUILT-HERE"  # lies in a copy: a hash, a space and the path for each file that ttnn has built
 _PCH = ".gch"  # headers, compiled by ttnn for further kernels
 _MAX_FILE = 64 << 20  # bytes, as in an archive
-_locked: dict[tuple[int, int], int] = {}  # by device and inode of a copy: its lock, for as long as this process lives
 
 
 class KernelCopy:
     """An unpacked archive of kernels to which ttnn adds what it builds."""
 
-    def __init__(self, place: Path, archive: Path) -> None:
+    def __init__(self, place: Path, archive: Path, alone: bool) -> None:
         """Check the copy at `place` against the archive, and make good what is wrong.
 
-        What was wrong is told as a warning. Raise OSError, and BundleError for an archive that is none.
+        `alone` says that no other process uses the copy, see kernel_copies.py. What was wrong is told as a warning.
+        Raise OSError, and BundleError for an archive that is none.
         """
         self.place = place
         notes = _read_notes(place / _NOTES)
-        alone = _lock(place)
         self._archived: set[str] = set()
         wrong = 0
         for name, data in read_kernels(archive):
@@ -49,7 +46,6 @@ class KernelCopy:
             if _hash(f"{place}/{name}") != notes[name] if name in notes else alone:
                 self._remove(place / name)
                 wrong += 1
-        _share(place)
         if wrong:
             _LOGGER.warning("%d files of kernels in %s were not as they had been written: made again", wrong, place)
 
@@ -116,23 +112,3 @@ def _read_notes(path: Path) -> dict[str, str]:
         return {}
     pairs = (line.partition(" ") for line in lines)
     return {name: digest for digest, _, name in pairs}
-
-
-def _lock(place: Path) -> bool:
-    """Lock a copy for as long as this process lives. Return whether no other process has it. Raise OSError."""
-    seen = place.stat()
-    key = (seen.st_dev, seen.st_ino)
-    if key not in _locked:
-        _locked[key] = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(_locked[key], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another process, or a file system without locks
-        return False
-    return True
-
-
-def _share(place: Path) -> None:
-    """Let other processes use a copy that this one has checked."""
-    seen = place.stat()
-    with suppress(OSError):
-        fcntl.flock(_locked[(seen.st_dev, seen.st_ino)], fcntl.LOCK_SH)

@@ -1,14 +1,15 @@
 """The unpacked kernels of bundles that are kept for a user: which are in use, and which are removed.
 
 Beside each copy lies a file, `NAME.used`: locked, shared, by every process that uses the copy, and its time is that of
-the last use.
+the last use. While a process makes or checks a copy that no other process uses, the lock is its alone.
 """
 
 import fcntl
 import os
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mochi_aot.runtime.cache import making
@@ -16,24 +17,22 @@ from mochi_aot.runtime.cache import making
 KEPT_SECONDS = 30 * 24 * 3600.0  # since its last use, that a copy is kept
 KEPT_BYTES = 4 << 30  # of all copies together; the ones that were not used for the longest time go first
 _USED = ".used"
-_held: list[int] = []  # for as long as this process lives
+_held: dict[Path, int] = {}  # by the place of a copy: its lock, for as long as this process lives
 
 
-def use_copy(place: Path) -> None:
+@contextmanager
+def use_copy(place: Path) -> Iterator[bool]:
     """Keep the copy of kernels at `place`, or the one that will be there, for as long as this process lives.
 
-    Raise OSError.
+    Gives whether no other process uses the copy; where that is so, whoever else wants it waits until the end of the
+    `with` statement. Raise OSError.
     """
-    while True:
-        descriptor = os.open(_used(place), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        with suppress(OSError):  # a file system without locks: there nothing is ever removed
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        os.utime(descriptor)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), _used(place).lstat()):
-                _held.append(descriptor)
-                return
-        os.close(descriptor)  # that copy was removed just now
+    alone = _take(place)
+    try:
+        yield alone
+    finally:
+        with suppress(OSError):
+            fcntl.flock(_held[place], fcntl.LOCK_SH)
 
 
 def remove_old_copies(folder: Path, now: float | None = None) -> None:
@@ -48,6 +47,38 @@ def remove_old_copies(folder: Path, now: float | None = None) -> None:
             old = path.stat().st_mtime < now - KEPT_SECONDS
             if not ((old or kept + size > KEPT_BYTES) and _remove(copy)):
                 kept += size
+
+
+def _take(place: Path) -> bool:
+    """Lock a copy, and return whether the lock is this process's alone. Raise OSError."""
+    while True:
+        descriptor = _held.pop(place, None)
+        if descriptor is None:
+            descriptor = os.open(_used(place), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            alone = _lock(descriptor)
+            os.utime(descriptor)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), _used(place).lstat()):
+                    _held[place] = descriptor
+                    return alone
+        finally:
+            if place not in _held:
+                os.close(descriptor)  # that copy was removed just now
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file for this process alone, or else shared, which waits for who has it alone. Return which it was.
+
+    On a file system without locks it is neither: there nothing is ever removed.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        return False
+    return True
 
 
 def _used(place: Path) -> Path:

@@ -28,6 +28,7 @@ class ProgramReport:
     ops: int = 0
     accepted: int = 0
     rejected: int = 0
+    refusal: Refusal | None = None
     weight_bytes: int = 0
     peak_bytes: int = 0
     after_bytes: int = 0
@@ -35,7 +36,6 @@ class ProgramReport:
     kernels_built: int = 0
     kernels_found: int = 0
     seconds: float = 0.0
-    refusal: Refusal | None = None
 
 
 def refusal_text(report: ProgramReport, refusal: Refusal) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-TIMEOUT = 240  # seconds that a child has
+CPU_SECONDS, SECONDS = 120, 1800  # that a child has, on a machine that may be overloaded
 _MESSAGES = 2000  # bytes of a child's that are kept
 _WORDS = ["--prompt", "a fox", "--steps", "1", "--seed", "1"]
 
@@ -67,7 +68,7 @@ WAYS: list[Callable[[bytearray, random.Random], None]] = [flip, flip, flip, zero
 def places(bundle: Path) -> dict[Path, list[slice]]:
     """Return which bytes of which files matter to a video of the first geometry, in a bundle that is whole.
 
-    Zeros between shards do not, nor programs of other geometries, nor weights that only those have or `encode`.
+    Zeros between shards do not, nor notices, programs of other geometries, or weights that only those have or `encode`.
     """
     from mochi_aot.artifacts import Bundle
 
@@ -75,7 +76,7 @@ def places(bundle: Path) -> dict[Path, list[slice]]:
     manifest = opened.manifest
     first = manifest.geometries[0]
     used = [index for other in manifest.geometries[1:] for index in other.programs.values()]
-    spare = set(used) - set(first.programs.values())
+    spare = set(used) - set(first.programs.values()) | {*manifest.notices.values()}
     found = {bundle / file.path: [slice(None)] for index, file in enumerate(manifest.files) if index not in spare}
     found = {path: whole for path, whole in found.items() if path.parent.name != "weights"}
     found[bundle / "manifest.msgpack"] = [slice(None)]
@@ -119,7 +120,8 @@ def run_in_child(bundle: Path, device: str, output: Path) -> tuple[int, str]:
         os.close(reader)
         os.dup2(writer, 1)
         os.dup2(writer, 2)
-        signal.alarm(TIMEOUT)
+        signal.alarm(SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         os._exit(_run(bundle, device, output))
     os.close(writer)
     with open(reader, "rb") as stream:

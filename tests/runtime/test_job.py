@@ -76,6 +76,7 @@ def test_what_can_be_asked_for(changes: dict) -> None:
         ({"seed": 2**63}, "seed is 9223372036854775808"),
         ({"prompt": "broken \ud800"}, r"the prompt 'broken \\ud800' is not valid Unicode"),
         ({"negative_prompt": "\udcff"}, "is not valid Unicode"),
+        ({"negative_prompt": "a" * 16385}, "^negative-prompt has 16385 characters, expected at most 16384"),
     ],
 )
 def test_what_cannot(changes: dict, message: str) -> None:

@@ -175,7 +175,10 @@ def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (lambda t: t.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "Precompiled"),
+        (
+            lambda t: t.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}),
+            "index out of bounds",
+        ),
         (lambda t: t["post_processor"].update(special_tokens={}), "no entry found for key"),
         (lambda t: t["post_processor"]["special_tokens"]["</s>"].update(ids=[1 << 31]), "ids up to 2147483648"),
         (lambda t: t["post_processor"]["special_tokens"]["</s>"].update(ids=[60]), "ids up to 60 of a prompt"),

@@ -13,7 +13,7 @@ import pytest
 
 from mochi_aot.artifacts import Bundle, BundleWriter
 from mochi_aot.artifacts.errors import BundleError
-from mochi_aot.artifacts.schema import Weight
+from mochi_aot.artifacts.schema import Shard, Weight
 from mochi_aot.runtime import weight_reader
 from mochi_aot.runtime.ledger import READ, WAIT, Ledger
 from mochi_aot.runtime.weight_reader import WeightReader
@@ -247,6 +247,30 @@ def test_a_bit_that_is_flipped_between_two_loads_is_found(bundle: Bundle, reader
     flip(bundle, "a")
     with pytest.raises(BundleError, match=r"weight 'a': .* do not match their hash"):
         reader.wait("a")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, KeyboardInterrupt])
+def test_a_fault_of_the_check_is_told_to_who_waits(
+    bundle: Bundle, reader_of: Make, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Whatever it is: nobody waits for ever, or takes the weight for whole, or the bundle for damaged."""
+
+    def fail(bundle: Bundle, part: Shard) -> None:
+        raise error("of the check")
+
+    monkeypatch.setattr(Bundle, "check_part", fail)
+    reader = reader_of(Disk())
+    for _ in range(2):
+        expected = MemoryError if error is MemoryError else RuntimeError
+        with pytest.raises(expected, match=r"weight 'a' cannot be checked: .*of the check"):
+            reader.wait("a")
+
+
+def test_a_fault_of_reading_is_told_to_who_waits(bundle: Bundle, reader_of: Make) -> None:
+    disk = Disk()
+    disk.read = lambda *_: {}["none"]  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match=r"weights cannot be read: KeyError: 'none'"):
+        reader_of(disk).wait("a")
 
 
 def test_without_check_a_flipped_bit_is_believed(bundle: Bundle, reader_of: Make) -> None:

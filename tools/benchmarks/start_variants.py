@@ -172,6 +172,7 @@ def _limit(folder: Path, direct: bool) -> dict[str, Any]:
 
 VARIANTS = (
     bundle,
+    unchecked,
     reader,
     diffusers,
     safetensors_mapped,

@@ -3,19 +3,23 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mochi_aot import __version__
+from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.roles import ROLES
+from mochi_aot.artifacts.schema import Program
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.targets import close_backend, open_backend
 from mochi_aot.runtime.ttnn.mock.installation import real_sfpi, ttnn_package, ttnn_version
+from mochi_aot.tools.bringup.device_profiler import NOT_BUILT_IN, VARIABLES, chip_seconds
+from mochi_aot.tools.bringup.first_block import first_block
 from mochi_aot.tools.bringup.progress import ProgressFile
+from mochi_aot.tools.doctor.host import Host
 
 TOKENS = 7, 40  # of a prompt and a negative prompt
 # A definition is computed by torch on the host, in float32: seconds for 100 MB of weights, hours for the full model.
@@ -35,15 +39,15 @@ def versions(run: Run) -> dict[str, Any]:
     """Return what is installed and plugged in, as files say, without opening anything."""
     manifest = run.bundle.manifest
     sfpi = real_sfpi(ttnn_package())
-    kernels = manifest.kernels
+    kernels, host = manifest.kernels, Host()
     return {
         "mochi-aot": __version__,
         "ttnn": ttnn_version(),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "driver": _text(Path("/sys/module/tenstorrent/version")),
-        "boards": sorted(str(path) for path in Path("/dev/tenstorrent").glob("*")),
-        "hugepages": _text(Path("/proc/sys/vm/nr_hugepages")),
+        "driver": host.driver(),
+        "boards": [asdict(board) for board in host.boards()],
+        "hugepages": {"gigabyte": host.gigabyte_pages(), "mounted": host.has_gigabyte_mount()},
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "sfpi": None if sfpi is None else str(sfpi),
         "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith("TT_")},
@@ -117,19 +121,38 @@ def values(run: Run) -> dict[str, Any]:
     return found
 
 
+def block(run: Run) -> dict[str, Any]:
+    """Run the first block of the denoising step alone, as `programs` does."""
+    return _timed_programs(run, ["denoise"], lambda program: first_block(program, _blocks(run.bundle)))
+
+
 def programs(run: Run) -> dict[str, Any]:
     """Run each program untraced, waiting for the chips after each instruction; return seconds and memory by op."""
+    return _timed_programs(run, ROLES, lambda program: program)
+
+
+def _blocks(bundle: Bundle) -> int:
+    """Return the number of the transformer's blocks; one for a model that does not say."""
+    transformer = bundle.manifest.model.get("dit")
+    layers = transformer.get("layers") if isinstance(transformer, dict) else None
+    return layers if isinstance(layers, int) and layers > 0 else 1
+
+
+def _timed_programs(run: Run, roles: Iterable[str], part: Callable[[Program], Program | None]) -> dict[str, Any]:
+    """Run what `part` makes of these programs, and all of those that they read from."""
     found = {}
     with _opened(run) as backend:
         from mochi_aot.tools.bringup.timed import Timed
         from mochi_aot.tools.golden.known_run import KnownRun
 
         known = KnownRun(backend, run.bundle, _tokens(run.bundle), run.progress.weights_of(run.bundle))
-        for ready in known.each(ROLES):
+        for ready in known.each(roles):
+            wanted = part(ready.program) if ready.role in roles else ready.program
             name = f"{ready.geometry} {ready.role}"
-            if ready.failure is not None:
-                found[name] = {"problem": ready.failure}
+            if ready.failure is not None or wanted is None:
+                found[name] = {"problem": ready.failure} if ready.failure else {"skipped": "it does not attend"}
                 continue
+            ready = replace(ready, program=wanted)
             known.run(ready)  # builds what kernels there are to build
             timed = Timed.of(backend.mesh, ready, run.progress.instruction)
             known.run(ready, timed)
@@ -137,6 +160,37 @@ def programs(run: Run) -> dict[str, Any]:
             found[name] = timed.numbers() | {"kernels": None if kernels is None else asdict(kernels)}
     problems = [f"{name}: {one['problem']}" for name, one in found.items() if "problem" in one]
     return {"programs": found} | ({"problem": "; ".join(problems)} if problems else {})
+
+
+def profile(run: Run) -> dict[str, Any]:
+    """Run the first block of the denoising step, and return what the chips counted, by ttnn's device profiler."""
+    os.environ.update(dict.fromkeys(VARIABLES, "1"))
+    try:
+        return _profiled(run)
+    except MochiError as error:
+        if NOT_BUILT_IN not in str(error):
+            raise
+        return {"skipped": "this ttnn was built without its device profiler; seconds of programs are the host's"}
+
+
+def _profiled(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with _opened(run) as backend:
+        import ttnn
+
+        from mochi_aot.tools.golden.known_run import KnownRun
+
+        known = KnownRun(backend, run.bundle, _tokens(run.bundle), run.progress.weights_of(run.bundle))
+        for ready in known.each(["denoise"]):
+            part = first_block(ready.program, _blocks(run.bundle)) if ready.role == "denoise" else ready.program
+            if part is None or ready.failure is not None:
+                continue
+            known.run(replace(ready, program=part))
+            ttnn.synchronize_device(backend.mesh)
+            ttnn.ReadDeviceProfiler(backend.mesh)
+            read = ttnn._ttnn.profiler.get_latest_programs_perf_data()
+            found[f"{ready.geometry} {ready.role}"] = chip_seconds(read)
+    return {"programs": found}
 
 
 def trace(run: Run) -> dict[str, Any]:
@@ -168,7 +222,9 @@ STEPS: dict[str, Callable[[Run], dict[str, Any]]] = {
     "mesh": mesh,
     "load": load,
     "values": values,
+    "block": block,
     "programs": programs,
+    "profile": profile,
     "trace": trace,
 }
 
@@ -188,10 +244,6 @@ def _opened(run: Run) -> Iterator[Any]:
 def _tokens(bundle: Bundle) -> tuple[int, int]:
     longest = bundle.manifest.text_length
     return min(TOKENS[0], longest), min(TOKENS[1], longest)
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text().strip() if path.exists() else None
 
 
 def _size(opened: Any, kind: Any) -> int:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol
 from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.errors import BundleError, os_errors
 from mochi_aot.artifacts.layout import HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES
+from mochi_aot.artifacts.pieces import Checker, Piece, pieces
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.schema import File
@@ -21,13 +22,14 @@ from mochi_aot.artifacts.staging import StagedFolder
 from mochi_aot.runtime.errors import ExtraMissingError
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.signatures import MAX_SIGNATURES, SIGNATURE_BYTES, SIGNATURE_FOLDER, signatures
-from mochi_aot.tools.bundle.contents import BLOCK_BYTES, Checker, Contents, Piece, blocks, pieces, read_contents
+from mochi_aot.tools.bundle.contents import Contents, blocks, read_contents
 
 SUFFIX = ".zst"
 # Of bfloat16 weights 78 % are left at level 1, at 0.9 GB/s of one core; level 9 gains 0.5 % and takes 16 times as long.
 LEVEL = 1
 WORTH = 0.95  # what is left of a file's beginning must be less, or the file is stored as it is
 SAMPLE_BYTES = 4 << 20
+_STEP = 1 << 20  # bytes of a member that are held at a time
 WINDOW_BYTES = 8 << 20  # the most that the reader holds; level 1 asks for 512 KiB
 
 type Progress = Callable[[int], None]
@@ -212,7 +214,7 @@ class _Limited:
 
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes, none at the end."""
-        data = self._file.read(min(size if size >= 0 else BLOCK_BYTES, self.left))
+        data = self._file.read(min(size if size >= 0 else _STEP, self.left))
         self.left -= len(data)
         return data
 
@@ -233,7 +235,7 @@ def _read_file(
         place.parent.mkdir(exist_ok=True)
         with place.open("xb") as target:
             try:
-                while block := source.read(BLOCK_BYTES):
+                while block := source.read(_STEP):
                     checker.update(memoryview(block))
                     target.write(block)
             except zstd.ZstdError as error:

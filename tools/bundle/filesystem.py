@@ -13,10 +13,11 @@ from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, MochiError
 from mochi_aot.artifacts.integrity import bundle_id
 from mochi_aot.artifacts.layout import HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES, TOKENIZER_PATH
+from mochi_aot.artifacts.pieces import Checker, Piece
 from mochi_aot.artifacts.schema import File
 from mochi_aot.runtime.errors import ExtraMissingError
 from mochi_aot.runtime.signatures import MAX_SIGNATURES, SIGNATURE_BYTES, SIGNATURE_FOLDER
-from mochi_aot.tools.bundle.contents import Checker, Contents, Piece, blocks
+from mochi_aot.tools.bundle.contents import Contents, blocks
 from mochi_aot.tools.bundle.remote import Progress, RemoteError, UrlError, not_there
 
 READ_BYTES = 8 << 20  # a request each

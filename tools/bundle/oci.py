@@ -17,9 +17,10 @@ import httpx2
 
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError
 from mochi_aot.artifacts.layout import FORMAT_VERSION, HASH_HEX, MANIFEST_PATH, MAX_METADATA_BYTES
+from mochi_aot.artifacts.pieces import Checker, Piece
 from mochi_aot.artifacts.schema import File
 from mochi_aot.runtime.signatures import MAX_SIGNATURES, SIGNATURE_BYTES, SIGNATURE_FOLDER
-from mochi_aot.tools.bundle.contents import Checker, Contents, Piece, blocks
+from mochi_aot.tools.bundle.contents import Contents, blocks
 from mochi_aot.tools.bundle.http import MISSING, client, get_range, get_small, require, responding
 from mochi_aot.tools.bundle.oci_auth import RegistryAuth
 from mochi_aot.tools.bundle.remote import Progress, UrlError, not_there

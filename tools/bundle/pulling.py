@@ -12,13 +12,14 @@ from mochi_aot.artifacts.atomic_file import sync
 from mochi_aot.artifacts.errors import BundleError, BundleExistsError, os_errors
 from mochi_aot.artifacts.held_folder import hold
 from mochi_aot.artifacts.layout import MANIFEST_PATH
+from mochi_aot.artifacts.pieces import Checker, Piece, pieces
 from mochi_aot.artifacts.reusable import StoredBytes, is_whole
 from mochi_aot.artifacts.schema import File
 from mochi_aot.artifacts.staging import StagedFolder, check_bundle_place
 from mochi_aot.artifacts.weight_file import link_or_copy
 from mochi_aot.runtime.errors import SignatureError
 from mochi_aot.runtime.signatures import SIGNATURE_BYTES, SIGNATURE_FOLDER, PublicKey, check_signatures
-from mochi_aot.tools.bundle.contents import BLOCK_BYTES, Checker, Contents, Piece, blocks, pieces, read_contents
+from mochi_aot.tools.bundle.contents import Contents, blocks, read_contents
 from mochi_aot.tools.bundle.local import LocalStore
 from mochi_aot.tools.bundle.remote import Progress, RemoteError, Source
 
@@ -128,13 +129,9 @@ class _Fetch:
 
     def _found(self, stored: tuple[Piece, StoredBytes], begin: int) -> Iterator[memoryview]:
         piece, bytes_here = stored
-        with os_errors(f"read {bytes_here.place}"), bytes_here.place.open("rb") as file:
-            file.seek(bytes_here.offset + begin - piece.offset)
-            left = piece.end - begin
-            while left > 0 and (block := file.read(min(left, BLOCK_BYTES))):
-                yield memoryview(block)
-                left -= len(block)
-                self.pulled.local += len(block)
+        for block in blocks(bytes_here.place, bytes_here.offset + begin - piece.offset, piece.end - begin):
+            yield block
+            self.pulled.local += len(block)
 
     def _fetched(self, file: File, begin: int, run: "_Run") -> Iterator[memoryview]:
         """Yield what the source has, from `begin` on, and ask again from where it broke off."""

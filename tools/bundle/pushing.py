@@ -1,9 +1,10 @@
 """Pushes a bundle: by content, each shard checked as it leaves, the manifest last."""
 
 from mochi_aot.artifacts.layout import MANIFEST_PATH
+from mochi_aot.artifacts.pieces import pieces
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.signatures import signatures
-from mochi_aot.tools.bundle.contents import blocks, pieces, read_contents
+from mochi_aot.tools.bundle.contents import blocks, read_contents
 from mochi_aot.tools.bundle.remote import Progress, Sink
 
 

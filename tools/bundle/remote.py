@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mochi_aot.artifacts.errors import BundleError, ExitCode, MochiError
+from mochi_aot.artifacts.pieces import Piece
 from mochi_aot.artifacts.schema import File
-from mochi_aot.tools.bundle.contents import Contents, Piece
+from mochi_aot.tools.bundle.contents import Contents
 
 type Progress = Callable[[int], None]
 

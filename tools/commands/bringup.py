@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mochi_aot.tools.bringup.watchdog import StepResult
 
 STALL, LIMIT = 120.0, 300.0  # seconds without progress, and in all, after which a step is ended
-NAMES = ("versions", "mesh", "load", "values", "programs", "trace")
+NAMES = ("versions", "mesh", "load", "values", "block", "programs", "profile", "trace")
 
 
 @click.command(cls=MochiCommand)

@@ -2,11 +2,14 @@
 
 import json
 
+from mochi_aot.artifacts.errors import BundleError, os_errors
+from mochi_aot.artifacts.kernel_archive import read_kernels
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Manifest, Plain
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry
 from mochi_aot.runtime.programs import verify_programs
+from mochi_aot.runtime.signatures import check_origin
 from mochi_aot.tools.commands.console import LOGGER
 from mochi_aot.tools.commands.listing import listing
 from mochi_aot.tools.commands.summary import BundleSummary, GeometrySummary, WeightSummary, WeightTotals, summarise
@@ -15,12 +18,31 @@ from mochi_aot.tools.commands.text import human_bytes, human_count, table
 MAX_LISTED = 4  # numbers of a list in the model's sizes; longer ones are only counted
 
 
-def verified(bundle: Bundle) -> None:
-    """Compare every byte of a bundle with its hash, and its programs with each other. Raises BundleError."""
+def verified(bundle: Bundle, expect_id: str | None = None) -> None:
+    """Compare every byte of a bundle with its hash, its programs with each other and with the manifest, and what the
+    manifest says of its kernels with them. Raises BundleError, and SignatureError for another id than the expected.
+    """
+    check_origin(bundle, None, expect_id)
     bundle.verify()
     verify_programs(bundle)
+    _verify_kernels(bundle)
     total = sum(file.nbytes for file in bundle.manifest.files)
     LOGGER.info(f"verified: {len(bundle.manifest.files)} files, {human_bytes(total)}")
+
+
+def _verify_kernels(bundle: Bundle) -> None:
+    kernels = bundle.manifest.kernels
+    if kernels is None:
+        return
+    archive = bundle.path / bundle.manifest.files[kernels.file].path
+    with os_errors(f"read {archive}"):
+        folders = {name.rsplit("/", 2)[0] for name, _ in read_kernels(archive)}
+    keys = sorted({folder.partition("/")[0] for folder in folders})
+    for field, said, seen in (("count", kernels.count, len(folders)), ("build_keys", kernels.build_keys, keys)):
+        if said != seen:
+            raise BundleError(
+                f"{bundle.path}: kernels: {field} is {said}, and its archive has {seen}; compile it again"
+            )
 
 
 def describe(

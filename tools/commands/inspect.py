@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write what made the bundle, with versions, hashes and licences, as CycloneDX 1.6 JSON.",
 )
+@click.option("--force", is_flag=True, help="Replace files that exist.")
 @json_option
 @click.option("--verify", is_flag=True, help="First compare every byte of the bundle with its hash.")
 def main(
@@ -42,6 +43,7 @@ def main(
     sbom: Path | None,
     html: Path | None,
     explain: bool,
+    force: bool,
     as_json: bool,
     verify: bool,
 ) -> None:
@@ -71,11 +73,11 @@ def main(
         if sbom is not None:
             from mochi_aot.tools.commands.sbom import write_sbom
 
-            write_sbom(opened, sbom)
+            write_sbom(opened, sbom, force)
         if notice is not None:
             text = notice_text(opened, notice)
         elif html is not None:
-            text = _written(opened, html, explain, console)
+            text = _written(opened, html, explain, force, console)
         else:
             if explain:
                 console.phase("considering plans")
@@ -83,13 +85,15 @@ def main(
     print_text(text)  # JSON is plain as it is
 
 
-def _written(bundle: "Bundle", path: Path, explain: bool, console: "Console") -> str:
+def _written(bundle: "Bundle", path: Path, explain: bool, force: bool, console: "Console") -> str:
     """Write the page, and return what to say of it."""
+    from mochi_aot.runtime.paths import check_writable
     from mochi_aot.tools.commands.text import human_bytes
     from mochi_aot.tools.page.contents import read_contents
     from mochi_aot.tools.page.modelled import model
     from mochi_aot.tools.page.page import write_page
 
+    check_writable(path, force)  # before what takes long
     contents = read_contents(bundle)
     console.phase("modelling the programs")
     return f"{path}: {human_bytes(write_page(path, contents, model(contents, explain)))}"

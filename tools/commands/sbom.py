@@ -27,9 +27,9 @@ LICENCES = {
 _SPACE = uuid.UUID("6c7d1f0e-6f5b-5a49-9f0a-1d8f6f7b6a10")  # of serial numbers, which are of bundles' ids
 
 
-def write_sbom(bundle: Bundle, path: Path) -> None:
+def write_sbom(bundle: Bundle, path: Path, force: bool) -> None:
     """Write what made a bundle to a file, whole or not at all. Raise OutputError for a place that is taken."""
-    check_writable(path, force=False)
+    check_writable(path, force)
     with os_errors(f"write {path}"), replacing(path) as place:
         place.write_text(json.dumps(sbom(bundle), indent=2) + "\n", encoding="utf-8")
 

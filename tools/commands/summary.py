@@ -28,7 +28,10 @@ class ProgramSummary(ProgramStats):
 
 @dataclass(frozen=True)
 class GeometrySummary:
-    """A video size, and its programs in the order in which they run."""
+    """A video size, and its programs in the order in which they run.
+
+    `height` and `width` are in pixels.
+    """
 
     height: int
     width: int

@@ -24,6 +24,13 @@ def _row(report: "ValuesReport") -> list[str]:
     return [report.geometry, report.role, report.mesh, tokens, compared, *least, departures, f"{report.seconds:.0f}"]
 
 
+def summary(report: "ValuesReport") -> str:
+    """Return a line, or a few, about one program: how much of it was compared, and what is wrong with it."""
+    least = "" if report.worst is None else f", least PCC {report.worst.pcc:.6f}"
+    told = f"{report.role}: {report.compared} of {report.instructions} instructions compared{least}"
+    return "\n".join([told, *findings([report])])
+
+
 def findings(reports: Sequence["ValuesReport"]) -> list[str]:
     """Return a line for each program with a departure, and for each that ended early."""
     lines = []

@@ -34,6 +34,7 @@ def _two_counts(context: click.Context, parameter: click.Parameter, value: str |
 
 @click.command(cls=MochiCommand)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--expect-id", metavar="ID", help="The id that the bundle must have, as mochi-inspect shows it.")
 @click.option("--config", metavar="NAME|DIR", help="Instead of a bundle: mochi-1, or the folder of a checkpoint.")
 @click.option("--mesh", metavar="RxC", help="With --config: the device mesh, rows x columns.")
 @click.option("--arch", type=click.Choice(MACHINE_NAMES), help="With --config: of the chips, or a machine.")
@@ -69,6 +70,7 @@ def _two_counts(context: click.Context, parameter: click.Parameter, value: str |
 @json_option
 def main(
     bundle: Path | None,
+    expect_id: str | None,
     config: str | None,
     mesh: str | None,
     arch: str | None,
@@ -88,8 +90,12 @@ def main(
     --values they run on a simulator or on chips instead, and their numbers are compared.
     Exits with 3 if a byte is wrong, and with 6 if an op is rejected, or wrong.
     """
+    if bundle is None and expect_id is not None:
+        raise click.UsageError("--expect-id is of a BUNDLE")
     if values or simulate:
-        _check_values(bundle, config, SIMULATOR if simulate else device or CHIPS, prompt_tokens, roles, as_json)
+        _check_values(
+            bundle, expect_id, config, SIMULATOR if simulate else device or CHIPS, prompt_tokens, roles, as_json
+        )
         return
     if device or prompt_tokens or roles:
         raise click.UsageError("--device, --prompt-tokens and --program belong to --values")
@@ -105,7 +111,7 @@ def main(
 
     with Console() as console:
         if bundle is not None:
-            reports = _verify_bundle(bundle, console)
+            reports = _verify_bundle(bundle, expect_id, console)
         else:
             assert config is not None
             dtypes = (weights_dtype or DEFAULT_DTYPE, links_dtype or DEFAULT_DTYPE)
@@ -118,6 +124,7 @@ def main(
 
 def _check_values(
     bundle: Path | None,
+    expect_id: str | None,
     config: str | None,
     device: str,
     tokens: tuple[int, int] | None,
@@ -131,7 +138,7 @@ def _check_values(
     with Console() as console:
         from mochi_aot.tools.commands.checking_values import check_values
 
-        check_values(bundle, device, tokens, roles, as_json, console)
+        check_values(bundle, expect_id, device, tokens, roles, as_json, console)
 
 
 def _print(reports: list["ProgramReport"], refused: bool, as_json: bool) -> None:
@@ -143,13 +150,13 @@ def _print(reports: list["ProgramReport"], refused: bool, as_json: bool) -> None
         print_text(text(reports))
 
 
-def _verify_bundle(path: Path, console: "Console") -> list["ProgramReport"]:
+def _verify_bundle(path: Path, expect_id: str | None, console: "Console") -> list["ProgramReport"]:
     console.phase("comparing every byte with its hash")
     from mochi_aot.artifacts.reader import Bundle
     from mochi_aot.tools.commands.bundle_report import verified
 
     bundle = Bundle.open(path)
-    verified(bundle)
+    verified(bundle, expect_id)
     if bundle.manifest.target != "ttnn":
         return []
     console.phase("running the programs dry")

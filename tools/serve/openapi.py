@@ -44,6 +44,18 @@ _PATHS = (
     ("get", "/tt-liveness", "500 where the process should be started anew", 200),
     ("get", "/metrics", "Numbers for Prometheus", 200),
 )
+# What a request has beside the id and the body, by the end of its path.
+_PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "/v1/videos": [
+        {"name": "after", "in": "query", "schema": {"type": "string"}},
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}},
+        {"name": "order", "in": "query", "schema": {"enum": ["asc", "desc"]}},
+    ],
+    "/v1/videos/{id}/content": [
+        {"name": "variant", "in": "query", "schema": {"enum": ["video"]}},
+        {"name": "Range", "in": "header", "schema": {"type": "string"}, "example": "bytes=0-99"},
+    ],
+}
 _ERRORS = {400: "Refused", 401: "No known key", 404: "Not there", 408: "Too slow", 413: "Too large"} | {
     422: "Refused",
     429: "The queue is full",
@@ -65,8 +77,9 @@ def _operation(method: str, path: str, summary: str, status: int) -> dict[str, A
         "summary": summary,
         "responses": {code: {"description": text} for code, text in codes.items()},
     }
+    told["parameters"] = list(_PARAMETERS.get(path, [])) if method == "get" else []
     if "{id}" in path:
-        told["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+        told["parameters"] += [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     if method == "post" and "{id}" not in path:
         fields = _COMMON if path.endswith("generations") else _OPENAI
         schema = {"schema": {"type": "object", "required": ["prompt"], "properties": fields}}

@@ -10,7 +10,9 @@ from types import FrameType
 
 import uvicorn
 
+from mochi_aot.artifacts.errors import exit_code
 from mochi_aot.tools.serve.app import application
+from mochi_aot.tools.serve.pacing import ACCEPTED, BACKLOG, PacedProtocol
 from mochi_aot.tools.serve.service import Service
 from mochi_aot.tools.serve.settings import Settings
 
@@ -25,6 +27,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and have the kernel keep more connections than are accepted in one turn."""
+        await super().startup(sockets)
+        for opened in sockets or ():
+            opened.listen(BACKLOG)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             os._exit(128 + sig)
@@ -35,6 +43,8 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, which are raised again once all is closed.
 
+    Where a device is stuck the process ends here, with the exit code of the error.
+
     `ready` gets the address once all bundles have done a step; probes are answered before. Raise what keeps a bundle
     from being loaded, StateFolderError, KeysError, and OSError where the address is taken.
     """
@@ -42,12 +52,16 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     service = Service(settings)
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        with socket.create_server((settings.host, settings.port), family=family, backlog=2048) as opened:
+        with socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG) as opened:
             service.start()
             _run(service, opened, ready)
     finally:
         service.close()
     if service.failure is not None:
+        if service.is_stuck:  # Python's end would wait for the device, too
+            code = exit_code(service.failure)
+            _LOG.error("%s", service.failure, extra={"numbers": {"kind": code.name.lower(), "exit_code": int(code)}})
+            os._exit(code)
         raise service.failure
 
 
@@ -58,7 +72,8 @@ def _run(service: Service, opened: socket.socket, ready: Callable[[str], None]) 
         logger.setLevel(logging.WARNING)
     config = uvicorn.Config(
         application(service),
-        http="h11",
+        http=PacedProtocol,
+        backlog=ACCEPTED,
         ws="none",
         log_config=None,
         access_log=False,

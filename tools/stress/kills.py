@@ -215,6 +215,7 @@ def _fresh(work: Path) -> Path:
 @click.option("--seed", default=0, show_default=True)
 def main(work: Path, torch: Path, ttnn: Path, checkpoint: Path, kills: int, seed: int) -> None:
     """Stop commands on a TORCH and a TTNN bundle, and compiles of CHECKPOINT, in WORK, which is empty."""
+    signal.signal(signal.SIGHUP, lambda *_: None)  # under nohup the commands would ignore it, too
     counts, wrong = campaign(work, commands(torch, ttnn, checkpoint), kills, seed)
     click.echo(f"{kills} kills: {len(wrong)} with faults; {dict(sorted(counts.items()))}")
     sys.exit(bool(wrong))

@@ -11,10 +11,11 @@ SMALLEST_SCALE = 1e-6
 
 @dataclass(frozen=True)
 class ConvBlocks:
-    """What a core computes at a time of a 3 x 3 x 3 convolution: channels in and out, and pixels of one frame."""
+    """What a core computes at a time of a 3 x 3 x 3 convolution: channels in and out, frames and their pixels."""
 
     inputs: int
     outputs: int
+    frames: int
     height: int
     width: int
 
@@ -22,12 +23,13 @@ class ConvBlocks:
 def conv_blocks(inputs: int, outputs: int) -> ConvBlocks:
     """Return blocks that a core's L1 has room for. Channels are whole tiles.
 
-    More pixels mean that fewer are read twice, more outputs that all are read fewer times, more inputs that reads are
-    longer. Where inputs need several blocks, partial sums take up room as well.
+    32 pixels, as Tenstorrent's own models take (tt-metal, models/tt_dit, where chips were seen to hang with more). Of
+    more than 128 inputs, those models take 128 in a block, and ttnn 0.81.1 refused that for a decoder on 4x8, whose
+    other buffers left 18 kB too little: where inputs need several blocks, partial sums take up room as well.
     """
     if inputs <= 128:
-        return ConvBlocks(inputs, _largest_block(outputs, 128), 4, 8)
-    return ConvBlocks(_largest_block(inputs, 64), _largest_block(outputs, 128), 8, 8)
+        return ConvBlocks(inputs, _largest_block(outputs, 128), 1, 4, 8)
+    return ConvBlocks(_largest_block(inputs, 64), _largest_block(outputs, 128), 1, 8, 4)
 
 
 def _largest_block(channels: int, most: int) -> int:

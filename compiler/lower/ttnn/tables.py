@@ -27,12 +27,16 @@ def is_table(program: str, item: Input) -> bool:
 
 
 def table_form(type: TensorType) -> Form:
-    """Return the shape, dtype and layout in which the table is handed from program to program: [rows, row length]."""
-    rows, *row = type.local_shape
+    """Return the shape, dtype and layout in which the table is handed from program to program: [lines, line length].
+
+    Of a batch in a long row, [steps, B, ...], each row has a line of its own: B lines a step.
+    """
+    steps, *row = type.local_shape
     length = math.prod(row)
     if length <= MAX_EXACT_ROW:
-        return (rows, length), "float32", TILE
-    return (rows, length), "bfloat16", ROW_MAJOR
+        return (steps, length), "float32", TILE
+    batch = row[0] if len(row) > 1 else 1
+    return (steps * batch, length // batch), "bfloat16", ROW_MAJOR
 
 
 def to_table(lowerer: Lowerer, tensor: Tensor, form: Form) -> Tensor:

@@ -19,6 +19,7 @@ from tests.artifacts import samples
 
 VERSION = version("ttnn")
 FIXED = Path("/proc/self/fd/1000")  # the cache folder, as ttnn knows it
+PINNED = "TT_METAL_PINNED_MEMORY_CACHE_LIMIT_BYTES"
 KERNEL = "key1/kernels/reader/123/brisc/brisc.elf"
 
 
@@ -28,7 +29,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {**os.environ, "MOCHI_CACHE": str(tmp_path / "cache")})
     monkeypatch.delitem(sys.modules, "ttnn", raising=False)
     monkeypatch.setattr(installation, "_SYSTEM_SFPI", tmp_path / "sfpi")
-    for name in ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT", "TT_METAL_LOGS_PATH"):
+    for name in ("TT_METAL_CACHE", "TT_METAL_RUNTIME_ROOT", "TT_METAL_LOGS_PATH", PINNED):
         os.environ.pop(name, None)
 
 
@@ -94,6 +95,14 @@ def test_chips_whose_user_has_chosen_a_cache(tmp_path: Path, caplog: pytest.LogC
     assert enter_chips(write(tmp_path, stand_in=False)) is None
     assert variables()["TT_METAL_CACHE"] == "/mine" and "TT_METAL_RUNTIME_ROOT" not in variables()
     assert caplog.messages[0].startswith("the bundle's kernels are not used: TT_METAL_CACHE set in")
+
+
+@pytest.mark.parametrize(("chosen", "used"), [(None, "0"), ("4096", "4096")])
+def test_files_of_weights_are_not_pinned(chosen: str | None, used: str, tmp_path: Path) -> None:
+    if chosen is not None:
+        os.environ[PINNED] = chosen
+    enter_chips(write(tmp_path, stand_in=True))
+    assert variables()[PINNED] == used
 
 
 def test_a_cache_folder_with_spaces(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

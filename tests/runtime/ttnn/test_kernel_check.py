@@ -1,15 +1,17 @@
 """Unpacked kernels are checked at each use: any damage is made good, and what ttnn has built there stays if noted."""
 
-import fcntl
+import multiprocessing
 import os
 import random
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from mochi_aot.artifacts.kernel_archive import pack_kernels, unpack_kernels
-from mochi_aot.runtime.ttnn import kernel_check
+from mochi_aot.runtime.ttnn import kernel_copies
 from mochi_aot.runtime.ttnn.kernel_check import KernelCopy
+from mochi_aot.runtime.ttnn.kernel_copies import use_copy
 from tests.artifacts import samples
 
 KERNEL = Path("key1/kernels/reader/123/brisc")
@@ -19,7 +21,7 @@ OWN = Path("key1/kernels/writer/7/ncrisc")  # as ttnn would build it beside the 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With one kernel, of four files."""
-    monkeypatch.setattr(kernel_check, "_locked", {})
+    monkeypatch.setattr(kernel_copies, "_held", {})
     samples.write_cache(tmp_path / "built")
     pack_kernels(tmp_path / "built", tmp_path / "a.tar")
     return tmp_path / "a.tar"
@@ -42,14 +44,27 @@ def build_own(place: Path) -> None:
 
 
 def end_process() -> None:
-    for descriptor in kernel_check._locked.values():
+    for descriptor in kernel_copies._held.values():
         os.close(descriptor)
-    kernel_check._locked.clear()
+    kernel_copies._held.clear()
+
+
+def check(place: Path, archive: Path) -> KernelCopy:
+    with use_copy(place) as alone:
+        return KernelCopy(place, archive, alone)
+
+
+def use_until_told(place: Path, told: Connection) -> None:
+    kernel_copies._held.clear()  # its parent's
+    with use_copy(place):
+        pass
+    told.send(None)
+    told.recv()
 
 
 def test_what_is_whole_is_left_as_it_is(archive: Path, place: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
-    KernelCopy(place, archive).note()
+    check(place, archive).note()
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
     assert caplog.messages == []
 
@@ -65,7 +80,7 @@ def test_any_flipped_bit_of_the_bundles_is_made_good(
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         (place / name).write_bytes(data)
         caplog.clear()
-        KernelCopy(place, archive)
+        check(place, archive)
         assert contents(place) == whole
         assert caplog.messages == [f"1 files of kernels in {place} were not as they had been written: made again"]
 
@@ -100,7 +115,7 @@ def damage_by_a_fifo(path: Path) -> None:
 def test_other_damage_is_made_good(archive: Path, place: Path, damage) -> None:
     whole = contents(place)
     damage(place / KERNEL / "brisc.elf")
-    KernelCopy(place, archive)
+    check(place, archive)
     (place / KERNEL / "elsewhere").unlink(missing_ok=True)
     assert contents(place) == whole
     assert not (place / KERNEL / "brisc.elf").is_symlink()
@@ -109,13 +124,13 @@ def test_other_damage_is_made_good(archive: Path, place: Path, damage) -> None:
 def test_what_ttnn_has_built_stays_once_it_was_noted(
     archive: Path, place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    copy = KernelCopy(place, archive)
+    copy = check(place, archive)
     build_own(place)
     copy.note()
     end_process()
     before = contents(place)
     assert len(before["BUILT-HERE"].splitlines()) == 3  # all but the relocated copy
-    KernelCopy(place, archive)
+    check(place, archive)
     assert contents(place) == before
     assert caplog.messages == []
 
@@ -123,35 +138,39 @@ def test_what_ttnn_has_built_stays_once_it_was_noted(
 @pytest.mark.parametrize("name", [".build_state", "ncrisc.elf", "ncrisc.o"])
 def test_what_ttnn_has_built_and_has_changed_is_built_again(archive: Path, place: Path, name: str) -> None:
     """ttnn builds a kernel again whose folder has no .build_state."""
-    copy = KernelCopy(place, archive)
+    copy = check(place, archive)
     build_own(place)
     copy.note()
     end_process()
     data = bytearray((place / OWN / name).read_bytes())
     data[0] ^= 1
     (place / OWN / name).write_bytes(data)
-    KernelCopy(place, archive)
+    check(place, archive)
     assert not (place / OWN / name).exists() and not (place / OWN / ".build_state").exists()
 
 
 def test_damaged_notes_vouch_for_nothing(archive: Path, place: Path) -> None:
-    copy = KernelCopy(place, archive)
+    copy = check(place, archive)
     build_own(place)
     copy.note()
     end_process()
     (place / "BUILT-HERE").write_bytes(bytes(byte ^ 0xFF for byte in (place / "BUILT-HERE").read_bytes()))
-    KernelCopy(place, archive)
+    check(place, archive)
     assert sorted(path.name for path in (place / OWN).iterdir()) == ["ncrisc.elf.xip.elf"]
 
 
 def test_what_a_killed_process_has_left_goes_and_what_a_living_one_builds_stays(archive: Path, place: Path) -> None:
     build_own(place)
     before = contents(place)
-    other = os.open(place, os.O_RDONLY)  # a lock as another process has it
-    fcntl.flock(other, fcntl.LOCK_SH)
-    KernelCopy(place, archive)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=use_until_told, args=(place, theirs))
+    process.start()
+    ours.recv()
+    check(place, archive)
     assert contents(place) == before
-    os.close(other)
+    process.kill()
+    process.join()
     end_process()
-    KernelCopy(place, archive)
+    check(place, archive)
     assert not (place / OWN / ".build_state").exists() and not (place / OWN / "ncrisc.elf").exists()

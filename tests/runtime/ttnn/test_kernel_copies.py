@@ -1,5 +1,6 @@
 """Copies of kernels are kept for as long as a process uses them, and while they are neither too old nor too many."""
 
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -10,18 +11,23 @@ from pathlib import Path
 import pytest
 
 from mochi_aot.runtime.ttnn import kernel_copies
-from mochi_aot.runtime.ttnn.kernel_copies import KEPT_SECONDS, remove_old_copies, use_copy
+from mochi_aot.runtime.ttnn.kernel_copies import KEPT_SECONDS, remove_old_copies
 
 NOW = 2_000_000_000.0
 
 
 @pytest.fixture(autouse=True)
 def _let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_copies, "_held", [])
+    monkeypatch.setattr(kernel_copies, "_held", {})
+
+
+def use_copy(place: Path) -> bool:
+    with kernel_copies.use_copy(place) as alone:
+        return alone
 
 
 def let_go() -> None:
-    for descriptor in kernel_copies._held:
+    for descriptor in kernel_copies._held.values():
         os.close(descriptor)
     kernel_copies._held.clear()
 
@@ -74,7 +80,7 @@ def test_what_a_process_uses_stays(tmp_path: Path) -> None:
     ours.recv()
     assert (tmp_path / "used.used").stat().st_mtime > NOW - 1e9
     os.utime(tmp_path / "used.used", (1, 1))
-    use_copy(place)
+    assert not use_copy(place)
     let_go()
     os.utime(tmp_path / "used.used", (1, 1))
     remove_old_copies(tmp_path, NOW)
@@ -85,19 +91,50 @@ def test_what_a_process_uses_stays(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
+def _use_a_while(place: Path, told: Connection) -> None:
+    kernel_copies._held.clear()
+    with kernel_copies.use_copy(place) as alone:
+        told.send(alone)
+        told.recv()
+
+
+def test_who_checks_a_copy_alone_is_waited_for(tmp_path: Path) -> None:
+    """So nobody removes what another process is about to build, and two do not mend the same file."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_use_a_while, args=(tmp_path / "a", theirs))
+    with kernel_copies.use_copy(tmp_path / "a") as alone:
+        process.start()
+        assert alone and not ours.poll(0.2)
+    assert ours.recv() is False
+    with kernel_copies.use_copy(tmp_path / "a") as alone:  # again, by the same process, which has its lock still
+        assert not alone
+    ours.send(None)
+    process.join()
+    with kernel_copies.use_copy(tmp_path / "a") as alone:
+        assert alone
+
+
+def test_without_locks_nobody_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert not use_copy(tmp_path / "a")
+
+
 def test_a_copy_that_was_removed_meanwhile_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, lock = copy(tmp_path, "a", 0.0), fcntl.flock
 
     def late(descriptor: int, how: int) -> None:
-        if how == fcntl.LOCK_SH:
-            monkeypatch.setattr(fcntl, "flock", lock)
-            remove_old_copies(tmp_path, NOW + 2 * KEPT_SECONDS)
+        monkeypatch.setattr(fcntl, "flock", lock)
+        remove_old_copies(tmp_path, NOW + 2 * KEPT_SECONDS)
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    use_copy(place)
+    assert use_copy(place)
     assert left(tmp_path) == ["a.used"]
-    assert os.path.samestat(os.fstat(kernel_copies._held[-1]), (tmp_path / "a.used").stat())
+    assert os.path.samestat(os.fstat(kernel_copies._held[place]), (tmp_path / "a.used").stat())
 
 
 def test_no_planted_link_is_followed(tmp_path: Path) -> None:

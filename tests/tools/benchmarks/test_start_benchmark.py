@@ -15,7 +15,7 @@ from mochi_aot.compiler.checkpoint.presets import PRESETS
 from mochi_aot.compiler.reference.geometry import parse_geometry
 from mochi_aot.runtime.backend import Value, Watch
 from mochi_aot.runtime.torch import TorchBackend
-from mochi_aot.tools.benchmarks import start_benchmark, ttnn_start_benchmark, ttnn_start_variants
+from mochi_aot.tools.benchmarks import start_benchmark, start_variants, ttnn_start_benchmark, ttnn_start_variants
 from mochi_aot.tools.benchmarks.file_cache import cached_bytes, evict, warm
 from mochi_aot.tools.benchmarks.overhead import SPEC, additions
 from mochi_aot.tools.benchmarks.prepare import prepare
@@ -53,6 +53,12 @@ def numbers_of(variant: str, from_disk: int = 1000) -> dict[str, Any]:
         "latents": "x",
     }
     return {"seconds": seconds, "bytes": 1000, "from_disk": from_disk, "reading": reading, **streamed}
+
+
+def test_there_is_a_variant_of_every_name_that_is_timed() -> None:
+    timed = {*start_benchmark.COLD, *start_benchmark.WARM}
+    assert {variant.__name__ for variant in start_variants.VARIANTS} == timed
+    assert set(start_benchmark._chosen(start_benchmark.COLD, only_check=True)) == {"bundle", "unchecked"}
 
 
 def test_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,6 +265,8 @@ def test_kills_at_any_moment(web: tuple[str, FileState], bundle: Bundle, tmp_pat
         with subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as child:
             while state.sent == before and child.poll() is None:
                 time.sleep(0.01)
+            while not list(tmp_path.glob(".b.pull/*/*")) and child.poll() is None:  # what was sent may be the manifest
+                time.sleep(0.01)
             time.sleep(0.06 * number)
             child.send_signal(signal.SIGKILL if number % 2 == 0 else signal.SIGTERM)
         assert child.returncode == (-9 if number % 2 == 0 else 143)

@@ -54,6 +54,9 @@ def test_a_mocked_mesh_ends_in_a_report(bundle: Path, tmp_path: Path) -> None:
     assert by_op["add"]["calls"] == 2 and by_op["add"]["seconds"] > 0
     # What the model takes for the host's start of an op, twice: these tensors take no time.
     assert by_op["add"]["modelled_seconds"] == pytest.approx(80e-6)
+    block = steps["block"]["numbers"]["programs"]["32x64x7 denoise"]
+    assert block == {"skipped": "it does not attend"}
+    assert "built without its device profiler" in steps["profile"]["numbers"]["skipped"]
     assert "nothing can be recorded on the device mock" in steps["trace"]["numbers"]["skipped"]
 
 

@@ -19,13 +19,49 @@ SIMULATOR = "MOCHI_SIMULATOR"  # the library for an n300, where there is one
 needs_simulator = pytest.mark.skipif(
     SIMULATOR not in os.environ, reason=f"{SIMULATOR} does not name a simulator's library for an n300"
 )
+# Heads cut and tokens joined over an n300, of a weight that is another on each chip, and back.
+THERE_AND_BACK = """
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.runtime.ttnn.mock import enter_mock, prepare_mock
+from tests.runtime.ttnn.on_mesh import instruction, program, spec
+folder, shape = Path(sys.argv[1]), [1, 4, 64, 64]
+enter_mock(prepare_mock((1, 2), folder / "mock"))
+import numpy, ttnn
+x, swap = spec([1, 12, 2, 4, 8]), "experimental.all_to_all_async_generic"
+sample = program(
+    {"latents": x}, ["w"], {"latents": (4, x)},
+    [
+        instruction(swap, [1], [2], [], in_dim=2, out_dim=1, axis=1),
+        instruction(swap, [2], [3], [2], in_dim=1, out_dim=2, axis=1),
+        instruction("add", [0], [4], [], value=1.0),
+    ],
+    (1, 2), tuple(shape), "denoise",
+)
+random = numpy.random.default_rng(0)
+pieces = [
+    ttnn.Tensor(random.standard_normal(shape, numpy.float32), ttnn.bfloat16, None, ttnn.TILE_LAYOUT) for _ in range(2)
+]
+tensor = ttnn.from_host_shards(pieces, ttnn.MeshShape(1, 2))
+with BundleWriter(folder / "b") as writer:
+    file = writer.add_program(sample)
+    weight = writer.add_tensor_file(lambda path: ttnn.dump_tensor(path, tensor))
+    writer.add_weight(schema.Weight("w", "bfloat16", shape, [], weight))
+    writer.finish(
+        target="ttnn", mesh=[1, 2], dtype="bfloat16", step_capacity=8, text_length=8, model={},
+        checkpoint={}, versions={}, geometries=[schema.Geometry(32, 64, 7, {"denoise": file})], created_by="test",
+        mesh_settings=schema.MeshSettings("wormhole_b0", "1d", 32768, 0), ttnn=version("ttnn"),
+    )
+"""
 # What only zeros on a mocked mesh are wrong about: 0 + 1.
 ON_MOCK = """
 import sys
 from pathlib import Path
 from mochi_aot.tools.commands.checking_values import check_values
-from mochi_aot.tools.commands.console import Console
-with Console() as console:
+from mochi_aot.tools.commands.console import Console, LogSettings, logging_as
+with logging_as(LogSettings()), Console() as console:
     check_values(Path(sys.argv[1]), "mock", (7, 5), (), True, console)
 """
 
@@ -107,6 +143,7 @@ def test_a_mocked_mesh_is_named_as_wrong_where_zeros_are(tmp_path: Path) -> None
     (departure,) = program["departures"]
     assert (departure["instruction"], departure["op"], departure["loc"]) == (1, "add", "add.py:1")
     assert (departure["pcc"], departure["error"]) == (0.0, 1.0)
+    assert "\ncomparing denoise\ndenoise: 2 of 2 instructions compared, least PCC 0.000000\nfirst depart" in done.stderr
 
 
 @needs_simulator
@@ -118,3 +155,16 @@ def test_a_small_bundle_on_the_simulator(tmp_path: Path) -> None:
     (program,) = report["programs"]
     assert report["right"] and program["compared"] == 2 and program["departures"] == []
     assert 0.9999 < program["worst"]["pcc"] < 1  # bfloat16 results of float32 definitions
+
+
+@needs_simulator
+def test_an_all_to_all_on_the_simulator(tmp_path: Path) -> None:
+    """It moves numbers and computes none: its results are its definition's to the bit, which `error` 0 says."""
+    subprocess.run([sys.executable, "-c", THERE_AND_BACK, str(tmp_path)], check=True, capture_output=True)
+    done = verify(str(tmp_path / "b"), "--simulate", "--simulator", os.environ[SIMULATOR], "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    (program,) = report["programs"]
+    assert report["right"] and program["compared"] == 3
+    worst = program["worst"]
+    assert worst["op"] == "add" or worst["error"] == 0

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
 from mochi_aot.tools.commands.compile import main
 from mochi_aot.tools.commands.compiling import Terminal
+from tests.forked import run_forked
 
 pytestmark = pytest.mark.slow  # each compile takes seconds
 
@@ -65,26 +65,21 @@ def made_before(result: Result) -> str:
 # A compile in which the process ends by a signal when half of the weights are written; small shards are not kept in
 # memory for long, as those of a full-size model are not.
 STOPPED = """
-import os, sys
+import os, time
 from mochi_aot.artifacts import weight_file
-from mochi_aot.tools.commands.compile import main
 from mochi_aot.tools.commands.compiling import Terminal
+numbers = [{number:d}]
 def stop(self, done, total):
     if 2 * done > total:
-        os.kill(os.getpid(), int(sys.argv.pop()) if len(sys.argv) > 1 else 0)
-        __import__("time").sleep(30)
+        os.kill(os.getpid(), numbers.pop() if numbers else 0)
+        time.sleep(30)
 weight_file.BUFFER_BYTES = 1 << 16
-number = sys.argv.pop(1)
-arguments = sys.argv[1:]
-sys.argv = ["x", number]
 Terminal.weights = stop
-main(arguments)
 """
 
 
 def stopped(checkpoint: Path, output: Path, number: int, *options: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", STOPPED, str(int(number)), *words(checkpoint, output, *options)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_forked("compile", *words(checkpoint, output, *options), before=STOPPED.format(number=number))
 
 
 def attempts(folder: Path) -> list[Path]:
@@ -274,18 +269,15 @@ def test_stopped_it_leaves_nothing_or_what_resume_wants(
 
 
 FULL = """
-import resource, signal, sys
-from mochi_aot.tools.commands.compile import main
+import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-main(sys.argv[1:])
 """
 
 
 def test_a_full_disk_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
     """A limit on a file's size stands in for it; the thread that writes meets it."""
-    command = [sys.executable, "-c", FULL, *words(checkpoint, tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked("compile", *words(checkpoint, tmp_path / "out"), before=FULL)
     assert done.returncode == 7
     assert done.stderr.splitlines()[-1] == f"error: cannot write {tmp_path}/out: File too large"
     assert done.stderr.count("error") == 1

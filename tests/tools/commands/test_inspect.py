@@ -166,7 +166,7 @@ def test_verify_finds_a_changed_byte(sample: Path) -> None:
     data[0] ^= 1
     path.write_bytes(data)
     assert inspect(sample).exit_code == 0
-    fails(inspect(sample, "--verify"), "does not match its hash")
+    fails(inspect(sample, "--verify"), "do not match their hash")
 
 
 def test_no_bundle_there(tmp_path: Path) -> None:

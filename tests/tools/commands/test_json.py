@@ -3,8 +3,6 @@
 import importlib
 import json
 import logging
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.forked import run_forked
 from tests.runtime import toy_bundle
 from tests.ttnn_golden.lowered_model import CONFIG
 
@@ -26,12 +25,14 @@ GOOD = {
     "mochi-bench compile": "--size tiny",
     "mochi-bench model": ON_BENCH,
     "mochi-bench quality": "--count 1 --steps 1 --mesh 1x1 --dtype float32",
+    "mochi-bench serve": "--size tiny",
     "mochi-bench start": "--size tiny",
     "mochi-bench step": "--size tiny --threads 1",
     "mochi-bench traffic": ON_BENCH,
     "mochi-bench ttnn-start": "--size small",
     "mochi-checkpoint": "out --preset tiny",
     "mochi-compile": "--checkpoint checkpoint --mesh 1x1 --target torch --geometry 16x16x7 -o out",
+    "mochi-doctor": "bundle",
     "mochi-inspect": "bundle --verify",
     "mochi-run": "bundle --prompt fox --steps 2 --seed 1 -o out.mp4",
     "mochi-verify": "bundle",
@@ -39,7 +40,12 @@ GOOD = {
 # Asked for in test_bringup.py (minutes of a machine, a bundle for ttnn) and test_diff.py (two bundles).
 ELSEWHERE = {"mochi-bringup", "mochi-bundle diff"}
 # What these measure, in processes of their own, takes minutes. Other tests run it; here the command around it is real.
-MEASURED = {"compile": "measure_compile", "start": "measure_start", "ttnn-start": "measure_ttnn_start"}
+MEASURED = {
+    "compile": "measure_compile",
+    "serve": "measure_serve",
+    "start": "measure_start",
+    "ttnn-start": "measure_ttnn_start",
+}
 WAYS = {"alone": [], "verbose": ["--verbose"], "json-log": ["--verbose", "--log-format", "json"]}
 
 
@@ -119,7 +125,6 @@ def test_stdout_is_one_document(
 def test_what_ttnn_prints_is_no_part_of_it(way: str) -> None:
     """It writes what it refuses to the process's stdout; the exit code is that of a refusal, here of the head size."""
     words = ["--config", "tiny", "--mesh", "1x2", "--geometry", "64x64x7", "--json", *WAYS[way]]
-    command = [sys.executable, "-m", "mochi_aot.tools.commands.verify", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked("verify", *words)
     assert done.returncode == 6, done.stderr
     assert json.loads(done.stdout)["accepted"] is False

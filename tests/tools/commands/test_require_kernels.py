@@ -18,17 +18,15 @@ from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.runtime.ttnn.mock.installation import COMPILER, ttnn_package
 from mochi_aot.runtime.ttnn.mock.stand_in import expected_version, stand_in_script
+from tests.forked import run_forked
 from tests.runtime import toy_bundle
 
 CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=1), text=replace(BENCH.text, num_layers=1), vae=TINY.vae)
 # Where the system has its SFPI, or not, is an argument, so that it is the same on every host.
-COMPILE = """
-import sys
+SFPI = """
 from pathlib import Path
 from mochi_aot.runtime.ttnn.mock import installation
-installation._SYSTEM_SFPI = Path(sys.argv[1])
-from mochi_aot.tools.commands.compile import main
-main(sys.argv[2:])
+installation._SYSTEM_SFPI = Path({folder!r})
 """
 has_sfpi = (ttnn_package() / "runtime/sfpi" / COMPILER).is_file()
 pytestmark = pytest.mark.skipif(has_sfpi, reason="this ttnn brings its own compiler along")
@@ -45,8 +43,8 @@ def compile_(sfpi: Path, checkpoint: Path, output: Path, *options: str) -> "subp
     words = ["--checkpoint", checkpoint, "--mesh", "1x2", "--geometry", "64x64x7", "--plan", "sp1tp0", "-o", output]
     words.append("--require-kernels")
     environment = {**os.environ, "MOCHI_CACHE": str(output.parent / "cache")}
-    command = [sys.executable, "-c", COMPILE, str(sfpi), *map(str, words), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    before = SFPI.format(folder=str(sfpi))
+    return run_forked("compile", *map(str, words), *options, before=before, env=environment)
 
 
 def test_stand_ins_are_refused_and_nothing_is_left(checkpoint: Path, tmp_path: Path) -> None:

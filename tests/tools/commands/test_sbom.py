@@ -84,6 +84,7 @@ def test_the_command(bundle: Bundle, tmp_path: Path) -> None:
     assert "repository genmo/mochi-1-preview" in done.stdout
     assert json.loads(place.read_text()) == sbom(bundle)
     assert inspect(bundle.path, "--sbom", place).exit_code == 4
+    assert inspect(bundle.path, "--sbom", place, "--force").exit_code == 0
 
 
 def test_a_notice_is_printed_and_not_obeyed(bundle: Bundle) -> None:

@@ -22,10 +22,12 @@ from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.forked import run_forked
 from tests.runtime import toy_bundle
 from tests.tools.commands.mutations import FREE_ON_CHIPS, accepted, refusal, unknown
 
 GEOMETRY = "64x128x13"
+CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.text, num_layers=2), vae=TINY.vae)
 TO_VIDEO = ["--device", "mock", "--prompt", "a fox", "--steps", "2", "--seed", "1"]
 ON_MOCK = [*TO_VIDEO, "--no-decode"]
 
@@ -36,13 +38,15 @@ def command(tool: str, *arguments: str) -> list[str]:
 
 def run(tool: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A command line in a process of its own: ttnn knows one mesh a process."""
+    if tool == "compile":
+        return run_forked(tool, *arguments)
     return subprocess.run(command(tool, *arguments), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ttnn")
-    write_checkpoint(folder / "checkpoint", BENCH, "diffusers")
+    write_checkpoint(folder / "checkpoint", CONFIG, "diffusers")
     options = ["--mesh", "2x4", "--weights-dtype", "bfloat8_b", "--geometry", GEOMETRY]
     done = run("compile", "--checkpoint", str(folder / "checkpoint"), *options, "-o", str(folder / "bundle"))
     assert done.returncode == 0, done.stderr
@@ -75,25 +79,21 @@ def tensor_files(path: Path) -> dict[str, Path]:
 
 
 KILLED = """
-import os, signal, sys
-from mochi_aot.tools.commands.compile import main
+import os, signal
 from mochi_aot.tools.commands.compiling import Terminal
 Terminal.weights = lambda self, done, total: os.kill(os.getpid(), signal.SIGKILL) if 2 * done > total else None
-main(sys.argv[1:])
 """
 FULL = """
-import resource, signal, sys
-from mochi_aot.tools.commands.compile import main
+import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-main(sys.argv[1:])
 """
 
 
 @pytest.mark.slow
 def test_killed_and_resumed_it_is_the_same_bundle(bundle: Path, tmp_path: Path) -> None:
     words = compile_words(bundle.parent, tmp_path / "out", GEOMETRY)
-    killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, check=False)
+    killed = run_forked("compile", *words, before=KILLED)
     assert killed.returncode == -signal.SIGKILL
     done = run("compile", *words, "--resume")
     assert done.returncode == 0, done.stderr
@@ -104,8 +104,7 @@ def test_killed_and_resumed_it_is_the_same_bundle(bundle: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line(bundle: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FULL, *compile_words(bundle.parent, tmp_path / "out", GEOMETRY)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked("compile", *compile_words(bundle.parent, tmp_path / "out", GEOMETRY), before=FULL)
     assert done.returncode == 7
     assert done.stderr.count("error: ") == 1 and done.stderr.rstrip().endswith(": File too large")
     assert list(tmp_path.iterdir()) == []
@@ -356,7 +355,7 @@ def test_a_program_that_ttnn_refuses_is_not_compiled(bundle: Path, tmp_path: Pat
     """Attention in chunks of one and a half tiles, as no rule makes them."""
     chunks = "import mochi_aot.compiler.lower.ttnn.rules.attention as attention\nattention.CHUNK = 48"
     options = ["--mesh", "1x2", "--target", "ttnn", "--geometry", "64x64x7", "-o", str(tmp_path / "bundle")]
-    done = run_changed(chunks, "compile", "--checkpoint", str(bundle.parent / "checkpoint"), *options)
+    done = run_forked("compile", "--checkpoint", str(bundle.parent / "checkpoint"), *options, before=chunks)
     assert done.returncode == 6 and done.stdout == ""
     error = done.stderr.splitlines()[-1]
     assert error.startswith("error: geometry 64x64x7: refused: encode_text, instruction ")

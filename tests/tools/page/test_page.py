@@ -1,5 +1,6 @@
 """The page of a bundle: what it says against the manifest, what hostile strings do to it, and in a browser."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.compile import compile_bundle
 from mochi_aot.compiler.job import Job
+from mochi_aot.compiler.rebuilt import Rebuilder
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.tools.commands.inspect import main
 from mochi_aot.tools.page.contents import Contents, read_contents
@@ -156,6 +158,26 @@ def test_every_plan_considered_is_there(html: str, modelled: Modelled) -> None:
     assert [c.plan.name for c in modelled.explanation.choice.candidates if c.plan.name not in firsts] == []
 
 
+def test_inspect_explains_in_text_and_json(bundle: Bundle, modelled: Modelled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plans that are chosen there are those that the compile chose, whose names are in the bundle's programs."""
+    monkeypatch.setattr(Rebuilder, "__init__", lambda *_: None)
+    monkeypatch.setattr(Rebuilder, "explain", lambda _: modelled.explanation)
+    (sized,) = bundle.manifest.geometries
+    compiled = {role: bundle.program(role, sized).plan for role in sized.programs}
+    plain = CliRunner().invoke(main, [str(bundle.path)]).stdout
+    text = CliRunner().invoke(main, [str(bundle.path), "--explain"])
+    assert text.exit_code == 0 and text.stdout.startswith(plain.rstrip("\n") + "\n\nprogram ")
+    lines = text.stdout[len(plain) :].splitlines()
+    chosen = {line.split()[0]: line.split()[1] for line in lines if line.endswith(" chosen")}
+    assert chosen and all(compiled[role] == plan for role, plan in chosen.items())
+    told = json.loads(CliRunner().invoke(main, [str(bundle.path), "--explain", "--json"]).stdout)
+    considered = told.pop("considered")
+    assert told == json.loads(CliRunner().invoke(main, [str(bundle.path), "--json"]).stdout)
+    picked = {role: plan["plan"] for plan in considered["plans"] if plan["chosen"] for role in plan["programs"]}
+    assert picked == compiled
+    assert considered["mesh"] == bundle.manifest.mesh and considered["target"] == "torch"
+
+
 def test_a_hostile_bundle_is_text(contents: Contents) -> None:
     manifest = contents.manifest
     weight = replace(manifest.weights[0], name=HOSTILE)
@@ -213,7 +235,7 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     samples.write_bundle(tmp_path / "sample.bundle")
     (tmp_path / "out").mkdir()
     result = CliRunner().invoke(main, [str(tmp_path / "sample.bundle"), "--html", str(tmp_path / "none" / "page.html")])
-    assert result.exit_code == 3 and "none" in result.stderr
+    assert result.exit_code == 2 and "none does not exist" in result.stderr
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -80,10 +80,12 @@ def test_losses_are_logged_and_fall(folder: Path, stage: str) -> None:
     assert np.mean(values[-third:]) < 0.9 * np.mean(values[:third])
 
 
-def test_the_same_settings_give_the_same_bits(folder: Path, models: Models, tmp_path: Path) -> None:
-    assert same(train(tmp_path / "again", SETTINGS, Hardware(), PACE), models)
-    other = train(tmp_path / "other", replace(SETTINGS, seed=1), Hardware(), PACE)
-    assert not same(other, models)
+def test_another_seed_gives_another_run(folder: Path, tmp_path: Path) -> None:
+    """That the same one gives the same bits is what the next tests say, each of which runs from the start."""
+    few = replace(SETTINGS, seed=1, vae=replace(SETTINGS.vae, steps=2), dit=replace(SETTINGS.dit, steps=2))
+    train(tmp_path, few, Hardware(), PACE)
+    for stage in STEPS:
+        assert losses(tmp_path, stage)[0] != losses(folder, stage)[0]
 
 
 @pytest.mark.parametrize("stopped", ["vae", "dit"])

@@ -81,7 +81,7 @@ class Door:
         """Return what says that the client has gone once the server ends."""
 
         async def received() -> Message:
-            message = asyncio.ensure_future(receive())  # type: ignore[arg-type]
+            message = asyncio.ensure_future(receive())
             try:
                 while not message.done() and not self._service.is_ending:
                     await asyncio.wait({message}, timeout=_LOOK)

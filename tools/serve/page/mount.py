@@ -51,7 +51,7 @@ def mount(app: Starlette, service: Service) -> None:
     ]
     app.add_middleware(Door, service=service)
     gr.mount_gradio_app(
-        app,  # type: ignore[arg-type]  it needs what FastAPI has of Starlette
+        app,  # which has what the function needs of a FastAPI
         blocks(Handlers(service), list(service.workers)),
         PLACE,
         footer_links=[],

@@ -6,6 +6,7 @@ from mochi_aot.compiler.lower.ttnn.rules import (
     finite,
     group_norm,
     linear,
+    lookup,
     mesh,
     norm,
     shape,
@@ -13,4 +14,16 @@ from mochi_aot.compiler.lower.ttnn.rules import (
 )
 from mochi_aot.compiler.lower.ttnn.rules.table import rule_for
 
-__all__ = ["attention", "elementwise", "finite", "group_norm", "linear", "mesh", "norm", "rule_for", "shape", "video"]
+__all__ = [
+    "attention",
+    "elementwise",
+    "finite",
+    "group_norm",
+    "linear",
+    "lookup",
+    "mesh",
+    "norm",
+    "rule_for",
+    "shape",
+    "video",
+]

@@ -1,7 +1,5 @@
 """Ops that move elements."""
 
-import numpy as np
-
 from mochi_aot.artifacts.tiles import TILE_SIZE
 from mochi_aot.compiler.ir.ops import integer, ints
 from mochi_aot.compiler.ir.program import Op
@@ -88,39 +86,3 @@ def concat(lo: Lowerer, op: Op) -> None:
     parts = [lo.get(v) for v in op.operands]
     shape = op.result.type.local_shape
     lo.tensors[op.result] = parts[0] if len(parts) == 1 else lo.emit("concat", parts, shape, dim=dim)
-
-
-@rule("select")
-def select(lo: Lowerer, op: Op) -> None:
-    """Select a row of a table: look it up as an embedding, or pick it out of short exact rows by a sum with one
-    term."""
-    table, index = lo.tensors[op.operands[0]], lo.tensors[op.operands[1]]
-    rows, length = table.shape
-    if table.layout == ROW_MAJOR:
-        key = ("index", index.value)
-        if key not in lo.cache:
-            lo.cache[key] = lo.emit("reshape", [index], (1, 1), shape=[1, 1])
-        row = lo.emit(
-            "embedding",
-            [lo.cache[key], table],
-            (1, 1, length),
-            out_dtype=table.dtype,
-            out_layout=TILE,
-            layout=TILE,
-        )
-    else:
-        picked = lo.emit("multiply", [table, _one_hot(lo, index, rows)], table.shape)
-        row = lo.emit("sum", [picked], (1, length), dim=[0], keepdim=True, compute="hifi4")
-    shape = op.result.type.local_shape
-    lo.tensors[op.result] = lo.emit("reshape", [row], shape, shape=list(shape)) if row.shape != shape else row
-
-
-def _one_hot(lo: Lowerer, index: Tensor, rows: int) -> Tensor:
-    """Return float32 [rows, 1]: one at the index, zero elsewhere."""
-    key = ("one_hot", index.value, rows)
-    if key not in lo.cache:
-        counting = lo.constant("rows", np.arange(rows, dtype=np.float32)[:, None])
-        number = lo.emit("reshape", [index], (1, 1), shape=[1, 1])
-        number = lo.to_dtype(lo.to_layout(number, TILE), "float32")
-        lo.cache[key] = lo.emit("eq", [counting, number], (rows, 1))
-    return lo.cache[key]

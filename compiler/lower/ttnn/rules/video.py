@@ -60,7 +60,7 @@ def causal_conv3d(lo: Lowerer, op: Op) -> None:
         raise lo.fail(f"padding {op.attrs['padding']} is not the same on both sides in space")
     if inputs % TILE_SIZE or outputs % TILE_SIZE:
         raise lo.fail(f"a convolution of {inputs} to {outputs} channels, which are not multiples of {TILE_SIZE}")
-    _, _, height, width, _ = op.result.type.local_shape
+    _, *size, _ = op.result.type.local_shape
     blocks = conv_blocks(inputs, outputs)
     prepared = lo.weight(weight, CONV3D, dtype="bfloat16", shape=(inputs * math.prod(kernel), outputs))
     lo.tensors[op.result] = lo.emit(
@@ -74,7 +74,7 @@ def causal_conv3d(lo: Lowerer, op: Op) -> None:
         padding=[0, top, left],
         padding_mode="replicate",
         c_in_block=blocks.inputs,
-        program_config=[blocks.outputs, 1, min(blocks.height, height), min(blocks.width, width)],
+        program_config=[blocks.outputs, *map(min, (blocks.frames, blocks.height, blocks.width), size)],
         compute=lo.fidelity,
     )
 

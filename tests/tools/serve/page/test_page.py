@@ -83,7 +83,7 @@ def test_a_video_made_there_plays(server: Server, bundle: Path, page: Browser, t
 
 @needs_browser
 def test_a_video_is_watched_and_one_is_cancelled(server: Server, page: Browser) -> None:
-    """They wait for more urgent ones, which go away: then one runs, and its steps are seen."""
+    """They wait for more urgent ones, which go away: one runs, and its steps are seen. The page follows the last."""
     body = {"prompt": "a red fox", "num_inference_steps": 1000, "priority": 1}
     urgent = [server.ask("POST", "/v1/videos", body).json["id"] for _ in range(30)]
     page.open(f"{server.url}/ui/")

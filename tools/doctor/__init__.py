@@ -1,0 +1,1 @@
+"""Whether a host can run a bundle, told before anything of it is loaded."""
