@@ -182,6 +182,23 @@ def test_a_full_queue_events_and_cancelling(server: Server) -> None:
     assert (shown["status"], shown["error"]["code"]) == ("failed", "cancelled")
 
 
+def test_several_bundles_are_chosen_by_model(bundle: Path, tmp_path: Path) -> None:
+    """The first one is meant without a name; the media server's dialect has no name for another one."""
+    with served(bundle, tmp_path / "state", "--name", "first", "--bundle", f"second={bundle}") as server:
+        names = [model["id"] for model in server.ask("GET", "/v1/models").json["data"]]
+        assert names == ["first", "second"]
+        body = {"prompt": "a red fox", "num_inference_steps": 2, "seed": 1}
+        jobs = {model: server.ask("POST", "/v1/videos", {**body, "model": model}).json for model in (None, *names)}
+        assert [job["model"] for job in jobs.values()] == ["first", "first", "second"]
+        for job in jobs.values():
+            assert server.wait(job["id"], "completed", "failed")["model"] == job["model"]
+        videos = {server.ask("GET", f"/v1/videos/{job['id']}/content").body for job in jobs.values()}
+        assert len(videos) == 1 and videos.pop()[4:8] == b"ftyp"
+        ready = server.ask("GET", "/tt-liveness").json["worker_info"]
+        assert ready == {"first": {"is_ready": True}, "second": {"is_ready": True}}
+        assert server.ask("POST", "/v1/videos", {**body, "model": "third"}).status == 404
+
+
 def test_the_metrics_are_of_what_happened(server: Server, bundle: Path) -> None:
     name = server.ask("POST", "/v1/videos", {"prompt": "fox", "num_inference_steps": 3, **SIZE}).json["id"]
     before = values(server)
