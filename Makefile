@@ -15,7 +15,7 @@ $(BIN)/python:
 
 $(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing ($*); torch and its libraries are several GB the first time"
-	@$(PIP) -e '.[$(if $(filter dev,$*),compile$(comma)torch$(comma)serve$(comma)dev,compile)]'
+	@$(PIP) -e '.[$(if $(filter dev,$*),compile$(comma)torch$(comma)serve$(comma)ui$(comma)dev,compile)]'
 	@touch $@
 
 comma := ,

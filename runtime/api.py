@@ -17,10 +17,11 @@ from mochi_aot.runtime.checks import prompt_cuts
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.errors import BusyError, ClosedError, OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, with_sizes
-from mochi_aot.runtime.job import Job, arguments, check_sampling
+from mochi_aot.runtime.job import Job, check_sampling
 from mochi_aot.runtime.jobs import cut_warning
+from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.noise import seeded_latents
-from mochi_aot.runtime.pipeline import Pipeline, read_ahead
+from mochi_aot.runtime.pipeline import Pipeline, Usage, read_ahead
 from mochi_aot.runtime.requests import ArrayLike, Call, Schedule
 from mochi_aot.runtime.result import Video, check_output_type
 from mochi_aot.runtime.sampling import roles
@@ -91,7 +92,8 @@ def load(
     bundle = Bundle.open(path)
     check_origin(bundle, None if require_signature is None else Path(require_signature), expect_id)
     device = choose_device(bundle.manifest.target, device)
-    geometry, reader = bundle.manifest.geometries[0], WeightReader(bundle, check=check)
+    geometry, ledger = bundle.manifest.geometries[0], Ledger()
+    reader = WeightReader(bundle, ledger, check=check)
     try:
         wanted = (role for role in roles(False, False, True) if role in geometry.programs)
         read_ahead(reader, bundle, wanted, geometry)  # importing the target's library may take seconds
@@ -99,7 +101,7 @@ def load(
     except BaseException:
         reader.close()
         raise
-    return VideoPipeline(Pipeline(bundle, backend, reader, check_values=check_values), device)
+    return VideoPipeline(Pipeline(bundle, backend, reader, ledger, check_values), device)
 
 
 class VideoPipeline(Steerable):
@@ -251,8 +253,15 @@ class VideoPipeline(Steerable):
         """
         schedule = Schedule(num_inference_steps, guidance_scale)
         call = Call(prompt, negative_prompt, height, width, num_frames, schedule, seed=seed)
-        ((request,),) = call.requests(self.bundle, call.geometry(self.bundle))
-        return arguments(request.job)
+        return call.arguments(self.bundle)
+
+    def usage(self) -> Usage:
+        """Return what was read and built since the last call, or since the bundle was loaded, and forget when.
+
+        A process that makes videos for months calls this between them: what took how long would fill its memory.
+        """
+        with self._exclusive() as pipeline:
+            return pipeline.usage()
 
     def encode_prompt(
         self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str] | None = None

@@ -56,6 +56,12 @@ class Ledger(timeline.Timeline[Span]):
             "total": self.now(),
         }
 
+    def taken(self) -> list[Span]:
+        """Return the spans so far, and forget them; threads may add others meanwhile."""
+        spans = self.spans[:]
+        del self.spans[: len(spans)]
+        return spans
+
     def profile(self) -> dict[str, Any]:
         """Return a Chrome trace; its key `ledger` has `numbers`."""
         return {"traceEvents": self.trace_events(), "displayTimeUnit": "ms", "ledger": self.numbers()}

@@ -10,10 +10,10 @@ import numpy as np
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Program
-from mochi_aot.runtime.backend import Backend, Executable, Value
+from mochi_aot.runtime.backend import Backend, Executable, KernelUse, Value
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
-from mochi_aot.runtime.ledger import STEP, Ledger
+from mochi_aot.runtime.ledger import READ, STEP, Ledger
 from mochi_aot.runtime.programs import load_programs
 from mochi_aot.runtime.residency import all_weights_fit
 from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS, close_backend, open_backend
@@ -76,6 +76,15 @@ def read_ahead(reader: WeightReader, bundle: Bundle, roles: Iterable[str], geome
         reader.plan(weight.name for weight in bundle.program(role, geometry).weights)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """Bytes of weights that were read, those `from_disk` among them, and what became of kernels, None without any."""
+
+    bytes_read: int
+    from_disk: int
+    kernels: KernelUse | None
+
+
 class Pipeline:
     """The phases of generation. Arrays come in and go out as numpy; between programs values stay on the devices.
 
@@ -124,6 +133,12 @@ class Pipeline:
         self._executables.clear()
         self._embeddings.clear()
         close_backend(self._backend)
+
+    def usage(self) -> Usage:
+        """Return what was read and built since the last call; the ledger forgets its spans."""
+        spans = [span for span in self.ledger.taken() if span.name == READ]
+        nbytes, from_disk = sum(span.nbytes for span in spans), sum(span.from_disk for span in spans)
+        return Usage(nbytes, from_disk, self._backend.kernel_use())
 
     def geometry(self, name: str | None = None) -> Geometry:
         """Return the geometry HxWxF of the bundle, its first for None. Raise OptionError listing all."""

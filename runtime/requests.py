@@ -11,7 +11,7 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape, require_fitting, with_sizes
-from mochi_aot.runtime.job import Job, check_sampling, resolve_sampling
+from mochi_aot.runtime.job import Job, arguments, check_sampling, resolve_sampling
 from mochi_aot.runtime.sampling import Given
 from mochi_aot.runtime.tensor_files import Embedding, embedding, floats
 
@@ -73,6 +73,11 @@ class Call:
             shape = (1, *np.shape(self.latents)[1:])
             return require_fitting(bundle, "denoise", "latents", shape)
         return find_geometry(bundle, name)
+
+    def arguments(self, bundle: Bundle) -> dict[str, object]:
+        """Return the arguments that the record of a single video will have, all filled in. Raise OptionError."""
+        ((request,),) = self.requests(bundle, self.geometry(bundle))
+        return arguments(request.job)
 
     def requests(self, bundle: Bundle, geometry: Geometry) -> list[list[Request]]:
         """Return the videos of each prompt. Raise OptionError for arguments that cannot be, or not together."""

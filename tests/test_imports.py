@@ -57,6 +57,7 @@ ALLOWED = {
     "tools/golden": {"artifacts", "numpy", "runtime", "torch", "ttnn"},
     # The server knows what the package gives to everybody, and nothing of bundles or models.
     "tools/serve": {"mochi_aot", "prometheus_client", "starlette", "uvicorn"},
+    "tools/serve/page": {"gradio", "mochi_aot", "starlette", "tools.serve"},
     "tools/training": {"artifacts", "click", "compiler", "numpy", "runtime", "safetensors", "tools", "torch"}
     | {"transformers"},
 }

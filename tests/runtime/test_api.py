@@ -19,6 +19,7 @@ import mochi_aot
 from mochi_aot import BusyError, ClosedError, NumbersError, OptionError, OutputError, Video, VideoPipeline
 from mochi_aot.runtime.api import CallOptions
 from mochi_aot.runtime.noise import seeded_latents
+from mochi_aot.runtime.pipeline import Usage
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from mochi_aot.tools.commands.run import main as mochi_run
 from tests.runtime import toy_bundle
@@ -366,6 +367,17 @@ def test_another_thread_is_told(pipe: VideoPipeline) -> None:
     thread.start()
     thread.join()
     assert isinstance(seen[0], Video) and np.array_equal(seen[0].latents, video.latents)
+
+
+def test_usage_is_what_was_read_since_the_last_call(path: Path, pipe: VideoPipeline) -> None:
+    """A process that goes on for months keeps no span of what it did."""
+    pipe("a fox", num_inference_steps=2, seed=1)
+    used = pipe.usage()
+    weights = sum(array.nbytes for array in toy_bundle.WEIGHTS.values())
+    assert weights <= used.bytes_read <= sum(file.stat().st_size for file in (path / "weights").iterdir())
+    assert used.from_disk <= used.bytes_read and used.kernels is None
+    assert pipe.usage() == Usage(0, 0, None)
+    assert pipe._open is not None and pipe._open.ledger.spans == []
 
 
 def test_resolved_arguments_are_those_of_the_record(pipe: VideoPipeline) -> None:

@@ -280,6 +280,29 @@ def ttnn_start(progress: Progress, size: str, repetitions: int, folder: Path | N
 
 
 @main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model.")
+@click.option("--jobs", type=click.IntRange(min=1), default=4, show_default=True, help="Videos timed together.")
+@repetitions_option
+@folder_option
+@json_option
+@_with_phases
+def serve(
+    progress: Progress, size: str, jobs: int, repetitions: int, folder: Path | None, json_file: Path | None
+) -> None:
+    """Time videos by mochi-serve against the same videos by the Python API, and the first one against mochi-run.
+
+    Writes a checkpoint of seeded weights and compiles it for one device. Then a warm server and a warm process make the
+    same videos, in turns; both have the bundle loaded. After that a server and mochi-run start in turns, with the files
+    in the file cache, and are timed until their first video is there.
+    """
+    from mochi_aot.tools.benchmarks.serve_benchmark import measure_serve, serve_numbers, serve_report
+
+    with _folder(folder) as place:
+        result = measure_serve(place, size, jobs, repetitions, progress)
+    _finish("serve", serve_numbers(result), serve_report, json_file)
+
+
+@main.command(cls=MochiCommand)
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Default: the trained model of the package.")
 @click.option("--text-encoder", type=click.Path(path_type=Path), help="T5 and its tokenizer, as mochi-compile has it.")
 @click.option("--prompts", "file", type=click.Path(path_type=Path, exists=True), help="A file of prompts, one a line.")

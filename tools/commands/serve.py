@@ -1,5 +1,6 @@
 """`mochi-serve`: one process that keeps bundles loaded and makes the videos that are asked for over HTTP."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -77,6 +78,7 @@ def _named(context: click.Context, parameter: click.Parameter, values: tuple[str
     show_default=True,
     help="Liveness fails when no step, load or decoding has ended for so long.",
 )
+@click.option("--ui", is_flag=True, help="Have a page for people at /, made with Gradio.")
 def main(
     bundle: Path,
     name: str | None,
@@ -90,6 +92,7 @@ def main(
     keep_hours: float,
     keep_gb: float,
     step_limit: float,
+    ui: bool,
 ) -> None:
     """Make videos from the compiled BUNDLE for whoever asks over HTTP.
 
@@ -105,6 +108,8 @@ def main(
     except ModuleNotFoundError as error:
         problem = f"{error.name} is not installed, which the server needs: pip install 'mochi-aot[serve]'"
         raise ServePackageError(problem) from None
+    if ui and find_spec("gradio") is None:
+        raise ServePackageError("gradio is not installed, which --ui needs: pip install 'mochi-aot[ui]'")
     settings = Settings(
         bundles={first: bundle, **more},
         state=state,
@@ -116,6 +121,7 @@ def main(
         keep_hours=keep_hours,
         keep_bytes=int(keep_gb * 1e9),
         step_limit=step_limit,
+        ui=ui,
     )
     serve(settings, print_text)
 

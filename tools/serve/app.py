@@ -41,7 +41,7 @@ def application(service: Service) -> Starlette:
         return Response(PAGE, media_type="text/html")
 
     # The media server's paths first: /v1/videos/{id} would fit some of them.
-    return Starlette(
+    app = Starlette(
         routes=[
             *media_server.routes(service),
             *openai_videos.routes(service),
@@ -52,6 +52,11 @@ def application(service: Service) -> Starlette:
         exception_handlers={RequestError: refused, HTTPException: refused, Exception: refused},
         lifespan=lifespan,
     )
+    if service.settings.ui:
+        from mochi_aot.tools.serve.page.mount import mount  # Gradio takes longer to import than all the rest
+
+        mount(app, service)
+    return app
 
 
 def _of_http(error: Exception) -> RequestError:

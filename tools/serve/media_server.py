@@ -13,6 +13,7 @@ from starlette.routing import Route
 from mochi_aot.tools.serve import videos
 from mochi_aot.tools.serve.errors import RequestError
 from mochi_aot.tools.serve.replies import JsonReply, json_body
+from mochi_aot.tools.serve.routing import at, routes_of
 from mochi_aot.tools.serve.service import Service
 from mochi_aot.tools.serve.store import StoredJob
 from mochi_aot.tools.serve.wanted import shown
@@ -24,36 +25,29 @@ _LISTED = 1000
 
 def routes(service: Service) -> list[Route]:
     """Return the paths of this dialect."""
-    here = _Handlers(service)
-    return [
-        Route("/v1/videos/generations", here.create, methods=["POST"]),
-        Route("/v1/videos/generations/{id}", here.retrieve, methods=["GET"]),
-        Route("/v1/videos/generations/{id}", here.delete, methods=["DELETE"]),
-        Route("/v1/videos/generations/{id}/download", here.download, methods=["GET"]),
-        Route("/v1/videos/generations/{id}/cancel", here.cancel, methods=["POST"]),
-        Route("/v1/videos/jobs", here.jobs, methods=["GET"]),
-        Route("/health", here.health, methods=["GET"]),
-        Route("/tt-liveness", here.liveness, methods=["GET"]),
-        Route("/metrics", here.metrics, methods=["GET"]),
-    ]
+    return routes_of(_Handlers(service))
 
 
 class _Handlers:
     def __init__(self, service: Service) -> None:
         self._service = service
 
+    @at("POST", "/v1/videos/generations")
     async def create(self, request: Request) -> Response:
         caller, body = self._service.caller(request), await json_body(request)
         wanted = {name: body[name] for name in FIELDS if name in body}
         job = await run_in_threadpool(self._service.submit, caller, None, wanted)
         return JsonReply(_job(job), 202)
 
+    @at("GET", "/v1/videos/generations/{id}")
     async def retrieve(self, request: Request) -> Response:
         return JsonReply(_job(await self._service.find(request)))
 
+    @at("GET", "/v1/videos/generations/{id}/download")
     async def download(self, request: Request) -> Response:
         return await videos.video_file(self._service, await self._service.find(request))
 
+    @at("POST", "/v1/videos/generations/{id}/cancel")
     async def cancel(self, request: Request) -> Response:
         job = await self._service.find(request)
         cancelled = await run_in_threadpool(self._service.cancel, self._service.caller(request), job.id)
@@ -61,20 +55,24 @@ class _Handlers:
             raise RequestError(404, f"{job.id} is {job.status}, and cannot be cancelled", "id")
         return JsonReply(_job(cancelled))
 
+    @at("DELETE", "/v1/videos/generations/{id}")
     async def delete(self, request: Request) -> Response:
         job = await self._service.find(request)
         await run_in_threadpool(self._service.delete, self._service.caller(request), job.id)
         return JsonReply({"id": job.id, "object": "video", "deleted": True})
 
+    @at("GET", "/v1/videos/jobs")
     async def jobs(self, request: Request) -> Response:
         found = await run_in_threadpool(self._service.store.list, self._service.caller(request), _LISTED)
         return JsonReply([_job(job) for job in found])
 
+    @at("GET", "/health")
     async def health(self, request: Request) -> Response:
         if not self._service.is_ready():
             raise RequestError(503, "Model not ready")
         return JsonReply({})
 
+    @at("GET", "/tt-liveness")
     async def liveness(self, request: Request) -> Response:
         trouble = self._service.trouble()
         if trouble is not None:
@@ -82,6 +80,7 @@ class _Handlers:
         workers = {name: {"is_ready": worker.is_ready} for name, worker in self._service.workers.items()}
         return JsonReply({"status": "alive", "model_ready": self._service.is_ready(), "worker_info": workers})
 
+    @at("GET", "/metrics")
     async def metrics(self, request: Request) -> Response:
         self._service.is_ready()
         return Response(await run_in_threadpool(self._service.metrics.page), media_type="text/plain; version=0.0.4")

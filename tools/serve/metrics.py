@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from mochi_aot.runtime.pipeline import Usage
+
 _LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)  # seconds of jobs, and of waiting for them
 _STEP = (0.01, 0.05, 0.1, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -35,10 +37,28 @@ class Metrics:
             registry=registry,
         )
         self.loads = Counter("mochi_loads", "Bundles loaded.", ["model"], registry=registry)
+        self.bytes_read = Counter("mochi_weight_bytes_read", "Bytes of weights read.", ["model"], registry=registry)
+        self.bytes_from_disk = Counter(
+            "mochi_weight_bytes_from_disk",
+            "Those of them that the file cache did not have.",
+            ["model"],
+            registry=registry,
+        )
+        self.kernels = Counter(
+            "mochi_kernels", "Kernels that were found built, and that had to be.", ["model", "how"], registry=registry
+        )
         self.load_seconds = Gauge(
             "mochi_load_seconds", "From the start of loading to the first step.", ["model"], registry=registry
         )
         self.ready = Gauge("mochi_ready", "1 once all bundles have done a step.", registry=registry)
+
+    def used(self, model: str, usage: Usage) -> None:
+        """Count what a bundle's pipeline has read and built."""
+        self.bytes_read.labels(model).inc(usage.bytes_read)
+        self.bytes_from_disk.labels(model).inc(usage.from_disk)
+        if usage.kernels is not None:
+            self.kernels.labels(model, "found").inc(usage.kernels.found)
+            self.kernels.labels(model, "built").inc(usage.kernels.built)
 
     def page(self) -> bytes:
         """Return the page in Prometheus' text form."""

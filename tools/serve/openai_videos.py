@@ -11,6 +11,7 @@ from starlette.routing import Route
 from mochi_aot.tools.serve import videos
 from mochi_aot.tools.serve.errors import RequestError
 from mochi_aot.tools.serve.replies import JsonReply, json_body
+from mochi_aot.tools.serve.routing import at, routes_of
 from mochi_aot.tools.serve.service import Service
 from mochi_aot.tools.serve.settings import MAX_BODY
 from mochi_aot.tools.serve.store import CANCELLED, CANCELLING, COMPLETED, StoredJob
@@ -26,23 +27,14 @@ _MOST = 100  # videos of a list
 
 def routes(service: Service) -> list[Route]:
     """Return the paths of this dialect."""
-    here = _Handlers(service)
-    return [
-        Route("/v1/models", here.models, methods=["GET"]),
-        Route("/v1/videos", here.create, methods=["POST"]),
-        Route("/v1/videos", here.listed, methods=["GET"]),
-        Route("/v1/videos/{id}", here.retrieve, methods=["GET"]),
-        Route("/v1/videos/{id}", here.delete, methods=["DELETE"]),
-        Route("/v1/videos/{id}/content", here.content, methods=["GET"]),
-        Route("/v1/videos/{id}/record", here.record, methods=["GET"]),
-        Route("/v1/videos/{id}/events", here.events, methods=["GET"]),
-    ]
+    return routes_of(_Handlers(service))
 
 
 class _Handlers:
     def __init__(self, service: Service) -> None:
         self._service = service
 
+    @at("POST", "/v1/videos")
     async def create(self, request: Request) -> Response:
         caller = self._service.caller(request)
         fields = await _fields(request)
@@ -52,6 +44,7 @@ class _Handlers:
         wanted = {name: fields[name] for name in FIELDS if name in fields}
         return JsonReply(_video(self._service, await run_in_threadpool(self._service.submit, caller, model, wanted)))
 
+    @at("GET", "/v1/videos")
     async def listed(self, request: Request) -> Response:
         caller, query = self._service.caller(request), request.query_params
         limit, order = query.get("limit", "20"), query.get("order", "desc")
@@ -67,14 +60,17 @@ class _Handlers:
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return JsonReply({"object": "list", "data": data, **ends, "has_more": len(found) > int(limit)})
 
+    @at("GET", "/v1/videos/{id}")
     async def retrieve(self, request: Request) -> Response:
         return JsonReply(_video(self._service, await self._service.find(request)))
 
+    @at("DELETE", "/v1/videos/{id}")
     async def delete(self, request: Request) -> Response:
         job = await self._service.find(request)
         await run_in_threadpool(self._service.delete, self._service.caller(request), job.id)
         return JsonReply({"id": job.id, "object": "video.deleted", "deleted": True})
 
+    @at("GET", "/v1/videos/{id}/content")
     async def content(self, request: Request) -> Response:
         job = await self._service.find(request)
         variant = request.query_params.get("variant", "video")
@@ -82,12 +78,15 @@ class _Handlers:
             raise RequestError(400, f"variant is {shown(variant)}; there is video and no other", "variant")
         return await videos.video_file(self._service, job)
 
+    @at("GET", "/v1/videos/{id}/record")
     async def record(self, request: Request) -> Response:
         return await videos.record(self._service, await self._service.find(request))
 
+    @at("GET", "/v1/videos/{id}/events")
     async def events(self, request: Request) -> Response:
         return videos.events(self._service, request, await self._service.find(request))
 
+    @at("GET", "/v1/models")
     async def models(self, request: Request) -> Response:
         self._service.caller(request)
         data = [

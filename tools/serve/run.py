@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from mochi_aot.artifacts.errors import exit_code
 from mochi_aot.tools.serve.app import application
 from mochi_aot.tools.serve.pacing import ACCEPTED, BACKLOG, PacedProtocol
 from mochi_aot.tools.serve.service import Service
@@ -42,6 +43,8 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, which are raised again once all is closed.
 
+    Where a device is stuck the process ends here, with the exit code of the error.
+
     `ready` gets the address once all bundles have done a step; probes are answered before. Raise what keeps a bundle
     from being loaded, StateFolderError, KeysError, and OSError where the address is taken.
     """
@@ -55,6 +58,10 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     finally:
         service.close()
     if service.failure is not None:
+        if service.is_stuck:  # Python's end would wait for the device, too
+            code = exit_code(service.failure)
+            _LOG.error("%s", service.failure, extra={"numbers": {"kind": code.name.lower(), "exit_code": int(code)}})
+            os._exit(code)
         raise service.failure
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import math
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from mochi_aot import MochiError
+from mochi_aot import BackendError, MochiError
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.requests import Call, Schedule
 from mochi_aot.tools.serve.errors import RequestError
 from mochi_aot.tools.serve.keys import Caller, Keys
 from mochi_aot.tools.serve.metrics import Metrics
@@ -20,6 +24,8 @@ from mochi_aot.tools.serve.wanted import read_wanted, shown
 from mochi_aot.tools.serve.worker import Keeping, Progress, Worker
 
 _LOG = logging.getLogger("mochi_aot")
+_LOOK = 1.0  # seconds between two looks at the workers
+_GRACE = 5.0  # seconds of trouble after which the server ends: what watches its liveness has seen it by then
 
 
 class Service:
@@ -34,7 +40,7 @@ class Service:
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self.on_ready: Callable[[], None] = lambda: None
-        self._was_ready = False
+        self._was_ready, self._closed = False, threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._change = asyncio.Event()
         self.version = 0  # counts the changes of jobs
@@ -47,9 +53,10 @@ class Service:
         }
 
     def start(self) -> None:
-        """Begin to load all bundles."""
+        """Begin to load all bundles, and to watch the workers."""
         for worker in self.workers.values():
             worker.start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tell in which event loop `changes` is awaited."""
@@ -66,12 +73,18 @@ class Service:
         self._changed()
 
     def close(self) -> None:
-        """Wait until the workers have put their jobs back, and close the store."""
+        """Wait until the workers have put their jobs back, and close the store; not for a worker that is stuck."""
         self.end()
+        self._closed.set()
         for worker in self.workers.values():
-            if worker.ident is not None:
-                worker.join()
+            while worker.is_alive() and worker.stuck(self.settings.step_limit) is None:
+                worker.join(_LOOK)
         self.store.close()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a worker goes on although the service was closed: a device holds it."""
+        return any(worker.is_alive() for worker in self.workers.values())
 
     def is_ready(self) -> bool:
         """Tell whether weights are resident and a step was done, of each bundle, and jobs are taken."""
@@ -91,16 +104,12 @@ class Service:
     def submit(self, caller: Caller, model: str | None, fields: Mapping[str, Any]) -> StoredJob:
         """Return a new job for the fields of a request. Raise RequestError."""
         worker = self._worker(model)
-        pipe = worker.pipe
-        if pipe is None or self.is_ending:
-            state = "ends" if self.is_ending else f"loads {worker.model}"
-            raise RequestError(503, f"the server {state}; come again", retry_after=5)
+        bundle = worker.bundle
+        if bundle is None or self.is_ending:
+            state = "ends" if self.is_ending else f"opens {worker.model}"
+            raise RequestError(503, f"the server {state}; come again", retry_after=1)
         wanted = read_wanted(fields, worker.geometries, caller)
-        try:
-            resolved = pipe.resolve(**wanted.arguments)
-        except MochiError as error:
-            raise RequestError(400, str(error)) from None
-        arguments = wanted.arguments | {"num_inference_steps": resolved["steps"]}
+        arguments = wanted.arguments | {"num_inference_steps": _steps(bundle, wanted.arguments)}
         retry = max(1, math.ceil(min(worker.mean_seconds, 3600)))
         job = self.store.add(caller, worker.model, arguments, wanted.fps, wanted.priority, retry)
         self.metrics.accepted.inc()
@@ -144,6 +153,16 @@ class Service:
                 while self.version == seen:
                     await self._change.wait()
 
+    def _watch(self) -> None:
+        """End the service where a worker is in trouble, some time after the probe for liveness says so."""
+        since: float | None = None
+        while not self._closed.wait(_LOOK):
+            trouble = self.trouble()
+            since = None if trouble is None else since or time.monotonic()
+            if trouble is not None and since is not None and time.monotonic() - since >= _GRACE:
+                self._gone_wrong(BackendError(f"{trouble}; start the server again, its jobs are kept"))
+                return
+
     def _worker(self, model: str | None) -> Worker:
         if model is None:
             return next(iter(self.workers.values()))
@@ -170,3 +189,13 @@ class Service:
     def _in_loop(self, function: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function)
+
+
+def _steps(bundle: Bundle, arguments: Mapping[str, Any]) -> int:
+    """Return how many steps a video of these arguments has. Raise RequestError for what the pipeline would refuse."""
+    rest = {name: value for name, value in arguments.items() if name not in ("num_inference_steps", "guidance_scale")}
+    schedule = Schedule(arguments.get("num_inference_steps"), arguments.get("guidance_scale"))
+    try:
+        return int(str(Call(**rest, schedule=schedule).arguments(bundle)["steps"]))
+    except MochiError as error:
+        raise RequestError(400, str(error)) from None

@@ -17,7 +17,8 @@ class Settings:
 
     `bundles` are folders by the name that requests have in `model`; the first one is meant where there is no model.
     `state` is the folder of the queue and the videos. `keys` is the file of API keys. Videos are kept for `keep_hours`
-    and up to `keep_bytes` in all. A device is stuck where it has done no step for `step_limit` seconds.
+    and up to `keep_bytes` in all. A device is stuck where it has done no step for `step_limit` seconds. With
+    `ui` there is a page for people.
     """
 
     bundles: dict[str, Path]
@@ -30,3 +31,4 @@ class Settings:
     keep_hours: float = 24.0
     keep_bytes: int = 10 * 10**9
     step_limit: float = 600.0
+    ui: bool = False

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mochi_aot import BackendError, MochiError, Video, VideoPipeline, load
+from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.runtime.geometry import geometry_name
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
 
 _LOG = logging.getLogger("mochi_aot")
 _IDLE = 60.0  # seconds after which an idle worker looks what can be forgotten
 _FAILURES_IN_A_ROW = 3  # of the device, after which it counts as broken
+_TIMES, _LEAST = 10.0, 60.0  # a step may take so many times the slowest one before it, and so many seconds in any case
 
 
 class _UnwantedError(Exception):
@@ -69,6 +72,7 @@ class Worker(threading.Thread):
     ) -> None:
         super().__init__(name=f"worker-{model}", daemon=True)
         self.model, self.geometries, self.mock = model, tuple[str, ...](), False
+        self.bundle: Bundle | None = None  # once it is open, which is long before it is loaded
         self.pipe: VideoPipeline | None = None
         self.is_ready = False
         self.progress: Progress | None = None
@@ -78,7 +82,8 @@ class Worker(threading.Thread):
         self._began = 0.0  # when loading began
         self._ending, self._woken = False, threading.Event()
         self._beat: float | None = None  # when the work that goes on now last came further
-        self._slowest_step = 0.0
+        self._slowest_step = 0.0  # but for the first of each job, which may wait for weights
+        self._between_steps = False
         self._device_failures = 0
 
     def wake(self) -> None:
@@ -91,25 +96,30 @@ class Worker(threading.Thread):
         self._woken.set()
 
     def trouble(self, step_limit: float) -> str | None:
-        """Return why this worker should be started anew: it is stuck, or its device fails; None where all is well.
-
-        It is stuck where nothing has happened for `step_limit` seconds, or for ten times its slowest step if that is
-        longer.
-        """
-        beat, limit = self._beat, max(step_limit, 10 * self._slowest_step)
-        if beat is not None and time.monotonic() - beat > limit:
-            return (
-                f"{self.model}: nothing has happened for {time.monotonic() - beat:.0f} s, expected {limit:.0f} at most"
-            )
+        """Return why this worker should be started anew: it is stuck, or its device fails; None where all is well."""
         if self._device_failures >= _FAILURES_IN_A_ROW:
             return f"{self.model}: the device failed in {self._device_failures} jobs, one after the other"
-        return None
+        return self.stuck(step_limit)
+
+    def stuck(self, step_limit: float) -> str | None:
+        """Return since when nothing has happened, where that is too long for this worker to go on; else None.
+
+        That is `step_limit` seconds, or ten times its slowest step if that is longer. After a step of a video the next
+        one is due sooner: after ten times the slowest, a minute at least.
+        """
+        beat, slow = self._beat, _TIMES * self._slowest_step
+        limit = max(slow, min(_LEAST, step_limit)) if self._between_steps and slow else max(slow, step_limit)
+        if beat is None or (waited := time.monotonic() - beat) <= limit:
+            return None
+        return f"{self.model}: nothing has happened for {waited:.0f} s, expected {limit:.0f} at most"
 
     def run(self) -> None:
         try:
             self._beat = self._began = time.monotonic()
+            self.bundle = Bundle.open(self._bundle)
+            self.geometries = tuple(map(geometry_name, self.bundle.manifest.geometries))
             with load(self._bundle, device=self._device) as pipe:
-                self.geometries, self.mock, self.pipe = pipe.geometries, pipe.mock, pipe
+                self.mock, self.pipe = pipe.mock, pipe
                 self._metrics.loads.labels(self.model).inc()
                 self._work(pipe)
         except BaseException as error:  # noqa: BLE001  the server ends with it
@@ -117,11 +127,12 @@ class Worker(threading.Thread):
 
     def _work(self, pipe: VideoPipeline) -> None:
         job = self._store.take(self.model)
-        while not self._ending:
+        while not self._ending and self._device_failures < _FAILURES_IN_A_ROW:
             if job is not None:
                 self._make(pipe, job)
             elif not self.is_ready:
                 self._warm_up(pipe)
+            self._metrics.used(self.model, pipe.usage())
             self._store.sweep(self._keeping.seconds, self._keeping.bytes)
             job = None if self._ending else self._store.take(self.model)
             if job is None and self.is_ready:
@@ -152,7 +163,7 @@ class Worker(threading.Thread):
         try:
             ended, detail = self._try(pipe, job)
         finally:
-            self.progress = None
+            self.progress, self._between_steps = None, False
             self._metrics.running.dec()
         seconds = time.monotonic() - began
         if ended:
@@ -205,10 +216,10 @@ class Worker(threading.Thread):
             if not self.is_ready:
                 self._loaded()
             times.append(time.monotonic())
-            seconds = times[-1] - times[-2]
-            self._slowest_step = max(self._slowest_step, seconds)
+            seconds, done = times[-1] - times[-2], step + 1
+            self._slowest_step = max(self._slowest_step, seconds if done > 1 else 0.0)
+            self._between_steps = done < steps
             self._metrics.step_seconds.observe(seconds)
-            done = step + 1
             mean = (times[-1] - times[0]) / done if done < 2 else (times[-1] - times[1]) / (done - 1)
             self._show(Progress(job.id, "decode" if done == steps else "denoise", done, steps, mean))
             if done < steps and self._ending:

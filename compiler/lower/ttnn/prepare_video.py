@@ -20,23 +20,16 @@ class ConvBlocks:
     width: int
 
 
-# By channels in: what Tenstorrent's own models take for Mochi's decoder (tt-metal, models/tt_dit). They take 32 pixels
-# for other models too, and say that with more the chips were seen to hang.
-_IN_PRACTICE = {
-    768: ConvBlocks(128, 96, 1, 2, 16),
-    512: ConvBlocks(128, 128, 1, 8, 4),
-    256: ConvBlocks(128, 128, 4, 4, 2),
-    128: ConvBlocks(128, 128, 1, 2, 16),
-}
-
-
 def conv_blocks(inputs: int, outputs: int) -> ConvBlocks:
-    """Return blocks that a core's L1 has room for: those of practice, and as large ones for other channels, which are
-    whole tiles."""
-    blocks = _IN_PRACTICE.get(inputs)
-    if blocks is not None and outputs % blocks.outputs == 0:
-        return blocks
-    return ConvBlocks(_largest_block(inputs, 128), _largest_block(outputs, 128), 1, 8, 4)
+    """Return blocks that a core's L1 has room for. Channels are whole tiles.
+
+    32 pixels, as Tenstorrent's own models take (tt-metal, models/tt_dit, where chips were seen to hang with more). Of
+    more than 128 inputs, those models take 128 in a block, and ttnn 0.81.1 refused that for a decoder on 4x8, whose
+    other buffers left 18 kB too little: where inputs need several blocks, partial sums take up room as well.
+    """
+    if inputs <= 128:
+        return ConvBlocks(inputs, _largest_block(outputs, 128), 1, 4, 8)
+    return ConvBlocks(_largest_block(inputs, 64), _largest_block(outputs, 128), 1, 8, 4)
 
 
 def _largest_block(channels: int, most: int) -> int:

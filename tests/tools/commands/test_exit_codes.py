@@ -161,6 +161,7 @@ CASES = [
     Case("mochi-serve", 3, GOOD["mochi-serve"].replace("bundle", "none")),
     Case("mochi-serve", 5, GOOD["mochi-serve"] + " --device mock"),
     Case("mochi-serve", 5, GOOD["mochi-serve"], absent="uvicorn"),
+    Case("mochi-serve", 5, GOOD["mochi-serve"] + " --ui", absent="gradio"),
     Case("mochi-train", 3, "export none out"),
     Case("mochi-train", 4, GOOD["mochi-train"], exists="out"),
     Case("mochi-train", 5, GOOD["mochi-train"], absent="torch"),

@@ -25,6 +25,7 @@ GOOD = {
     "mochi-bench compile": "--size tiny",
     "mochi-bench model": ON_BENCH,
     "mochi-bench quality": "--count 1 --steps 1 --mesh 1x1 --dtype float32",
+    "mochi-bench serve": "--size tiny",
     "mochi-bench start": "--size tiny",
     "mochi-bench step": "--size tiny --threads 1",
     "mochi-bench traffic": ON_BENCH,
@@ -39,7 +40,12 @@ GOOD = {
 # Asked for in test_bringup.py (minutes of a machine, a bundle for ttnn) and test_diff.py (two bundles).
 ELSEWHERE = {"mochi-bringup", "mochi-bundle diff"}
 # What these measure, in processes of their own, takes minutes. Other tests run it; here the command around it is real.
-MEASURED = {"compile": "measure_compile", "start": "measure_start", "ttnn-start": "measure_ttnn_start"}
+MEASURED = {
+    "compile": "measure_compile",
+    "serve": "measure_serve",
+    "start": "measure_start",
+    "ttnn-start": "measure_ttnn_start",
+}
 WAYS = {"alone": [], "verbose": ["--verbose"], "json-log": ["--verbose", "--log-format", "json"]}
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.runtime import toy_bundle
+from tests.tools.serve.servers import ENVIRONMENT
 
 # The server, in a process that notes what it does to the file system. Its first argument is the file of the notes.
 AUDITED = """
@@ -55,7 +56,9 @@ def audited_server(folder: Path) -> Iterator[str]:
     command = [sys.executable, "-c", AUDITED, *words, "--max-queue", "20"]
     with (
         (folder / "log").open("wb") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder, env=ENVIRONMENT
+        ) as process,
     ):
         try:
             assert process.stdout is not None
@@ -96,6 +99,8 @@ def fuzz(url: str, number: int, seed: int) -> Counter[int]:
                 case.path_parameters["id"] = chance.choice(names or ["none"])
             answer = case.call(timeout=60)
             statuses[answer.status_code] += 1
+            if statuses.total() % 500 == 0:
+                print(f"{statuses.total()} requests so far", flush=True)
             assert answer.status_code < 500 or answer.status_code == 503, (case.as_curl_command(), answer.text[:500])
             assert b"Traceback" not in answer.content, case.as_curl_command()
 

@@ -22,8 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.tools.serve.servers import ENVIRONMENT
+
 PROMPTS = ("a red circle moves left across a dark background", "a green square spins on a light background")
-PATIENCE = 1800.0  # seconds for the whole campaign
+PATIENCE = 7200.0  # seconds for the whole campaign
 _POLL = 0.25
 
 
@@ -56,7 +58,7 @@ class Killed:
         chance = random.Random(self.campaign.seed)
         with (self.state.parent / "server.log").open("ab") as log:
             for kill in range(self.campaign.kills + 1):
-                self.process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=log)
+                self.process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=log, env=ENVIRONMENT)
                 self.starts += 1
                 is_last = kill == self.campaign.kills
                 self.done.wait(None if is_last else chance.uniform(0, self.campaign.most))
@@ -193,7 +195,8 @@ def _by_mochi_run(campaign: Campaign, folder: Path) -> dict[int, bytes]:
     sweep = folder / "sweep.jsonl"
     sweep.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     command = [sys.executable, "-m", "mochi_aot.tools.commands.run", str(campaign.bundle.resolve())]
-    done = subprocess.run([*command, "--sweep", str(sweep)], cwd=folder, capture_output=True, text=True, check=False)
+    command += ["--sweep", str(sweep)]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return {seed: (folder / f"{seed}.mp4").read_bytes() for seed in range(campaign.jobs)}
 

@@ -1,6 +1,7 @@
 """A server in a process of its own, and what the tests ask it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from click.testing import CliRunner
 
 from mochi_aot.tools.commands.run import main as run_main
 
+# This tree, whatever folder a process runs in.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
 PATIENCE = 120.0  # seconds for anything; nothing here is about time
 SIZE = {"height": 16, "width": 16, "num_frames": 7}
 
@@ -67,7 +70,7 @@ def served(bundle: Path, state: Path, *options: str) -> Iterator[Server]:
     command = [sys.executable, "-m", "mochi_aot.tools.commands.serve", *words]
     with (
         (state.parent / f"{state.name}.log").open("a") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=ENVIRONMENT) as process,
     ):
         try:
             assert process.stdout is not None

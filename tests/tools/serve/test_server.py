@@ -8,7 +8,11 @@ from pathlib import Path
 
 import openai
 import pytest
+from openai.types import Video, VideoDeleteResponse
 
+from mochi_aot.runtime.backend import KernelUse
+from mochi_aot.runtime.pipeline import Usage
+from mochi_aot.tools.serve.metrics import Metrics
 from tests.runtime import toy_bundle
 from tests.tools.serve.burst import burst
 from tests.tools.serve.servers import PATIENCE, SIZE, Server, by_mochi_run, served
@@ -84,6 +88,79 @@ def test_a_video_as_the_media_server_makes_it(server: Server) -> None:
     assert wrong.status == 422 and wrong.json["detail"][0]["loc"] == ["body", "prompt"]
 
 
+def test_answers_have_the_fields_of_the_openai_package(server: Server) -> None:
+    """No field more or less than its types have; `size` and `model` apart, of which OpenAI knows its own only."""
+    asked = server.ask("POST", "/v1/videos", {"prompt": "a red fox", "num_inference_steps": 2, "size": "16x16"}).json
+    server.wait(asked["id"], "completed")
+    done = server.ask("GET", f"/v1/videos/{asked['id']}").json
+    for answer in (asked, done):
+        assert answer.keys() == Video.model_fields.keys()
+        Video.model_validate({**answer, "size": "720x1280"}, strict=True)
+    failed = server.ask("GET", "/v1/videos/none").json["error"]
+    assert failed.keys() == {"message", "type", "param", "code"}
+    listed = server.ask("GET", "/v1/videos?limit=1&order=asc").json
+    assert listed.keys() == {"object", "data", "first_id", "last_id", "has_more"}
+    VideoDeleteResponse.model_validate(server.ask("DELETE", f"/v1/videos/{asked['id']}").json, strict=True)
+
+
+def test_the_form_of_vllm_omni(server: Server) -> None:
+    """The request of its documentation's quick start, sizes apart: a multipart form of texts."""
+    fields = {"prompt": "A cinematic tracking shot", "width": "16", "height": "16", "num_frames": "7", "fps": "16"}
+    fields |= {"num_inference_steps": "2", "negative_prompt": "blurry", "guidance_scale": "4.0", "seed": "42"}
+    parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields.items()]
+    kind = "multipart/form-data; boundary=x"
+    job = server.ask("POST", "/v1/videos", f"{''.join(parts)}--x--\r\n".encode(), Content_Type=kind)
+    assert job.status == 200 and (job.json["size"], job.json["seconds"]) == ("16x16", "0.44")
+    server.wait(job.json["id"], "completed")
+    content = server.ask("GET", f"/v1/videos/{job.json['id']}/content")
+    assert (content.headers["content-type"], content.body[4:8]) == ("video/mp4", b"ftyp")
+    assert server.ask("DELETE", f"/v1/videos/{job.json['id']}").status == 200
+    refused = server.ask(
+        "POST", "/v1/videos", {"prompt": "fox", "flow_shift": 5.0}
+    )  # of its fields, one without effect
+    assert refused.status == 400 and refused.json["error"]["param"] == "flow_shift"
+
+
+def test_what_tt_studio_sends(server: Server) -> None:
+    """Its backend's three requests: a bearer token, empty without a key; a prompt, perhaps with seed and steps."""
+    token = {"Authorization": "Bearer ", "Accept": "*/*", "User_Agent": "python-requests/2.32.3"}
+    first = server.ask("POST", "/v1/videos/generations", {"prompt": "a red fox"}, **token)
+    more = {"prompt": "a red fox", "seed": 3, "num_inference_steps": 2}
+    second = server.ask("POST", "/v1/videos/generations", more, **token)
+    assert (first.status, second.status) == (202, 202)  # 200 would be the video itself
+    assert "application/json" in second.headers["content-type"]
+    name = second.json.get("job_id") or second.json.get("id")  # as the studio looks for it
+    assert server.wait(name, "completed", "failed")["status"] == "completed"
+    polled = server.ask("GET", f"/v1/videos/generations/{name}", **token)
+    assert polled.json["status"] == "completed"
+    video = server.ask("GET", f"/v1/videos/generations/{name}/download", **token)
+    assert (video.headers["content-type"], video.body[4:8]) == ("video/mp4", b"ftyp")
+
+
+def test_a_job_has_the_fields_of_the_media_server(server: Server) -> None:
+    """Those of its `Job.to_public_dict`, in each status, by name and type."""
+    always = {"id": str, "job_type": str, "status": str, "created_at": int, "model": str, "request_parameters": dict}
+    ended, body = always | {"completed_at": int}, {"prompt": "a red fox", "num_inference_steps": 1000, "seed": 1}
+    running = server.ask("POST", "/v1/videos/generations", body).json
+    server.wait(running["id"], "in_progress")
+    waiting = server.ask("POST", "/v1/videos/generations", body).json
+    cancelled = server.ask("POST", f"/v1/videos/generations/{waiting['id']}/cancel").json
+    assert (waiting["status"], cancelled["status"]) == ("queued", "cancelled")
+    cancelling = server.ask("POST", f"/v1/videos/generations/{running['id']}/cancel").json
+    stopped = server.wait(running["id"], "cancelled")
+    for job, fields in (
+        (running, always),
+        (waiting, always),
+        (cancelling, always),
+        (cancelled, ended),
+        (stopped, ended),
+    ):
+        assert {name: type(value) for name, value in job.items()} == fields
+        assert job["request_parameters"].items() >= body.items()
+    absent = server.ask("GET", "/v1/videos/generations/none/download")
+    assert absent.status == 404 and isinstance(absent.json["detail"], str)
+
+
 def test_a_full_queue_events_and_cancelling(server: Server) -> None:
     """Long jobs: one runs, three wait, and the fifth is told when to come again."""
     body = {"prompt": "a red fox", "num_inference_steps": 1000, "seed": 1}
@@ -103,6 +180,36 @@ def test_a_full_queue_events_and_cancelling(server: Server) -> None:
     assert server.ask("POST", f"/v1/videos/generations/{first['id']}/cancel").status == 404
     shown = server.ask("GET", f"/v1/videos/{first['id']}").json
     assert (shown["status"], shown["error"]["code"]) == ("failed", "cancelled")
+
+
+def test_the_metrics_are_of_what_happened(server: Server, bundle: Path) -> None:
+    name = server.ask("POST", "/v1/videos", {"prompt": "fox", "num_inference_steps": 3, **SIZE}).json["id"]
+    before = values(server)
+    server.wait(name, "completed")
+    server.ask("GET", f"/v1/videos/{name}/events")
+    after = values(server)
+    ended = 'mochi_jobs_ended_total{status="completed"}'
+    assert after[ended] >= before.get(ended, 0) and after["mochi_step_seconds_count"] >= 3
+    assert after['mochi_loads_total{model="toy"}'] == 1 and after["mochi_ready"] == 1
+    read = after['mochi_weight_bytes_read_total{model="toy"}']
+    weights = sum(array.nbytes for array in toy_bundle.WEIGHTS.values())
+    assert weights <= read <= 2 * sum(path.stat().st_size for path in (bundle / "weights").iterdir())
+    assert after['mochi_weight_bytes_from_disk_total{model="toy"}'] <= read
+
+
+def values(server: Server) -> dict[str, float]:
+    lines = server.ask("GET", "/metrics").body.decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+def test_kernels_are_counted() -> None:
+    metrics = Metrics(lambda: 0)
+    for _ in range(2):
+        metrics.used("m", Usage(10, 4, KernelUse(found=3, built=2)))
+    page = metrics.page().decode()
+    for line in ('kernels_total{how="found",model="m"} 6.0', 'kernels_total{how="built",model="m"} 4.0'):
+        assert f"mochi_{line}" in page
+    assert 'mochi_weight_bytes_read_total{model="m"} 20.0' in page
 
 
 HOSTILE = [
