@@ -269,7 +269,7 @@ def _told(error: BaseException, what: str, where: str = "") -> Exception:
         told = BundleError(f"{where}{error}")
     elif isinstance(error, MemoryError):
         told = MemoryError(f"{what}: {error}")
-    told.__cause__ = error
+    told.__cause__ = error.__cause__ if isinstance(error.__cause__, OSError) else error  # which says the exit code
     return told
 
 

@@ -1,5 +1,6 @@
 """Reading ahead: order, window, sharing and errors; a read that the test holds back stands for a slow disk."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from mochi_aot.artifacts import Bundle, BundleWriter
-from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.errors import BundleError, ExitCode, exit_code
 from mochi_aot.artifacts.schema import Shard, Weight
 from mochi_aot.runtime import weight_reader
 from mochi_aot.runtime.ledger import READ, WAIT, Ledger
@@ -271,6 +272,19 @@ def test_a_fault_of_reading_is_told_to_who_waits(bundle: Bundle, reader_of: Make
     disk.read = lambda *_: {}["none"]  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match=r"weights cannot be read: KeyError: 'none'"):
         reader_of(disk).wait("a")
+
+
+def test_a_disk_that_cannot_be_read_is_no_damaged_bundle(bundle: Bundle, reader_of: Make) -> None:
+    """The system has failed: exit code 7, not 3."""
+    disk = Disk()
+
+    def fail(view: memoryview, path: Path, offset: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    disk.read = fail  # type: ignore[method-assign]
+    with pytest.raises(BundleError, match=r"cannot read .*\.bin: Input/output error") as error:
+        reader_of(disk).wait("a")
+    assert exit_code(error.value) is ExitCode.SYSTEM
 
 
 def test_without_check_a_flipped_bit_is_believed(bundle: Bundle, reader_of: Make) -> None:
