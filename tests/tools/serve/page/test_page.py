@@ -104,8 +104,8 @@ def test_a_video_is_watched_and_one_is_cancelled(server: Server, page: Browser) 
     page.wait(shows("progress", "completed"))
     seen = page.ask("window.seen")
     running = [step for status, step in seen if status == "in_progress"]
-    # A quick machine makes all steps between two looks of the page: how many it sees is not told.
-    assert running == sorted(running) and running, seen
+    # A quick machine makes all steps between two looks of the page: it may see none.
+    assert running == sorted(running), seen
     assert {status for status, _ in seen} <= {"queued", "in_progress", "completed"} and seen[-1] == ["completed", 1000]
     page.open(f"{server.url}/ui/")
     page.wait(shows("progress", "completed"))
