@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mochi_aot.artifacts.errors import BundleError, MochiError
     from mochi_aot.compiler.api import compile
     from mochi_aot.runtime.api import PromptEmbeds, VideoPipeline, load
+    from mochi_aot.runtime.bundle_info import BundleInfo, describe
     from mochi_aot.runtime.errors import (
         BackendError,
         BusyError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         OutputError,
         VideoError,
     )
+    from mochi_aot.runtime.pipeline import Usage
     from mochi_aot.runtime.result import Video
 
 __version__ = "0.1.0"
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendError",
     "BundleError",
+    "BundleInfo",
     "BusyError",
     "ClosedError",
     "InputFileError",
@@ -42,11 +45,13 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PromptEmbeds",
+    "Usage",
     "Video",
     "VideoError",
     "VideoPipeline",
     "__version__",
     "compile",
+    "describe",
     "load",
 ]
 
@@ -55,6 +60,7 @@ _ERRORS = "mochi_aot.runtime.errors"
 _MODULES = {
     "BackendError": _ERRORS,
     "BundleError": "mochi_aot.artifacts.errors",
+    "BundleInfo": "mochi_aot.runtime.bundle_info",
     "BusyError": _ERRORS,
     "ClosedError": _ERRORS,
     "InputFileError": _ERRORS,
@@ -63,10 +69,12 @@ _MODULES = {
     "OptionError": _ERRORS,
     "OutputError": _ERRORS,
     "PromptEmbeds": "mochi_aot.runtime.api",
+    "Usage": "mochi_aot.runtime.pipeline",
     "Video": "mochi_aot.runtime.result",
     "VideoError": _ERRORS,
     "VideoPipeline": "mochi_aot.runtime.api",
     "compile": "mochi_aot.compiler.api",
+    "describe": "mochi_aot.runtime.bundle_info",
     "load": "mochi_aot.runtime.api",
 }
 

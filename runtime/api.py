@@ -235,26 +235,6 @@ class VideoPipeline(Steerable):
             videos = self._make(pipeline, call, callback_on_step_end, callback_on_step_end_tensor_inputs, output_type)
         return videos[0] if call.is_single() else videos
 
-    def resolve(
-        self,
-        prompt: str,
-        *,
-        negative_prompt: str | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-    ) -> dict[str, object]:
-        """Return the arguments that the record of such a video will have, all filled in; nothing runs.
-
-        Any thread may ask, also while another one makes a video. Raise OptionError where `__call__` would.
-        """
-        schedule = Schedule(num_inference_steps, guidance_scale)
-        call = Call(prompt, negative_prompt, height, width, num_frames, schedule, seed=seed)
-        return call.arguments(self.bundle)
-
     def usage(self) -> Usage:
         """Return what was read and built since the last call, or since the bundle was loaded, and forget when.
 

@@ -78,7 +78,8 @@ def read_ahead(reader: WeightReader, bundle: Bundle, roles: Iterable[str], geome
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes of weights that were read, those `from_disk` among them, and what became of kernels, None without any."""
+    """Bytes of weights that were read, those of the pages that came `from_disk` for them, and what became of kernels,
+    None without any."""
 
     bytes_read: int
     from_disk: int

@@ -23,6 +23,7 @@ ALLOWED = {
         "artifacts.layout",
         "artifacts.safetensors_header",
         "artifacts.staging",
+        "artifacts.tokenizer_limits",
         "compiler.reference.config",
         "numpy",
         "safetensors",

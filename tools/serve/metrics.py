@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from mochi_aot.runtime.pipeline import Usage
+from mochi_aot import Usage
 
 _LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)  # seconds of jobs, and of waiting for them
 _STEP = (0.01, 0.05, 0.1, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)

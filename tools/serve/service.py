@@ -12,9 +12,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from mochi_aot import BackendError, MochiError
-from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.requests import Call, Schedule
+from mochi_aot import BackendError, BundleInfo, MochiError
 from mochi_aot.tools.serve.errors import RequestError
 from mochi_aot.tools.serve.keys import Caller, Keys
 from mochi_aot.tools.serve.metrics import Metrics
@@ -104,12 +102,12 @@ class Service:
     def submit(self, caller: Caller, model: str | None, fields: Mapping[str, Any]) -> StoredJob:
         """Return a new job for the fields of a request. Raise RequestError."""
         worker = self._worker(model)
-        bundle = worker.bundle
-        if bundle is None or self.is_ending:
+        info = worker.info
+        if info is None or self.is_ending:
             state = "ends" if self.is_ending else f"opens {worker.model}"
             raise RequestError(503, f"the server {state}; come again", retry_after=1)
-        wanted = read_wanted(fields, worker.geometries, caller)
-        arguments = wanted.arguments | {"num_inference_steps": _steps(bundle, wanted.arguments)}
+        wanted = read_wanted(fields, info.geometries, caller)
+        arguments = wanted.arguments | {"num_inference_steps": _steps(info, wanted.arguments)}
         retry = max(1, math.ceil(min(worker.mean_seconds, 3600)))
         job = self.store.add(caller, worker.model, arguments, wanted.fps, wanted.priority, retry)
         self.metrics.accepted.inc()
@@ -191,11 +189,9 @@ class Service:
             self._loop.call_soon_threadsafe(function)
 
 
-def _steps(bundle: Bundle, arguments: Mapping[str, Any]) -> int:
+def _steps(info: BundleInfo, arguments: Mapping[str, Any]) -> int:
     """Return how many steps a video of these arguments has. Raise RequestError for what the pipeline would refuse."""
-    rest = {name: value for name, value in arguments.items() if name not in ("num_inference_steps", "guidance_scale")}
-    schedule = Schedule(arguments.get("num_inference_steps"), arguments.get("guidance_scale"))
     try:
-        return int(str(Call(**rest, schedule=schedule).arguments(bundle)["steps"]))
+        return int(str(info.resolve(**arguments)["steps"]))
     except MochiError as error:
         raise RequestError(400, str(error)) from None

@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mochi_aot import BackendError, MochiError, Video, VideoPipeline, load
-from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.geometry import geometry_name
+from mochi_aot import BackendError, BundleInfo, MochiError, Video, VideoPipeline, describe, load
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
 
@@ -56,7 +54,7 @@ class Worker(threading.Thread):
     """Loads a bundle, does one step of a video that nobody gets, then makes the videos of the queue.
 
     `changed` is called after each change of a job, `gone_wrong` when no video can be made any more; both in this
-    thread. `geometries` is empty until the bundle is loaded.
+    thread.
     """
 
     def __init__(
@@ -71,8 +69,8 @@ class Worker(threading.Thread):
         gone_wrong: Callable[[BaseException], None],
     ) -> None:
         super().__init__(name=f"worker-{model}", daemon=True)
-        self.model, self.geometries, self.mock = model, tuple[str, ...](), False
-        self.bundle: Bundle | None = None  # once it is open, which is long before it is loaded
+        self.model, self.mock = model, False
+        self.info: BundleInfo | None = None  # once the bundle is open, which is long before it is loaded
         self.pipe: VideoPipeline | None = None
         self.is_ready = False
         self.progress: Progress | None = None
@@ -116,8 +114,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         try:
             self._beat = self._began = time.monotonic()
-            self.bundle = Bundle.open(self._bundle)
-            self.geometries = tuple(map(geometry_name, self.bundle.manifest.geometries))
+            self.info = describe(self._bundle)
             with load(self._bundle, device=self._device) as pipe:
                 self.mock, self.pipe = pipe.mock, pipe
                 self._metrics.loads.labels(self.model).inc()

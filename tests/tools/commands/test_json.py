@@ -46,7 +46,7 @@ MEASURED = {
     "start": "measure_start",
     "ttnn-start": "measure_ttnn_start",
 }
-WAYS = {"alone": [], "verbose": ["--verbose"], "json-log": ["--verbose", "--log-format", "json"]}
+WAYS = {"alone": [], "json-log": ["--verbose", "--log-format", "json"]}
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:

@@ -19,7 +19,7 @@ from mochi_aot.tools.serve.wanted import sizes_of
 _LAST = 12  # jobs of the gallery
 _LOOK = 15.0  # seconds between two looks at a job of which nothing is heard
 _PAUSE = 0.25  # seconds at least between two changes that a page is told of: what it shows costs the worker time
-_LOADING = 0.5  # seconds between two looks whether a bundle is loaded
+_LOADING = 0.5  # seconds between two looks whether a bundle is open
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Handlers:
         self._service = service
 
     async def settings(self, model: str) -> AsyncIterator[tuple[Any, ...]]:
-        """Give the choice of geometries, steps and guidance of a bundle, once it is loaded."""
+        """Give the choice of geometries, steps and guidance of a bundle, once it is open."""
         worker = self._service.workers[model]
-        while worker.pipe is None:
+        while (info := worker.info) is None:
             if self._service.is_ending:
                 return
-            yield gr.skip(), gr.skip(), gr.skip(), gr.Button(f"{model} is being loaded", interactive=False)
+            yield gr.skip(), gr.skip(), gr.skip(), gr.Button(f"{model} is being opened", interactive=False)
             await self._service.changes(self._service.version, _LOADING)
-        choices = [(_geometry(name), name) for name in worker.geometries]
-        usual = worker.pipe.resolve("")
+        choices = [(_geometry(name), name) for name in info.geometries]
+        usual = info.resolve("")
         geometry = gr.Dropdown(choices=choices, value=choices[0][1], interactive=True)
         yield geometry, usual["steps"], usual["guidance-scale"], gr.Button("Make video", interactive=True)
 
@@ -75,7 +75,8 @@ class Handlers:
         try:
             if not prompt.strip():
                 raise RequestError(400, "there is no prompt: write what the video shows")
-            if geometry in self._service.workers[model].geometries:
+            info = self._service.workers[model].info
+            if info is not None and geometry in info.geometries:
                 fields |= zip(("height", "width", "num_frames"), sizes_of(geometry), strict=True)
             return self._service.submit(_caller(request), model, fields).id
         except RequestError as error:
