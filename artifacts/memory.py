@@ -1,5 +1,6 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take, and the most that it took."""
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,17 @@ def free_memory() -> int:
         if line.startswith("MemAvailable:"):
             amounts.append(int(line.split()[1]) * 1024)
     return min(amounts, default=_UNKNOWN)
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process had resident.
+
+    getrusage's ru_maxrss counts what the parent had when it started this process, too: on hosts without /proc alone.
+    """
+    for line in _text(_ROOT / "proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _limits() -> Iterator[Path]:

@@ -1,7 +1,6 @@
 """From a checkpoint to a bundle."""
 
 import dataclasses
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mochi_aot.artifacts import Bundle, BundleWriter, schema
+from mochi_aot.artifacts.memory import peak_memory
 from mochi_aot.artifacts.versions import installed_version, versions
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
@@ -97,7 +97,7 @@ def compile_bundle(
         weight_bytes_on_disk=sum(file.stat().st_size for file in (output / "weights").iterdir()),
         weight_bytes_reused=writer.reused_bytes,
         seconds=time.monotonic() - started,
-        peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_rss=peak_memory(),
         kernels=KernelSummary(kernels.count, kernels.stand_in) if kernels else None,
     )
 

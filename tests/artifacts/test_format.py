@@ -8,9 +8,9 @@ from typing import Any
 import msgpack
 from blake3 import blake3
 
-from mochi_aot.artifacts import Bundle, schema
+from mochi_aot.artifacts import Bundle, schema, tokenizer_limits
 from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES
-from mochi_aot.artifacts.layout import ARCHITECTURES, FABRICS, FORMAT_VERSION, LAYOUTS, MAX_METADATA_BYTES
+from mochi_aot.artifacts.layout import ARCHITECTURES, FABRICS, FORMAT_VERSION, LAYOUTS
 from mochi_aot.artifacts.limits import (
     MAX_DEVICES,
     MAX_ELEMENTS,
@@ -211,4 +211,4 @@ def test_the_page_names_every_field_role_rate_layout_and_dtype() -> None:
     assert f"its elements | {rank}; {powers[0]}, of what the host gives {powers[1]} |" in PAGE
     assert f"pixels of all frames | {'; '.join(map(str, powers[2:]))} |" in PAGE
     assert f"lists and maps included | 2^{MAX_ELEMENTS.bit_length() - 1} |" in PAGE
-    assert f"tokenizer | {MAX_METADATA_BYTES >> 20} MiB |" in PAGE
+    assert f"tokenizer | {tokenizer_limits.MAX_BYTES >> 20} MiB; " in PAGE

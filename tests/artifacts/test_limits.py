@@ -63,13 +63,12 @@ CASES: dict[str, Callable[[], bytes]] = {
 def test_manifests_of_many_values_are_refused_in_less_than_a_gibibyte() -> None:
     """All cases after each other in a process of its own, whose peak is what the worst of them takes."""
     code = (
-        "import re\n"
+        "from mochi_aot.artifacts.memory import peak_memory\n"
         "from tests.artifacts.test_limits import CASES, bundle_of, unpack, BundleError, Manifest, MANIFEST_MAGIC\n"
         "for case in CASES.values():\n"
         "    try: unpack(MANIFEST_MAGIC, Manifest, bundle_of(case()), 'm')\n"
         "    except BundleError as error: print(error)\n"
-        # Not getrusage's: that counts what the parent had when it started this process.
-        "print(int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]) * 1024)\n"
+        "print(peak_memory())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *refusals, peak = done.stdout.splitlines()

@@ -1,7 +1,10 @@
 """Free memory: the machine's, and the limits of control groups, in a folder that stands for the root."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mochi_aot.artifacts import memory
@@ -42,3 +45,11 @@ def test_the_least_counts(
 def test_a_system_that_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root(tmp_path, monkeypatch, {})
     assert memory.free_memory() == 4 << 30
+
+
+def test_the_peak_is_this_process_own() -> None:
+    """A child of a process that had 300 MB has not had them, which getrusage would say."""
+    big = np.ones(300_000_000, np.uint8)
+    code = "from mochi_aot.artifacts.memory import peak_memory; print(peak_memory())"
+    child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 5_000_000 < child < big.nbytes <= memory.peak_memory()

@@ -15,6 +15,8 @@ import time
 import traceback
 from pathlib import Path
 
+from mochi_aot.artifacts.memory import peak_memory
+
 _MEMORY = 6 << 30  # bytes of addresses; a claim of a file that takes more is an error of the allocator's
 _INSTRUMENTED = ["mochi_aot.artifacts", "mochi_aot.runtime", "mochi_aot.compiler.checkpoint"]
 
@@ -54,7 +56,7 @@ class Counter:
 
     def report(self) -> None:
         """Say how many files were read."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = peak_memory() / 2**20
         what = f"{self.runs} runs, {self.accepted} accepted, slowest {self.slowest:.2f} s, peak {peak:.0f} MiB"
         self.say(f"{self.kind}: {what}, {len(self.faults)} faults")
 

@@ -62,7 +62,7 @@ from pathlib import Path
 from mochi_aot.tools.commands.checking_values import check_values
 from mochi_aot.tools.commands.console import Console, LogSettings, logging_as
 with logging_as(LogSettings()), Console() as console:
-    check_values(Path(sys.argv[1]), "mock", (7, 5), (), True, console)
+    check_values(Path(sys.argv[1]), None, "mock", (7, 5), (), True, console)
 """
 
 
