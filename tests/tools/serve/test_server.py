@@ -19,13 +19,6 @@ from tests.tools.serve.servers import PATIENCE, SIZE, Server, by_mochi_run, serv
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundle") / "toy.bundle"
-    toy_bundle.write_bundle(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with served(bundle, tmp_path_factory.mktemp("server") / "state", "--max-queue", "3") as server:
         yield server

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime import toy_bundle
 from tests.tools.serve.browser import CHROMIUM, Browser, browser
 from tests.tools.serve.test_server import PATIENCE, Server, by_mochi_run, served
 
@@ -25,13 +24,6 @@ new MutationObserver(() => {
   if (e) window.seen.push([e.dataset.status, e.querySelector('progress').value])
 }).observe(document.body, {childList: true, subtree: true})
 """
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundle") / "toy.bundle"
-    toy_bundle.write_bundle(path)
-    return path
 
 
 @pytest.fixture(scope="module")
