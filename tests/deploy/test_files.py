@@ -41,7 +41,8 @@ def test_all_that_the_image_is_built_from_is_let_through() -> None:
     kept = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
     folders = {"artifacts", "compiler", "runtime", "tools", "mochi_aot"}
     assert kept == folders | {"constraints.txt", "pyproject.toml", "LICENSE", "README.md"}
-    assert all((ROOT / name).exists() for name in kept)
+    # Of the source archive the folders are in the package; in a checkout the package links to them.
+    assert all((ROOT / name).exists() or (ROOT / "mochi_aot" / name).exists() for name in kept)
 
 
 def test_the_image_runs_as_nobody_and_is_asked_for_its_health() -> None:
