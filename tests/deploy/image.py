@@ -25,23 +25,30 @@ from tests.deploy.dockerfile import DEPLOY, ROOT, instructions
 
 _SYSTEM = [Path(name) for name in ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", sys.base_prefix)]
 _KEPT = ("PIP_", "SSL_", "REQUESTS_", "HTTP", "http", "NO_PROXY", "no_proxy")  # variables that pip needs here
-# Arguments: the root, then pairs FROM TO to mount, "--", and a command. The root is read-only if RO is set.
+# Arguments: the root, what stays writable of it ("" for all), pairs FROM TO to mount, "--", and a command.
 _ENTER = """
-root=$1; shift
+root=$1 volumes=$2; shift 2
+mount --bind "$root" "$root" || exit 1
+for volume in $volumes; do mount --bind "$volume" "$volume" || exit 1; done
 while [ "$1" != -- ]; do mount --bind "$1" "$root$2" && shift 2 || exit 1; done; shift
 mount -t proc proc "$root/proc" && mount --bind /dev "$root/dev" || exit 1
-if [ -n "$RO" ]; then mount --bind "$root" "$root" && mount --rbind "$root" "$root"; fi
+if [ -n "$volumes" ]; then mount -o remount,ro,bind "$root" || exit 1; fi
 exec "$@"
 """
 _PORT, _PATIENCE = 8000, 900.0
 
 
-def enter(root: Path, command: list[str], mounts: Mapping[Path, str], **variables: str) -> list[str]:
-    """Return words that run a command with `root` as its root and some folders mounted there."""
+def enter(
+    root: Path, command: list[str], mounts: Mapping[Path, str], variables: Mapping[str, str], volumes: list[Path]
+) -> list[str]:
+    """Return words that run a command with `root` as its root and some folders mounted there.
+
+    Where there are volumes, all but these is read-only.
+    """
     pairs = [word for place, to in mounts.items() for word in (str(place), to)]
     given = [f"{name}={value}" for name, value in variables.items()]
     inner = ["chroot", str(root), "env", "-i", *given, *command]
-    return ["unshare", "-m", "sh", "-c", _ENTER, "sh", str(root), *pairs, "--", *inner]
+    return ["unshare", "-m", "sh", "-c", _ENTER, "sh", str(root), " ".join(map(str, volumes)), *pairs, "--", *inner]
 
 
 def new_root(folder: Path, mounts: Mapping[Path, str]) -> Path:
@@ -80,10 +87,11 @@ def build(work: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
             stages[-1].append((name, words))
     first, second = (new_root(work / f"root{number}", system()) for number in (1, 2))
     (first / "source").mkdir()
-    (first / "opt").mkdir(exist_ok=True)
+    for root in (first, second):
+        (root / "opt").mkdir(exist_ok=True)
     context(first / "source")
     run_stage(first, stages[0], "/source")
-    shutil.move(first / "opt/mochi", second / "opt/mochi")  # COPY --from=build
+    (first / "opt/mochi").rename(second / "opt/mochi")  # COPY --from=build
     variables = run_stage(second, stages[1], "/")
     return second, variables, dict(stages[1])
 
@@ -99,11 +107,11 @@ def run_stage(root: Path, stage: list[tuple[str, str]], folder: str) -> dict[str
         elif name == "ENV":
             own |= {key: value.replace("$PATH", path) for key, value in (word.split("=", 1) for word in words.split())}
         elif name == "RUN" and words.startswith("apt-get"):
-            print("left out:", words)
+            print("left out:", words, flush=True)
             assert "libatomic.so.1" in subprocess.run(["ldconfig", "-p"], capture_output=True, text=True).stdout
         elif name == "RUN":
             print("RUN", words, flush=True)
-            subprocess.run(enter(root, ["sh", "-ec", f"cd {folder}; {words}"], system(), **variables), check=True)
+            subprocess.run(enter(root, ["sh", "-ec", f"cd {folder}; {words}"], system(), variables, []), check=True)
     return own
 
 
@@ -119,14 +127,16 @@ def serve(root: Path, variables: dict[str, str], settings: dict[str, str], bundl
     command = [*who, "sh", "-c", f'{place}; exec "$@"', "sh", *words]
     volumes = [root / name.strip("/") for name in (*settings["VOLUME"].split(), "tmp")]
     before = everything(root, volumes)
-    with subprocess.Popen(enter(root, command, mounts, **variables)) as process:
+    write = ["sh", "-c", "! touch /opt/mochi/written && ! touch /written && touch /scratch/written"]  # as root
+    subprocess.run(enter(root, write, mounts, variables, volumes), check=True, stderr=subprocess.DEVNULL)
+    with subprocess.Popen(enter(root, command, mounts, variables, volumes)) as process:
         try:
             check = [*who, *yaml.safe_load(settings["HEALTHCHECK"].partition("CMD ")[2])]
             end = time.monotonic() + _PATIENCE
-            while subprocess.run(enter(root, check, mounts, **variables), stderr=subprocess.DEVNULL).returncode:
+            while subprocess.run(enter(root, check, mounts, variables, volumes), stderr=subprocess.DEVNULL).returncode:
                 assert process.poll() is None and time.monotonic() < end
                 time.sleep(1)
-            print(f"healthy; a video of {make_video()} bytes")
+            print(f"healthy; a video of {make_video()} bytes", flush=True)
         finally:
             process.send_signal(signal.SIGTERM)
     assert process.returncode == 128 + signal.SIGTERM, process.returncode
