@@ -14,6 +14,7 @@ from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
 from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Summary
+from mochi_aot.compiler.lora.record import record_of
 from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.lower.target import Checked, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
@@ -136,6 +137,10 @@ def _write_bundle(
         checked = target.check_programs(writer, geometries, lowered.programs, job.mesh)
         watch.begin("write weights", "writing weights")
         on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
+        if isinstance(checkpoint, TunedCheckpoint):
+            recorded = record_of(target.formed_params(), checkpoint, job.mesh)
+            if recorded is not None:
+                writer.add_loras(*recorded)
         watch.begin("finish")
         writer.add_tokenizer(tokenizer)
         for name, notice in checkpoint.notices.items():
