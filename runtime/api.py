@@ -243,9 +243,9 @@ class VideoPipeline(Steerable):
     def use_delta(self, delta: str | Path | None) -> int:
         """Go on in the style of the delta in a folder, or with None in the bundle's own.
 
-        Return how many weights differ. Only these are let go, and loaded again when they are next used; where a signature was required of the bundle,
-        one is of the delta. Raise BundleError for a delta that is not whole, or of another bundle: then the last style
-        stays.
+        Return how many weights differ. Only these are let go, and loaded again when they are next used. Where a
+        signature was required of the bundle, one is of the delta. Raise BundleError for a delta that is not whole, or
+        of another bundle: then the last style stays.
         """
         with self._exclusive() as pipeline:
             self._not_from_a_callback()
