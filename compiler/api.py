@@ -11,6 +11,7 @@ from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileOptionError
 from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Request, Summary
+from mochi_aot.compiler.lora.choice import parse_lora
 from mochi_aot.compiler.partition.choose import parse_plan
 from mochi_aot.compiler.partition.mesh import Mesh, parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry, parse_geometry
@@ -44,6 +45,7 @@ def compile(
     require_kernels: bool = False,
     print_ir: str | Path | None = None,
     profile: str | Path | None = None,
+    loras: str | Path | Sequence[str | Path] = (),
     progress: Progress | None = None,
     own_process: bool = True,
 ) -> Summary:
@@ -70,6 +72,7 @@ def compile(
         require_kernels: Refuse to compile for ttnn where this host can build no real kernels.
         print_ir: A folder to which each program's text is written after each pass.
         profile: A file to which seconds of each phase, pass and program are written, as a Chrome trace.
+        loras: To merge, each a file, or a repository of the hub, and perhaps a strength: "style.safetensors:0.8".
         progress: Is told what is being done, in the thread that calls.
         own_process: Compile for ttnn in a child process, which ends with this call, and with this process however that
             ends. Without it a compile for ttnn points this process at a mocked mesh, for good: it is refused where
@@ -81,6 +84,7 @@ def compile(
         GeometryError: before anything is traced, for a size that the model or the mesh has not; it names the nearest.
         PlanError: for a mesh that is none, and for a model that cannot be cut over it.
         CheckpointError: for a checkpoint that is not whole.
+        LoraError: for a LoRA that is none, or not one of this model.
         BundleError: where the bundle cannot be written, or exists.
         KernelsError: for require_kernels.
         BackendError: where ttnn cannot be used, or refuses a program.
@@ -103,6 +107,7 @@ def compile(
         _path(print_ir),
         _path(profile),
         _contents_folder(trust_times),
+        tuple(parse_lora(str(lora)) for lora in ([loras] if isinstance(loras, str | Path) else loras)),
     )
     ensure_temporary_files()
     if job.target == "ttnn" and own_process:

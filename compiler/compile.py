@@ -14,6 +14,8 @@ from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
 from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Summary
+from mochi_aot.compiler.lora.record import record_of
+from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.lower.target import Checked, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import ttnn_target
@@ -54,7 +56,7 @@ class Watch:
 
 
 def compile_bundle(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | TunedCheckpoint,
     job: Job,
     output: Path,
     force: bool = False,
@@ -122,7 +124,9 @@ class _Written:
     checked: Checked
 
 
-def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target: Target, watch: Watch) -> _Written:
+def _write_bundle(
+    writer: BundleWriter, checkpoint: Checkpoint | TunedCheckpoint, job: Job, target: Target, watch: Watch
+) -> _Written:
     with writer:
         tokenizer = checkpoint.tokenizer_json()
         compiled = _compile_programs(checkpoint, job, target, watch)
@@ -133,6 +137,10 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
         checked = target.check_programs(writer, geometries, lowered.programs, job.mesh)
         watch.begin("write weights", "writing weights")
         on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
+        if isinstance(checkpoint, TunedCheckpoint):
+            recorded = record_of(target.formed_params(), checkpoint, job.mesh)
+            if recorded is not None:
+                writer.add_loras(*recorded)
         watch.begin("finish")
         writer.add_tokenizer(tokenizer)
         for name, notice in checkpoint.notices.items():
@@ -172,7 +180,7 @@ class Compiled:
 
 
 def _compile_programs(
-    checkpoint: Checkpoint, job: Job, target: Target, watch: Watch
+    checkpoint: Checkpoint | TunedCheckpoint, job: Job, target: Target, watch: Watch
 ) -> dict[Geometry, dict[str, Compiled]]:
     traced, pipelines = {}, {g: Pipeline(str(g), watch.after_pass) for g in job.geometries}
     for geometry, pipeline in pipelines.items():

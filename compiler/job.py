@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.machines import WORMHOLE
+from mochi_aot.compiler.lora.choice import LoraChoice
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.reference.geometry import Geometry
 
@@ -43,6 +44,7 @@ class Request:
     print_ir: Path | None
     profile: Path | None
     contents: Path | None
+    loras: tuple[LoraChoice, ...] = ()
 
 
 @dataclass(frozen=True)

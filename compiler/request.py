@@ -1,9 +1,13 @@
 """Fulfils a request for a bundle, in this process."""
 
-from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.checkpoint import Checkpoint, open_checkpoint
 from mochi_aot.compiler.checkpoint.content_record import ContentRecord
 from mochi_aot.compiler.compile import compile_bundle
 from mochi_aot.compiler.job import Progress, Request, Summary
+from mochi_aot.compiler.lora.choice import find_lora
+from mochi_aot.compiler.lora.lora import read_lora
+from mochi_aot.compiler.lora.nearby import loras_beside
+from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.profile import Profile, check_profile_place
 
 
@@ -13,11 +17,12 @@ def compile_request(request: Request, progress: Progress) -> Summary:
         check_profile_place(request.profile)
     record = None if request.contents is None else ContentRecord(request.contents, request.trust_times)
     source = open_checkpoint(request.checkpoint, request.text_encoder, request.check_weights, record)
-    for note in source.notes:
+    tuned = _with_loras(source, request)
+    for note in (*source.notes, *loras_beside(request.checkpoint, tuned.files if tuned is not None else ())):
         progress.note(note)
     profile = Profile()
     summary = compile_bundle(
-        source,
+        tuned or source,
         request.job,
         request.output,
         request.force,
@@ -30,3 +35,14 @@ def compile_request(request: Request, progress: Progress) -> Summary:
     if request.profile is not None:
         profile.write(request.profile)
     return summary
+
+
+def _with_loras(checkpoint: Checkpoint, request: Request) -> TunedCheckpoint | None:
+    """Return the checkpoint with the LoRAs that were asked for, which are found and read now. Raise LoraError."""
+    if not request.loras:
+        return None
+    loras = [
+        read_lora(find_lora(choice.place), checkpoint.config.dit, choice.strength, request.check_weights)
+        for choice in request.loras
+    ]
+    return TunedCheckpoint(checkpoint, loras, request.check_weights)

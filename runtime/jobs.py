@@ -15,9 +15,9 @@ from mochi_aot.runtime.finished import held_outputs
 from mochi_aot.runtime.generate import Watcher, generate, job_roles
 from mochi_aot.runtime.job import Job, check_options, outputs, record_path
 from mochi_aot.runtime.ledger import Ledger
+from mochi_aot.runtime.opening import open_bundle
 from mochi_aot.runtime.pipeline import Pipeline, read_ahead
 from mochi_aot.runtime.record import make_record
-from mochi_aot.runtime.signatures import check_origin
 from mochi_aot.runtime.targets import choose_device, close_backend, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
 
@@ -49,8 +49,8 @@ class JobsOptions:
 
     `force` replaces files that exist. With `keep_going` jobs follow one that failed. With `skip_existing` jobs whose
     files are all there, with the record, are not run; denoised latents that a stopped run kept are decoded. The bundle
-    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given. With
-    `check` weights are compared with their hashes before they are used.
+    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given; it runs
+    with the `delta`, if there is one. With `check` weights are compared with their hashes before they are used.
     """
 
     device: str | None = None
@@ -61,6 +61,7 @@ class JobsOptions:
     require_signature: Path | None = None
     expect_id: str | None = None
     check: bool = True
+    delta: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,7 @@ def run_jobs(
     """
     ledger = ledger or Ledger()
     with ledger.span("open the bundle"):
-        bundle = Bundle.open(path)
-        check_origin(bundle, options.require_signature, options.expect_id)
+        bundle = open_bundle(path, options.delta, options.require_signature, options.expect_id)
         device = choose_device(bundle.manifest.target, options.device)
     outcome = Outcome(bundle)
     with ledger.span("check the jobs"):

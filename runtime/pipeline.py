@@ -135,6 +135,24 @@ class Pipeline:
         self._embeddings.clear()
         close_backend(self._backend)
 
+    def use(self, bundle: Bundle) -> int:
+        """Go on with another bundle of the same programs, of which only the weights that differ are loaded again.
+
+        Return how many these are. What was prepared by the last bundle's programs must not be used any more.
+        """
+        changed = {name for name in bundle.weights if bundle.content(name) != self.bundle.content(name)}
+        loaded = changed & self._loaded
+        if loaded:
+            self._backend.free_weights(sorted(loaded))
+        self._reader.use(bundle, changed)
+        self._loaded -= loaded
+        self._phase = None
+        self.bundle = bundle
+        texts = (self._program("encode_text", g) for g in bundle.manifest.geometries if "encode_text" in g.programs)
+        if any(weight.name in changed for program in texts for weight in program.weights):
+            self._embeddings.clear()
+        return len(changed)
+
     def usage(self) -> Usage:
         """Return what was read and built since the last call; the ledger forgets its spans."""
         spans = [span for span in self.ledger.taken() if span.name == READ]

@@ -32,6 +32,8 @@ ALLOWED = {
         "transformers",
     },
     "compiler/ir": {"artifacts.dtypes", "artifacts.roles", "numpy"},
+    "compiler/lora": {"artifacts", "compiler.checkpoint", "compiler.ir", "compiler.lower", "compiler.partition.mesh"}
+    | {"compiler.reference.config", "huggingface_hub", "safetensors", "torch"},
     "compiler/lower": {"artifacts", "compiler.ir", "compiler.partition", "compiler.torch_dtypes", "numpy", "torch"},
     "compiler/lower/ttnn": {"artifacts", "compiler.ir", "compiler.lower", "compiler.partition", "compiler.passes"}
     | {"compiler.torch_dtypes", "numpy", "torch", "ttnn"},

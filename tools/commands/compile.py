@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none.",
 )
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="FILE|ID[:STRENGTH]",
+    help="Merge a LoRA into the weights: a safetensors file, a folder that has one, or a repository of the hub, and "
+    "how strongly it counts, 1 unless said. In the keys of Genmo, diffusers, peft or ComfyUI. Repeatable.",
+)
 @click.option("--mesh", metavar="RxC", help="The device mesh: rows x columns.  [default: of the machine in --arch]")
 @arch_option
 @click.option(

@@ -141,6 +141,12 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     default=True,
     help="Compare weights with their hashes before they are used; leave it out on a file system that does so itself.",
 )
+@click.option(
+    "--delta",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Run the bundle in another style: a LoRA or a fine-tune, as mochi-bundle delta writes it for this bundle.",
+)
 @click.option("--expect-id", metavar="ID", help="Run the bundle only if this is its id, as mochi-inspect shows it.")
 @click.option(
     "--profile",
@@ -162,6 +168,7 @@ def main(
     expect_id: str | None,
     check: bool,
     profile: Path | None,
+    delta: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -189,6 +196,7 @@ def main(
             check,
             profile,
             as_json,
+            delta,
         )
         run_command(bundle, options, settings, console)
 

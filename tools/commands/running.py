@@ -43,6 +43,7 @@ class Settings:
     check: bool
     profile: Path | None
     as_json: bool
+    delta: Path | None = None
 
 
 class JobsConsole:
@@ -134,6 +135,7 @@ def _run(
         settings.require_signature,
         settings.expect_id,
         settings.check,
+        settings.delta,
     )
     outcome = run_jobs(bundle, jobs, how, progress, ledger, [] if profile is None else [profile])
     if outcome.done:
