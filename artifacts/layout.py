@@ -33,6 +33,7 @@ FABRICS = ("none", "1d")
 PUBLISHED_STEPS = 64
 DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, frames
 MODEL_DTYPES = ("float32", "bfloat16")  # of weights and activations, and of how a checkpoint is stored
+CHECKPOINT_LAYOUTS = ("genmo", "diffusers")  # that checkpoints are published in
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
 
 HASH_HEX = re.compile(r"[0-9a-f]{64}")

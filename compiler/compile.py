@@ -101,6 +101,7 @@ def compile_bundle(
         seconds=time.monotonic() - started,
         peak_rss=peak_memory(),
         kernels=KernelSummary(kernels.count, kernels.stand_in) if kernels else None,
+        checkpoint=written.checkpoint,
     )
 
 
@@ -122,6 +123,7 @@ class _Written:
     programs: list[ProgramSummary]
     weight_bytes_per_device: int
     checked: Checked
+    checkpoint: dict[str, str]
 
 
 def _write_bundle(
@@ -145,6 +147,7 @@ def _write_bundle(
         writer.add_tokenizer(tokenizer)
         for name, notice in checkpoint.notices.items():
             writer.add_notice(name, notice)
+        recorded = {"layout": checkpoint.layout, "identity": checkpoint.identity(), **checkpoint.origin}
         bundle_id = writer.finish(
             target=job.target,
             mesh=list(job.mesh),
@@ -152,7 +155,7 @@ def _write_bundle(
             step_capacity=STEP_CAPACITY,
             text_length=checkpoint.config.text_length,
             model=_plain(checkpoint.config),
-            checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity(), **checkpoint.origin},
+            checkpoint=recorded,
             versions=versions(PACKAGES),
             geometries=checked.geometries,
             created_by=f"mochi-compile {installed_version('mochi-aot')}",
@@ -160,7 +163,7 @@ def _write_bundle(
             kernels=checked.kernels,
             **_lowered_for(job),
         )
-    return _Written(bundle_id, lowered.summaries, on_device, checked)
+    return _Written(bundle_id, lowered.summaries, on_device, checked, recorded)
 
 
 def _lowered_for(job: Job) -> dict[str, str]:

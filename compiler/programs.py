@@ -29,9 +29,14 @@ SILENT = Pipeline()
 def build_programs(
     config: MochiConfig, geometry: Geometry, dtype: str, source: Source, pipeline: Pipeline = SILENT
 ) -> dict[str, Program]:
-    """Return the programs by role, verified, without a mesh; `source` gives the weights that constants come from."""
+    """Return the programs by role, verified, without a mesh; `source` gives the weights that constants come from.
+
+    A model without an encoder has no program for it.
+    """
     programs: dict[str, Program] = {}
     for unit in TRACED_MODULES:
+        if unit.name == "encode" and not config.vae.has_encoder:
+            continue
         traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
         programs.update(rated_programs(traced, source, pipeline))
     return programs

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from mochi_aot.compiler.lora.choice import KNOWN_NAMES
 
-_FOLDERS = ("", "transformer", "lora", "loras")
+_BESIDE = ("", "lora", "loras")
 
 
-def loras_beside(checkpoint: Path, taken: Iterable[Path]) -> list[str]:
-    """Return a line for each file in a checkpoint's folders whose name says that it is a LoRA, but for those taken."""
+def loras_beside(folders: Iterable[Path], taken: Iterable[Path]) -> list[str]:
+    """Return a line for each file in the folders of weights whose name says that it is a LoRA, but for those taken."""
     known = {path.resolve() for path in taken}
-    found = (file for folder in _FOLDERS for file in sorted((checkpoint / folder).glob("*.safetensors")))
+    places = dict.fromkeys(folder / name for folder in folders for name in _BESIDE)
+    found = (file for place in places for file in sorted(place.glob("*.safetensors")))
     return [
         f"{file} lies beside the weights, and is not part of this bundle: --lora {file} merges it"
         for file in found
