@@ -1,7 +1,7 @@
-"""The weights on a simulated mesh, each made when it is first asked for: its bytes may still be on their way."""
+"""The weights on this process's devices, each made when it is first asked for: its bytes may be on their way."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -14,8 +14,9 @@ from mochi_aot.runtime.torch.types import DTYPES, Value
 class Weights(Mapping[str, Value]):
     """Loaded weights by name. On the CPU they are views of the mapped files."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, held: Sequence[int]) -> None:
+        """`held`: the devices of the mesh whose shards are wanted."""
+        self._device, self._held = device, held
         self._makers: dict[str, Callable[[], Value]] = {}
         self._values: dict[str, Value] = {}
 
@@ -56,8 +57,9 @@ class Weights(Mapping[str, Value]):
 
     def _make(self, bundle: Bundle, weight: Weight) -> Value:
         """Make a Value in which devices with the same shard share a tensor."""
-        tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(weight.shards)}
-        return [tensors[index] for index in weight.shards]
+        shards = [weight.shards[device] for device in self._held]
+        tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(shards)}
+        return [tensors[index] for index in shards]
 
     def _tensor(self, data: memoryview, weight: Weight) -> torch.Tensor:
         with warnings.catch_warnings():
