@@ -11,9 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch.distributed as dist
-
-from mochi_aot.artifacts.errors import MochiError, exit_code
+from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import Executable, Value
 from mochi_aot.runtime.interrupt import SIGNALS
@@ -35,15 +33,20 @@ def follow(path: Path, world: World, device: str, check: bool) -> int:
     decides. Raise BackendError if rank 0 cannot be reached.
     """
     store = meet(world)
-    link = answer(store, world.rank, SECONDS)
+    link, ended = answer(store, world.rank, SECONDS), threading.Event()
     with _handing_on(link):
         try:
             bundle = Bundle.open(path).for_device(world.rank)
-            link.send({"ready": {"bundle": bundle.id, "host": socket.gethostname(), "process": os.getpid()}})
-            _Follower(world, store, bundle, device, check).obey(_orders(link))
+            link.send({"ready": {"bundle": bundle.id, "host": socket.gethostname()}})
+            orders = _orders(link, ended)
+            if next(orders, None) is not None:
+                _Follower(RankBackend(world, store, bundle.manifest.mesh, device), bundle, check).obey(orders)
         except Exception as error:  # noqa: BLE001  of any kind: this process is not the one that people look at
             link.send(_told(error))
             return int(exit_code(error))
+        finally:
+            ended.set()
+            link.close()
     return 0
 
 
@@ -57,17 +60,15 @@ def _told(error: Exception) -> Message:
 class _Follower:
     """What rank 0's Backend does there is done here, in the same order. Values have the numbers that it gives them."""
 
-    def __init__(self, world: World, store: dist.Store, bundle: Bundle, device: str, check: bool) -> None:
-        self._world, self._store, self._device = world, store, device
-        self._bundle, self._reader = bundle, WeightReader(bundle, check=check)
-        self._backend: RankBackend
+    def __init__(self, backend: RankBackend, bundle: Bundle, check: bool) -> None:
+        self._backend, self._bundle = backend, bundle
+        self._reader = WeightReader(bundle, check=check)
         self._programs: dict[int, Executable] = {}
         self._values: dict[int, Value] = {}
 
     def obey(self, orders: Iterator[Message]) -> None:
         """Follow orders until there are no more."""
         known: Mapping[str, Callable[..., None]] = {
-            "form": self._form,
             "plan": self._plan,
             "load_weights": self._load_weights,
             "free_weights": self._free_weights,
@@ -79,14 +80,12 @@ class _Follower:
         }
         try:
             for order in orders:
-                for number in order.pop("drop", ()):
+                for number in order.pop("drop"):
                     self._values.pop(number, None)
                 known[order.pop("do")](**order)
         finally:
             self._reader.close()
-
-    def _form(self) -> None:
-        self._backend = RankBackend(self._world, self._store, self._bundle.manifest.mesh, self._device)
+            self._backend.close()
 
     def _plan(self, names: list[str]) -> None:
         self._reader.plan(names)
@@ -121,11 +120,11 @@ class _Follower:
         self._values.update({results[name]: value for name, value in made.items()})
 
 
-def _orders(link: Link) -> Iterator[Message]:
+def _orders(link: Link, ended: threading.Event) -> Iterator[Message]:
     """Yield what the leader says, until it says "close" or has ended.
 
     A thread listens, also while this one computes or waits for another process: should the leader be gone, and this
-    process not end because of it, the thread ends it.
+    process not say soon that it has `ended` what it does, the thread ends it.
     """
     said: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
@@ -133,9 +132,8 @@ def _orders(link: Link) -> Iterator[Message]:
         while (message := link.receive()) is not None and message["do"] != "close":
             said.put(message)
         said.put(None)
-        timer = threading.Timer(_GRACE_SECONDS, os._exit, (int(exit_code(LostError())),))
-        timer.daemon = True
-        timer.start()
+        if not ended.wait(_GRACE_SECONDS):
+            os._exit(int(ExitCode.DEVICE))
 
     threading.Thread(target=listen, name="orders", daemon=True).start()
     while (message := said.get()) is not None:

@@ -43,6 +43,12 @@ class RankBackend(TorchBackend):
         self._leads = world.rank == 0
         self.collectives = collectives(_axes(self.mesh, world, store, device))
 
+    def close(self) -> None:
+        """Forget all weights, and leave the groups."""
+        super().close()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
     def share(self, array: np.ndarray | None, spec: TensorSpec) -> Value:
         """Give all processes their piece of the leader's array [*spec.shape]; the others have none."""
         if array is None:
