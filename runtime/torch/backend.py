@@ -59,7 +59,7 @@ class TorchBackend:
     def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
         """Copy array [*spec.shape] to the mesh. Raise BackendError if its shape or dtype is not what `spec` says."""
         check_array(array, spec)
-        whole = torch.from_numpy(np.array(array, order="C")).to(self.device, DTYPES[spec.dtype])
+        whole = from_host(array).to(self.device, DTYPES[spec.dtype])
         return split(whole, spec, self.mesh)
 
     def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
@@ -92,6 +92,13 @@ def check_array(array: np.ndarray, spec: TensorSpec) -> None:
     expected = held_dtype(spec.dtype)
     if list(array.shape) != spec.shape or array.dtype != expected:
         raise BackendError(f"upload: expected {expected}{spec.shape}, seen {array.dtype}{list(array.shape)}")
+
+
+def from_host(array: np.ndarray) -> torch.Tensor:
+    """Return a copy of an array in memory of torch's own: a product's last bits depend on how operands are aligned."""
+    copy = torch.from_numpy(np.empty(0, array.dtype)).new_empty(array.shape)
+    copy.numpy()[...] = array
+    return copy
 
 
 def to_host(whole: torch.Tensor) -> np.ndarray:

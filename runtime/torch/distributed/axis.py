@@ -40,6 +40,8 @@ class Axis:
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """Return the tensors of all processes, [size, *x.shape]. They have equal shapes."""
+        if self.size == 1:
+            return x.unsqueeze(0)
         x = x.contiguous()
         gathered = x.new_empty((self.size, *x.shape))
         with reaching():
@@ -48,6 +50,8 @@ class Axis:
 
     def exchange(self, pieces: torch.Tensor) -> torch.Tensor:
         """Give pieces[c] [size, ...] to the process at coordinate c; return what all gave this one, [size, ...]."""
+        if self.size == 1:
+            return pieces
         pieces = pieces.contiguous()
         received = torch.empty_like(pieces)
         with reaching():

@@ -41,7 +41,7 @@ def _joined(parts: torch.Tensor, dim: int, size: int) -> torch.Tensor:
     """Return the first `size` positions along `dim` of parts [parts, ...], one after the other; without a copy if so
     they lie in memory."""
     count, *shape = parts.shape
-    if size == count * shape[dim] and all(length == 1 for length in shape[:dim]):
+    if size == count * shape[dim] and parts.is_contiguous() and all(length == 1 for length in shape[:dim]):
         return parts.view(*shape[:dim], size, *shape[dim + 1 :])
     return join(parts.unbind(0), dim, size)
 

@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from mochi_aot.artifacts.dtypes import held_dtype
 from mochi_aot.artifacts.schema import TensorSpec
 from mochi_aot.runtime.backend import Executable, Value, Watch
-from mochi_aot.runtime.torch.backend import TorchBackend, prepare_device, to_host
+from mochi_aot.runtime.torch.backend import TorchBackend, from_host, prepare_device, to_host
 from mochi_aot.runtime.torch.distributed.axis import Axis, as_bytes, reaching
 from mochi_aot.runtime.torch.distributed.collectives import collectives
 from mochi_aot.runtime.torch.distributed.links import is_loopback
@@ -51,9 +51,7 @@ class RankBackend(TorchBackend):
 
     def share(self, array: np.ndarray | None, spec: TensorSpec) -> Value:
         """Give all processes their piece of the leader's array [*spec.shape]; the others have none."""
-        if array is None:
-            array = np.empty(spec.shape, held_dtype(spec.dtype))
-        whole = torch.from_numpy(np.array(array, order="C"))
+        whole = from_host(np.empty(spec.shape, held_dtype(spec.dtype)) if array is None else array)
         with reaching():
             dist.broadcast(as_bytes(whole), 0)
         return [own_piece(whole.to(self.device, DTYPES[spec.dtype]), spec, self.mesh)]

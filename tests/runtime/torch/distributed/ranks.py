@@ -1,6 +1,5 @@
 """Processes that are ranks of a distributed run, several runs one after the other: starting one takes seconds."""
 
-import multiprocessing
 import os
 import socket
 import traceback
@@ -8,9 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mochi_aot.runtime.world import World
-
-_FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["mochi_aot.runtime.torch.distributed.leader"])
+from tests.forked import FORKED
 
 
 class Ranks:
@@ -35,8 +32,8 @@ class Ranks:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         for _ in range(size - len(self._pipes)):
-            here, there = _FORKED.Pipe()
-            self._processes.append(_FORKED.Process(target=_serve, args=(there,), daemon=True))
+            here, there = FORKED.Pipe()
+            self._processes.append(FORKED.Process(target=_serve, args=(there,), daemon=True))
             self._processes[-1].start()
             self._pipes.append(here)
         for rank, pipe in enumerate(self._pipes[:size]):
