@@ -10,7 +10,7 @@ import numpy as np
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Program
-from mochi_aot.runtime.backend import Backend, Executable, KernelUse, Value
+from mochi_aot.runtime.backend import Backend, Executable, KernelUse, Planner, Value
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
 from mochi_aot.runtime.ledger import READ, STEP, Ledger
@@ -70,7 +70,7 @@ def step_chunks(sigmas: np.ndarray, guidance_scale: Guidance, capacity: int) -> 
     return chunks
 
 
-def read_ahead(reader: WeightReader, bundle: Bundle, roles: Iterable[str], geometry: Geometry) -> None:
+def read_ahead(reader: Planner, bundle: Bundle, roles: Iterable[str], geometry: Geometry) -> None:
     """Plan the weights of these programs in this order."""
     for role in roles:
         reader.plan(weight.name for weight in bundle.program(role, geometry).weights)
