@@ -6,6 +6,7 @@ used (fully sharded). `sp01` puts the sequence on both axes. The VAE's plans nam
 axis 0 and width on axis 1. The text encoder's name the axes of its tensor parallelism.
 """
 
+from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Cut, Plan
 
@@ -165,8 +166,14 @@ FAMILIES: Families = {
     ("encode_text",): TEXT_PLANS,
     ("prepare_prompt", "prepare_steps", "denoise"): TRANSFORMER_PLANS,
     ("decode",): DECODER_PLANS,
-    ("encode",): ENCODER_PLANS,
+    (ENCODE,): ENCODER_PLANS,
 }
+
+
+def families_for(families: Families, with_encoder: bool) -> Families:
+    """Return the families of a bundle's programs, which may do without the encoder."""
+    return {roles: plans for roles, plans in families.items() if with_encoder or roles != (ENCODE,)}
+
 
 # Tokens in whole tiles of 32, and halos and norms that know of no padding. The encoder has no ttnn lowering.
 TTNN_FAMILIES: Families = {

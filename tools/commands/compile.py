@@ -110,6 +110,11 @@ if TYPE_CHECKING:
     help="Refuse to compile for ttnn where only stand-in kernels can be built, which chips cannot use.",
 )
 @click.option(
+    "--with-encoder",
+    is_flag=True,
+    help="Put the VAE's encoder into the bundle, which mochi-run --input-video needs, and nothing else does.",
+)
+@click.option(
     "--print-ir",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -163,7 +168,7 @@ def _explain(checkpoint: Path, progress: "Progress", as_json: bool, options: dic
     from mochi_aot.compiler.explain import explain
     from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
 
-    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype")
+    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
     job = make_job(**{name: options[name] for name in names})
     explanation = explain(open_checkpoint(checkpoint, options["text_encoder"]), job, progress)
     if as_json:
