@@ -8,6 +8,7 @@ from mochi_aot.compiler.ir.program import Op, Value
 from mochi_aot.compiler.lower.ttnn.chip_constants import machine_of
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Form, Lowerer, Tensor
 from mochi_aot.compiler.lower.ttnn.prepare import ROPE
+from mochi_aot.compiler.lower.ttnn.ring_chunks import ring_chunks
 from mochi_aot.compiler.lower.ttnn.rules.elementwise import HUGE
 from mochi_aot.compiler.lower.ttnn.rules.shape import reshaped, sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule

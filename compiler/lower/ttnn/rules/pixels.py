@@ -21,9 +21,7 @@ def bytes_as_numbers(lo: Lowerer, op: Op) -> None:
     """Emit bytes [F, H, W, 3], held as [F, H, W * 3], as numbers in groups of pixels. bfloat16 holds bytes exactly."""
     frames, height, width, colours = op.result.type.local_shape
     if height * width % PIXELS or colours != COLOURS:
-        raise lo.fail(
-            f"pieces of {height} x {width} pixels of {colours} colours, expected {PIXELS} times some"
-        )
+        raise lo.fail(f"pieces of {height} x {width} pixels of {colours} colours, expected {PIXELS} times some")
     numbers = lo.to_dtype(lo.held(op.operands[0]), "bfloat16")
     shape = (1, frames, height * width // PIXELS, PIXELS * COLOURS)
     groups = lo.to_layout(lo.emit("reshape", [numbers], shape, shape=list(shape)), TILE)
