@@ -16,7 +16,7 @@ from mochi_aot.runtime.batch import decode, denoise_all
 from mochi_aot.runtime.checks import prompt_cuts
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.errors import BusyError, ClosedError, OptionError
-from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, with_sizes
+from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, require_frames, with_sizes
 from mochi_aot.runtime.job import Job, check_sampling
 from mochi_aot.runtime.jobs import cut_warning
 from mochi_aot.runtime.ledger import Ledger
@@ -332,7 +332,7 @@ class VideoPipeline(Steerable):
             raise OptionError(f"frames are {array.dtype}, expected uint8: bytes from 0 to 255")
         with self._exclusive() as pipeline:
             require_encoder(self.bundle, pipeline.geometry())
-            return pipeline.encode(array, require_fitting(self.bundle, "encode", "frames", array.shape))
+            return pipeline.encode(array, require_frames(self.bundle, array.shape))
 
     def _make(
         self, pipeline: Pipeline, call: Call, callback: StepEnd | None, inputs: Sequence[str], output_type: str
