@@ -13,11 +13,13 @@ from mochi_aot.runtime.backend import KernelUse, Planner
 from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer, with_cuts
 from mochi_aot.runtime.finished import held_outputs
 from mochi_aot.runtime.generate import Watcher, generate, job_roles
+from mochi_aot.runtime.input_video import file_hash
 from mochi_aot.runtime.job import Job, check_options, outputs, record_path
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.opening import open_bundle
 from mochi_aot.runtime.pipeline import Pipeline, read_ahead
 from mochi_aot.runtime.record import make_record
+from mochi_aot.runtime.sampling import starting_sigma
 from mochi_aot.runtime.targets import choose_device, close_backend, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
 from mochi_aot.runtime.world import World
@@ -180,6 +182,8 @@ def _run_one(pipeline: Pipeline, item: CheckedJob, device: str, watcher: JobsWat
     """Return the seconds that a job took."""
     start = time.perf_counter()
     more = {} if item.denoised is None else {"denoised": dict(item.denoised.made_by)}
+    if item.denoised is None and item.job.input_video is not None:
+        more["input_video"] = {"sha256": file_hash(Path(item.job.input_video)), "sigma": starting_sigma(item.job)}
 
     def describe(seconds: dict[str, float]) -> dict[str, object]:
         timings = {**seconds, "total": time.perf_counter() - start}

@@ -275,8 +275,10 @@ class Pipeline:
         return frames.reshape(geometry.frames, geometry.height, geometry.width, 3)
 
     def encode(self, frames: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Turn frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""
-        values = self._run("encode", geometry, {"frames": frames})
+        """Turn frames uint8 [F, H, W, 3] of the geometry into latents float32 [1, 12, T, H/8, W/8], as the sampler sees
+        them."""
+        shape = input_shape(self._program("encode", geometry), "frames")  # chips hold rows of pixels, [F, H, W * 3]
+        values = self._run("encode", geometry, {"frames": frames.reshape(shape)})
         self._reader.check_unchanged()
         latents = self._fetch("encode", geometry, values, "latents")
         check_array("encode", latents)

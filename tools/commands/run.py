@@ -13,6 +13,7 @@ from mochi_aot.runtime.defaults import (
     DEFAULT_FPS,
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_STEPS,
+    DEFAULT_STRENGTH,
     DEFAULT_THRESHOLD_NOISE,
     DEVICES,
     dashed,
@@ -96,7 +97,24 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     "negative prompt is to be encoded here, negative_prompt_embeds and negative_prompt_attention_mask.",
 )
 @click.option("--latents", metavar="FILE", help="Starting noise instead of a seed: safetensors with latents.")
-@click.option("--save-latents", metavar="FILE", help="Write the denoised latents to this safetensors file.")
+@click.option(
+    "--input-video",
+    metavar="FILE",
+    help="A video to begin with in the place of noise, in any format that ffmpeg reads: scaled and cut at the middle "
+    "to the geometry, of which the first frames are taken. The bundle needs the encoder: mochi-compile --with-encoder.",
+)
+@click.option(
+    "--strength",
+    type=float,
+    help="How far the input video is changed, 0 to 1: so much of the steps is done, the last ones, and the video gets "
+    "the noise that they begin with. 0 encodes and decodes it, without a prompt. Default: "
+    f"{DEFAULT_STRENGTH:g}.",
+)
+@click.option(
+    "--save-latents",
+    metavar="FILE",
+    help="Write the denoised latents to this safetensors file; with --strength 0 those of the input video.",
+)
 @click.option("--save-prompt-embeds", metavar="FILE", help="Write the encoded prompts, for use with --prompt-embeds.")
 @click.option("--no-decode", is_flag=True, default=None, help="Stop at the latents; make no video.")
 @click.option(

@@ -28,7 +28,7 @@ _GRACE_SECONDS = 10.0  # in which this process ends by itself once the leader ha
 
 
 def follow(path: Path, world: World, device: str, check: bool, delta: Path | None) -> int:
-    """Be rank `world.rank` of a distributed run of the bundle at `path`, with a delta or without, until rank 0 has ended.
+    """Be rank `world.rank` of a distributed run of the bundle at `path`, perhaps with a delta, until rank 0 has ended.
 
     Whatever fails here is told to rank 0, which says it; return the exit code. A signal is handed on to rank 0, which
     decides. Raise BackendError if rank 0 cannot be reached.
