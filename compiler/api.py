@@ -12,6 +12,7 @@ from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileOptionError
 from mochi_aot.compiler.hub.names import hub_name
 from mochi_aot.compiler.job import Inputs, Job, KernelSummary, ProgramSummary, Progress, Request, Summary
+from mochi_aot.compiler.lora.choice import parse_lora
 from mochi_aot.compiler.partition.choose import parse_plan
 from mochi_aot.compiler.partition.mesh import Mesh, parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry, parse_geometry
@@ -49,8 +50,10 @@ def compile(
     trust_times: bool = False,
     check_weights: bool = True,
     require_kernels: bool = False,
+    with_encoder: bool = False,
     print_ir: str | Path | None = None,
     profile: str | Path | None = None,
+    loras: str | Path | Sequence[str | Path] = (),
     progress: Progress | None = None,
     own_process: bool = True,
 ) -> Summary:
@@ -83,8 +86,10 @@ def compile(
         trust_times: With reuse or resume, tell files of the checkpoint that were read before by their times.
         check_weights: Refuse a weight that is not a finite number.
         require_kernels: Refuse to compile for ttnn where this host can build no real kernels.
+        with_encoder: Put the VAE's encoder into the bundle, which videos to begin with need.
         print_ir: A folder to which each program's text is written after each pass.
         profile: A file to which seconds of each phase, pass and program are written, as a Chrome trace.
+        loras: To merge, each a file, or a repository of the hub, and perhaps a strength: "style.safetensors:0.8".
         progress: Is told what is being done, in the thread that calls.
         own_process: Compile for ttnn in a child process, which ends with this call, and with this process however that
             ends. Without it a compile for ttnn points this process at a mocked mesh, for good: it is refused where
@@ -96,6 +101,7 @@ def compile(
         GeometryError: before anything is traced, for a size that the model or the mesh has not; it names the nearest.
         PlanError: for a mesh that is none, and for a model that cannot be cut over it.
         CheckpointError: for a checkpoint that is not whole.
+        LoraError: for a LoRA that is none, or not one of this model.
         BundleError: where the bundle cannot be written, or exists.
         KernelsError: for require_kernels.
         BackendError: where ttnn cannot be used, or refuses a program.
@@ -104,7 +110,8 @@ def compile(
     started = time.monotonic()
     if layout is not None:
         _check_choices(("layout", layout, CHECKPOINT_LAYOUTS))
-    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype, require_kernels, arch)
+    chosen = (target, weights_dtype, links_dtype, require_kernels, arch, with_encoder)
+    job = make_job(mesh, geometries, plan, dtype, *chosen)
     if trust_times and not (resume or reuse):
         raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
     inputs = Inputs(
@@ -129,6 +136,7 @@ def compile(
         _path(print_ir),
         _path(profile),
         _contents_folder(trust_times),
+        tuple(parse_lora(str(lora)) for lora in ([loras] if isinstance(loras, str | Path) else loras)),
     )
     ensure_temporary_files()
     if job.target == "ttnn" and own_process:
@@ -168,6 +176,7 @@ def make_job(
     links_dtype: str,
     require_kernels: bool = False,
     arch: str = "wormhole",
+    with_encoder: bool = False,
 ) -> Job:
     """Return the job that options describe.
 
@@ -190,7 +199,18 @@ def make_job(
     if target == "torch" and chips != chips_called("wormhole"):
         raise CompileOptionError(f"arch {arch} is for target ttnn; torch runs on this host")
     shape = _mesh(mesh, chips)
-    return Job(shape, sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype, chips.arch, require_kernels)
+    return Job(
+        shape,
+        sizes,
+        parse_plan(plan),
+        dtype,
+        target,
+        weights_dtype,
+        links_dtype,
+        chips.arch,
+        require_kernels,
+        with_encoder,
+    )
 
 
 def _mesh(mesh: str | Mesh | None, chips: Chips) -> Mesh:

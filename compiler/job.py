@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.machines import WORMHOLE
+from mochi_aot.compiler.lora.choice import LoraChoice
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.reference.geometry import Geometry
 
@@ -22,6 +23,7 @@ class Job:
     links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
     arch: str = WORMHOLE  # of the chips, for ttnn
     require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
+    with_encoder: bool = False  # of videos, which nothing but an input video needs
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Request:
     print_ir: Path | None
     profile: Path | None
     contents: Path | None
+    loras: tuple[LoraChoice, ...] = ()
 
 
 @dataclass(frozen=True)

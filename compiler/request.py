@@ -6,6 +6,10 @@ from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.compile import compile_bundle
 from mochi_aot.compiler.hub.place import local_checkpoint
 from mochi_aot.compiler.job import Inputs, Progress, Request, Summary
+from mochi_aot.compiler.lora.choice import find_lora
+from mochi_aot.compiler.lora.lora import read_lora
+from mochi_aot.compiler.lora.nearby import loras_beside
+from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.profile import Profile, check_profile_place
 
 
@@ -15,9 +19,12 @@ def compile_request(request: Request, progress: Progress) -> Summary:
         check_profile_place(request.profile)
     record = None if request.contents is None else ContentRecord(request.contents, request.trust_times)
     source = open_inputs(request.inputs, progress, request.check_weights, record)
+    tuned = _with_loras(source, request)
+    for note in loras_beside(source.folders(), tuned.files if tuned is not None else ()):
+        progress.note(note)
     profile = Profile()
     summary = compile_bundle(
-        source,
+        tuned or source,
         request.job,
         request.output,
         request.force,
@@ -30,6 +37,17 @@ def compile_request(request: Request, progress: Progress) -> Summary:
     if request.profile is not None:
         profile.write(request.profile)
     return summary
+
+
+def _with_loras(checkpoint: Checkpoint, request: Request) -> TunedCheckpoint | None:
+    """Return the checkpoint with the LoRAs that were asked for, which are found and read now. Raise LoraError."""
+    if not request.loras:
+        return None
+    loras = [
+        read_lora(find_lora(choice.place), checkpoint.config.dit, choice.strength, request.check_weights)
+        for choice in request.loras
+    ]
+    return TunedCheckpoint(checkpoint, loras, request.check_weights)
 
 
 def open_inputs(

@@ -58,6 +58,10 @@ class Checkpoint:
         """Return every canonical name, in the order of compiler/checkpoint/naming.py."""
         return tuple(self._entries)
 
+    def folders(self) -> list[Path]:
+        """Return the folders that its files of weights are in, sorted."""
+        return sorted({file.path.parent for component in self._components.values() for file in component.files})
+
     def shape(self, name: str) -> Shape:
         """Return the shape of parameter `name`. Raise KeyError for a name that the model does not have."""
         return self._entries[name].shape

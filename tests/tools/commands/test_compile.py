@@ -19,7 +19,7 @@ from mochi_aot.tools.commands.compiling import Terminal
 
 SIZE, LARGER = "16x16x7", "32x16x7"
 NOTICES = {"LICENSE": "be kind", "README.md": "---\nlicense: mit\n---\n# Card\n", "text_encoder/LICENSE": "be kind"}
-ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode"]
+ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +93,14 @@ def test_the_report(compiled: tuple[Bundle, Result]) -> None:
         "weights",
         "sent",
     ]
-    cells = [line.split() for line in lines[1:13]]
+    cells = [line.split() for line in lines[1:11]]
     assert [row[:2] for row in cells] == [[size, role] for size in (SIZE, LARGER) for role in ROLES]
-    for row, geometry in zip(cells[3::6], bundle.manifest.geometries, strict=True):
+    for row, geometry in zip(cells[3::5], bundle.manifest.geometries, strict=True):
         denoise = bundle.program("denoise", geometry)
         assert row[2] == denoise.plan and int(row[4]) == sum(denoise.stats.collectives.values()) > 0
-    assert lines[14].startswith("weights: ") and lines[14].endswith(" on disk, 0 B of it made before")
-    assert lines[15].startswith("took ") and ", peak memory " in lines[15]
-    assert lines[16] == f"bundle {bundle.id[:16]} in {bundle.path}"
+    assert lines[12].startswith("weights: ") and lines[12].endswith(" on disk, 0 B of it made before")
+    assert lines[13].startswith("took ") and ", peak memory " in lines[13]
+    assert lines[14] == f"bundle {bundle.id[:16]} in {bundle.path}"
     assert result.stderr.splitlines() == [
         "loading the compiler",
         f"tracing {SIZE}",
@@ -108,6 +108,20 @@ def test_the_report(compiled: tuple[Bundle, Result]) -> None:
         "partitioning over 1x2",
         "writing weights",
     ]
+
+
+def test_the_encoder_comes_if_it_is_wanted(compiled: tuple[Bundle, Result], diffusers: Path, tmp_path: Path) -> None:
+    """Beside a bundle without it, by --reuse, its own weights alone are made."""
+    without, _ = compiled
+    words = ["--checkpoint", diffusers, "--mesh", "1x2", "--geometry", SIZE, "--with-encoder", "--plan"]
+    plans = ",".join(dict.fromkeys(without.program(role, without.manifest.geometries[0]).plan for role in ROLES))
+    result = compile_(*words, plans, "--reuse", without.path, "-o", tmp_path / "with")
+    assert result.exit_code == 0, result.output
+    bundle = Bundle.open(tmp_path / "with")
+    assert sorted(bundle.manifest.geometries[0].programs) == sorted([*ROLES, "encode"])
+    more = {weight.name for weight in bundle.manifest.weights} - {weight.name for weight in without.manifest.weights}
+    assert more and all(name.split("|")[0].startswith("encoder.") for name in more)
+    assert "made before" in result.stdout and ", 0 B of it made before" not in result.stdout
 
 
 def test_the_bundle_is_whole(compiled: tuple[Bundle, Result]) -> None:
