@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from mochi_aot.compiler.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
 from mochi_aot.compiler.checkpoint.wanted import Wanted
 from tests.compiler.checkpoint import published
 from tests.compiler.checkpoint.published import COMFY, COMFY_TEXT, Tensors, prefixed, remove, save
@@ -415,6 +416,24 @@ def test_a_gguf_file_that_was_cut_off(model: Model, tmp_path: Path, held: int) -
         open_checkpoint(model.genmo, wanted=Wanted(transformer=path))
 
 
+def test_damaged_headers_of_gguf(model: Model, tmp_path: Path) -> None:
+    """Are read, or refused in one line, whichever bytes changed: whatever the library makes of them."""
+    small = {"a.weight": torch.ones(2, 32), "b": torch.zeros(3)}
+    whole = published.save_gguf(tmp_path / "whole.gguf", small, ["a.weight"], "Q8_0").read_bytes()
+    random, path, refused = np.random.default_rng(0), tmp_path / "mochi.gguf", 0
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in random.integers(4, 200, 2):  # behind the mark; the header has about 200 bytes
+            data[place] = random.integers(256)
+        path.write_bytes(data)
+        try:
+            TensorFile(path)
+        except CheckpointError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 50
+
+
 # ---- what cannot be used
 
 
@@ -440,6 +459,13 @@ def test_a_file_that_was_cut_off(model: Model, tmp_path: Path) -> None:
         path.write_bytes(whole[:held])
         with pytest.raises(CheckpointError, match=rf"is not a whole safetensors file \({reason}\): copy it again"):
             open_checkpoint(model.genmo, wanted=Wanted(vae=path))
+
+
+def test_what_is_wrong_with_files_of_a_folder_is_told(model: Model, tmp_path: Path) -> None:
+    """Where none of them can be the transformer."""
+    (tmp_path / "mochi.safetensors").write_bytes(POINTER)
+    with pytest.raises(CheckpointError, match=r"no known layout.*found mochi\.safetensors: .* is a Git LFS pointer"):
+        open_checkpoint(tmp_path, model.genmo)
 
 
 def test_files_of_other_kinds(model: Model, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Hub:
     revisions: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
     token: str | None = None
     gated: bool = False
+    status: int | None = None  # of every answer
     cut: dict[str, int] = field(default_factory=dict)  # name -> bytes after which the first answer breaks off
     fetched: list[str] = field(default_factory=list)
     ranges: list[tuple[str, str]] = field(default_factory=list)
@@ -69,6 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         hub, path = self.shared, unquote(urlsplit(self.path).path)
+        if hub.status is not None:
+            self._error(hub.status, "InternalError")
+            return
         if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
             code = "GatedRepo" if hub.gated else "RepoNotFound"
             self._error(403 if hub.gated else 401, code)

@@ -6,10 +6,12 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from mochi_aot.artifacts.errors import ExitCode, exit_code
 from mochi_aot.compiler.checkpoint import CheckpointError
 from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.compiler.checkpoint.wanted import Wanted
+from mochi_aot.compiler.hub.errors import HubError
 from mochi_aot.compiler.hub.place import local_checkpoint
 from mochi_aot.compiler.job import Inputs, Progress
 from mochi_aot.compiler.request import open_inputs
@@ -137,7 +139,11 @@ def test_a_second_time_nothing_is_fetched_and_offline_nothing_is_asked(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     told = Told()
     assert fetch(told, layout="genmo") == first and len(hub.fetched) == fetched
-    assert told.notes == [f"{ID}: the hub is not asked, or not reached, and the cache in {first.parents[1]} is used"]
+    (note,) = told.notes
+    assert (
+        note.startswith(f"{ID} is no path of this machine, and the hub cannot be reached (") and "offline mode" in note
+    )
+    assert note.endswith(f"; {first.parents[1]} is used")
     assert open_inputs(Inputs(ID, layout="genmo"), Progress()).layout == "genmo"
     with pytest.raises(CheckpointError, match=r"has no model_index\.json: it is not in Diffusers' layout"):
         open_inputs(Inputs(ID, layout="diffusers"), Progress())  # of which nothing was fetched
@@ -166,8 +172,9 @@ def test_a_revision_is_of_the_hub(hub: Hub) -> None:
 def test_a_token_is_sent_and_its_absence_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.token = "hf_secret"
     missing = f"^{ID} is neither a path of this machine nor a repository of the hub; if it is private, log in with "
-    with pytest.raises(CheckpointError, match=missing):
+    with pytest.raises(CheckpointError, match=missing) as error:
         fetch(layout="genmo")
+    assert exit_code(error.value) == ExitCode.INPUT
     hub.gated = True
     gated = f"^{ID} is gated: accept its licence at https://huggingface.co/{ID}, then log in with hf auth login, or set"
     with pytest.raises(CheckpointError, match=gated):
@@ -187,9 +194,18 @@ def test_a_fetch_that_breaks_off_goes_on(hub: Hub, monkeypatch: pytest.MonkeyPat
     assert (path / "dit.safetensors").read_bytes() == (hub.root / "dit.safetensors").read_bytes()
 
 
-def test_a_hub_that_is_down_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(CheckpointError, match="does not tell which commit is the main branch, it holds nothing"):
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
+def test_a_hub_that_is_out_of_reach_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    message = f"^{ID} is no path of this machine, and the hub cannot be reached"
+    with pytest.raises(HubError, match=message) as error:
+        fetch()
+    assert exit_code(error.value) == ExitCode.SYSTEM
+
+
+def test_a_hub_that_fails_is_told(hub: Hub) -> None:
+    hub.status = 500
+    with pytest.raises(HubError, match=f"^{ID} is no path of this machine, and the hub cannot be reached .*500"):
         fetch()
 
 
