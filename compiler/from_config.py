@@ -77,10 +77,12 @@ def programs_of_config(
     arch: str = WORMHOLE,
     with_encoder: bool = False,
 ) -> ProgramsOfConfig:
-    """Trace, partition and lower each program for ttnn, without weights; the encoder too if that is wanted.
+    """Trace, partition and lower each program for ttnn, without weights; the encoder too if that is wanted
+    and the model has one.
 
     Raise GeometryError; PlanErrors and LoweringErrors are collected, each for the programs that they are about.
     """
+    with_encoder = with_encoder and config.vae.has_encoder
     built = build_programs(config, geometry, "bfloat16", SeededSource(config), with_encoder=with_encoder)
     target = TtnnTarget(weights_dtype, links_dtype, arch=arch)
     made = ProgramsOfConfig({}, {}, {}, {}, {})
