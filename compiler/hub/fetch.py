@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,17 @@ def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progr
         progress.phase(f"fetching {repository}")
         bar = _bar_for(progress)
         return Path(snapshot_download(repository, revision=revision, allow_patterns=needed, tqdm_class=bar))
+
+
+def fetch_file(repository: str, revision: str | None, choose: Callable[[list[str] | None], str]) -> Path:
+    """Return one file of a repository in the hub's cache, fetched where it was not there.
+
+    `choose` names it, given all names, or None where the hub cannot or may not be asked. Raise CheckpointError.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with _hub_errors(repository, revision):
+        return Path(hf_hub_download(repository, choose(_names(repository, revision)), revision=revision))
 
 
 def _names(repository: str, revision: str | None) -> list[str] | None:
