@@ -1,6 +1,6 @@
 """Checkpoints of the Hugging Face hub, through huggingface_hub: its cache, its tokens, its offline mode."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -35,6 +35,23 @@ def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progr
 
     with _hub_errors(repository, revision):
         return Path(snapshot_download(repository, revision=revision, allow_patterns=needed, tqdm_class=_bars(progress)))
+
+
+def fetch_file(repository: str, revision: str | None, choose: Callable[[list[str] | None], str]) -> Path:
+    """Return one file of a repository in the hub's cache, fetched where it was not there.
+
+    `choose` names it, given all names, or None where the hub cannot or may not be asked. Raise CheckpointError.
+    """
+    from huggingface_hub import hf_hub_download
+
+    names: list[str] | None
+    try:
+        names = _names(repository, revision)
+    except HubError:
+        names = None
+    chosen = choose(names)
+    with _hub_errors(repository, revision):
+        return Path(hf_hub_download(repository, chosen, revision=revision))
 
 
 def _names(repository: str, revision: str | None) -> list[str]:
