@@ -15,6 +15,8 @@ from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
 from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Summary
+from mochi_aot.compiler.lora.record import record_of
+from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.lower.target import Checked, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import ttnn_target
@@ -57,7 +59,7 @@ class Watch:
 
 
 def compile_bundle(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | TunedCheckpoint,
     job: Job,
     output: Path,
     force: bool = False,
@@ -104,12 +106,13 @@ def compile_bundle(
         seconds=time.monotonic() - started,
         peak_rss=peak_memory(),
         kernels=KernelSummary(kernels.count, kernels.stand_in) if kernels else None,
+        checkpoint=written.checkpoint,
     )
 
 
 def check_encoder(job: Job, config: MochiConfig) -> None:
     """Raise CheckpointError where an encoder is wanted and the model has none."""
-    if job.with_encoder and not config.vae.encoder_channels:
+    if job.with_encoder and not config.vae.has_encoder:
         raise CheckpointError("the checkpoint has no video encoder; leave out with-encoder, or give one that has it")
 
 
@@ -131,9 +134,12 @@ class _Written:
     programs: list[ProgramSummary]
     weight_bytes_per_device: int
     checked: Checked
+    checkpoint: dict[str, str]
 
 
-def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target: Target, watch: Watch) -> _Written:
+def _write_bundle(
+    writer: BundleWriter, checkpoint: Checkpoint | TunedCheckpoint, job: Job, target: Target, watch: Watch
+) -> _Written:
     with writer:
         tokenizer = checkpoint.tokenizer_json()
         compiled = _compile_programs(checkpoint, job, target, watch)
@@ -144,10 +150,15 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
         checked = target.check_programs(writer, geometries, lowered.programs, job.mesh)
         watch.begin("write weights", "writing weights")
         on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
+        if isinstance(checkpoint, TunedCheckpoint):
+            recorded = record_of(target.formed_params(), checkpoint, job.mesh)
+            if recorded is not None:
+                writer.add_loras(*recorded)
         watch.begin("finish")
         writer.add_tokenizer(tokenizer)
         for name, notice in checkpoint.notices.items():
             writer.add_notice(name, notice)
+        recorded = {"layout": checkpoint.layout, "identity": checkpoint.identity(), **checkpoint.origin}
         bundle_id = writer.finish(
             target=job.target,
             mesh=list(job.mesh),
@@ -155,7 +166,7 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
             step_capacity=STEP_CAPACITY,
             text_length=checkpoint.config.text_length,
             model=_plain(checkpoint.config),
-            checkpoint={"layout": checkpoint.layout, "identity": checkpoint.identity(), **checkpoint.origin},
+            checkpoint=recorded,
             versions=versions(PACKAGES),
             geometries=checked.geometries,
             created_by=f"mochi-compile {installed_version('mochi-aot')}",
@@ -163,7 +174,7 @@ def _write_bundle(writer: BundleWriter, checkpoint: Checkpoint, job: Job, target
             kernels=checked.kernels,
             **_lowered_for(job),
         )
-    return _Written(bundle_id, lowered.summaries, on_device, checked)
+    return _Written(bundle_id, lowered.summaries, on_device, checked, recorded)
 
 
 def _lowered_for(job: Job) -> dict[str, str]:
@@ -183,7 +194,7 @@ class Compiled:
 
 
 def _compile_programs(
-    checkpoint: Checkpoint, job: Job, target: Target, watch: Watch
+    checkpoint: Checkpoint | TunedCheckpoint, job: Job, target: Target, watch: Watch
 ) -> dict[Geometry, dict[str, Compiled]]:
     traced, pipelines = {}, {g: Pipeline(str(g), watch.after_pass) for g in job.geometries}
     for geometry, pipeline in pipelines.items():

@@ -34,10 +34,13 @@ def build_programs(
     pipeline: Pipeline = SILENT,
     with_encoder: bool = True,
 ) -> dict[str, Program]:
-    """Return the programs by role, verified, without a mesh; `source` gives the weights that constants come from."""
+    """Return the programs by role, verified, without a mesh; `source` gives the weights that constants come from.
+
+    A model without an encoder has no program for it.
+    """
     programs: dict[str, Program] = {}
     for unit in TRACED_MODULES:
-        if unit.name == ENCODE and not with_encoder:
+        if unit.name == ENCODE and not (with_encoder and config.vae.has_encoder):
             continue
         traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
         programs.update(rated_programs(traced, source, pipeline))

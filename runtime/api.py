@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Self, TypedDict, Unpack, overload
 
 import numpy as np
 
+from mochi_aot.artifacts.delta import StyledBundle
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.batch import decode, denoise_all
 from mochi_aot.runtime.checks import prompt_cuts
@@ -21,12 +22,12 @@ from mochi_aot.runtime.job import Job, check_sampling
 from mochi_aot.runtime.jobs import cut_warning
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.noise import seeded_latents
+from mochi_aot.runtime.opening import open_bundle, styled
 from mochi_aot.runtime.pipeline import Pipeline, Usage, read_ahead
 from mochi_aot.runtime.programs import require_encoder
 from mochi_aot.runtime.requests import ArrayLike, Call, Schedule
 from mochi_aot.runtime.result import Video, check_output_type
 from mochi_aot.runtime.sampling import roles
-from mochi_aot.runtime.signatures import check_origin
 from mochi_aot.runtime.steering import TENSOR_INPUTS, Steerable, Steering, StepEnd
 from mochi_aot.runtime.targets import choose_device, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
@@ -79,6 +80,7 @@ def load(
     require_signature: str | Path | None = None,
     expect_id: str | None = None,
     check: bool = True,
+    delta: str | Path | None = None,
 ) -> "VideoPipeline":
     """Open the compiled bundle in the folder `path` for making videos; weights begin to be read.
 
@@ -86,14 +88,15 @@ def load(
     on a mock mesh everything happens but the computing, and videos are made of zeros. With `check_values`, slowly,
     numbers that are not finite are traced to the instruction that made them. `require_signature` is a file of trusted
     keys, one of which must have signed the bundle; `expect_id` is the id that it must have. Without `check` the weights
-    are believed; with it their hashes are compared before they are used, beside reading.
+    are believed; with it their hashes are compared before they are used, beside reading. `delta` is the folder of a
+    delta, as mochi-bundle makes it: the bundle's videos are then those of another style. See `use_delta`.
 
     Close the result, or use it in a `with` statement. A process may hold several bundles at once, but of those for ttnn
     one at a time. Raise BundleError for a folder that is no whole bundle, SignatureError for a bundle that is another
     one or has no such signature, BackendError if the bundle cannot run here.
     """
-    bundle = Bundle.open(path)
-    check_origin(bundle, None if require_signature is None else Path(require_signature), expect_id)
+    keys = None if require_signature is None else Path(require_signature)
+    bundle = open_bundle(path, delta, keys, expect_id)
     device = choose_device(bundle.manifest.target, device)
     geometry, ledger = bundle.manifest.geometries[0], Ledger()
     reader = WeightReader(bundle, ledger, check=check)
@@ -104,7 +107,7 @@ def load(
     except BaseException:
         reader.close()
         raise
-    return VideoPipeline(Pipeline(bundle, backend, reader, ledger, check_values), device)
+    return VideoPipeline(Pipeline(bundle, backend, reader, ledger, check_values), device, keys)
 
 
 class VideoPipeline(Steerable):
@@ -116,13 +119,15 @@ class VideoPipeline(Steerable):
     numbers that are not finite.
     """
 
-    def __init__(self, pipeline: Pipeline, device: str) -> None:
+    def __init__(self, pipeline: Pipeline, device: str, keys: Path | None = None) -> None:
         """`pipeline` becomes this object's; `load` is how to get one."""
         super().__init__()
         self.bundle: Bundle = pipeline.bundle
         self.device = device
         self.last_latents: list[np.ndarray] = []
         """Denoised latents of the last call, complete or not: if decoding fails, `decode` makes the video of them."""
+        self._base = pipeline.bundle.base if isinstance(pipeline.bundle, StyledBundle) else pipeline.bundle
+        self._keys = keys
         self._open: Pipeline | None = pipeline
         self._lock = threading.RLock()
         self._denoising = False
@@ -244,6 +249,18 @@ class VideoPipeline(Steerable):
         with self._denoises() as pipeline:
             videos = self._make(pipeline, call, callback_on_step_end, callback_on_step_end_tensor_inputs, output_type)
         return videos[0] if call.is_single() else videos
+
+    def use_delta(self, delta: str | Path | None) -> int:
+        """Go on in the style of the delta in a folder, or with None in the bundle's own.
+
+        Return how many weights differ. Only these are let go, and loaded again when they are next used. Where a
+        signature was required of the bundle, one is of the delta. Raise BundleError for a delta that is not whole, or
+        of another bundle: then the last style stays.
+        """
+        with self._exclusive() as pipeline:
+            self._not_from_a_callback()
+            self.bundle = self._base if delta is None else styled(self._base, delta, self._keys)
+            return pipeline.use(self.bundle)
 
     def usage(self) -> Usage:
         """Return what was read and built since the last call, or since the bundle was loaded, and forget when.

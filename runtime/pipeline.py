@@ -10,7 +10,7 @@ import numpy as np
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Program
-from mochi_aot.runtime.backend import Backend, Executable, KernelUse, Value
+from mochi_aot.runtime.backend import Backend, Executable, KernelUse, Planner, Value
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
 from mochi_aot.runtime.ledger import READ, STEP, Ledger
@@ -70,7 +70,7 @@ def step_chunks(sigmas: np.ndarray, guidance_scale: Guidance, capacity: int) -> 
     return chunks
 
 
-def read_ahead(reader: WeightReader, bundle: Bundle, roles: Iterable[str], geometry: Geometry) -> None:
+def read_ahead(reader: Planner, bundle: Bundle, roles: Iterable[str], geometry: Geometry) -> None:
     """Plan the weights of these programs in this order."""
     for role in roles:
         reader.plan(weight.name for weight in bundle.program(role, geometry).weights)
@@ -134,6 +134,24 @@ class Pipeline:
         self._executables.clear()
         self._embeddings.clear()
         close_backend(self._backend)
+
+    def use(self, bundle: Bundle) -> int:
+        """Go on with another bundle of the same programs, of which only the weights that differ are loaded again.
+
+        Return how many these are. What was prepared by the last bundle's programs must not be used any more.
+        """
+        changed = {name for name in bundle.weights if bundle.content(name) != self.bundle.content(name)}
+        loaded = changed & self._loaded
+        if loaded:
+            self._backend.free_weights(sorted(loaded))
+        self._reader.use(bundle, changed)
+        self._loaded -= loaded
+        self._phase = None
+        self.bundle = bundle
+        texts = (self._program("encode_text", g) for g in bundle.manifest.geometries if "encode_text" in g.programs)
+        if any(weight.name in changed for program in texts for weight in program.weights):
+            self._embeddings.clear()
+        return len(changed)
 
     def usage(self) -> Usage:
         """Return what was read and built since the last call; the ledger forgets its spans."""

@@ -12,6 +12,7 @@ from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.fit import FIRST_STAGE, LATENT_VIDEO, PIXEL_VIDEO
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
@@ -56,7 +57,7 @@ class LoweredModel:
     """Programs by role, what lowered them, and whether their values are rounded and ttnn has its defects."""
 
     mesh: tuple[int, int]
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | TunedCheckpoint
     lowerers: dict[str, Lowerer]
     programs: dict[str, Lowered]
     rounded: bool = True

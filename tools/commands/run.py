@@ -1,6 +1,7 @@
 """`mochi-run`: a video, or a sweep of videos, from a bundle."""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,12 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     default=True,
     help="Compare weights with their hashes before they are used; leave it out on a file system that does so itself.",
 )
+@click.option(
+    "--delta",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Run the bundle in another style: a LoRA or a fine-tune, as mochi-bundle delta writes it for this bundle.",
+)
 @click.option("--expect-id", metavar="ID", help="Run the bundle only if this is its id, as mochi-inspect shows it.")
 @click.option(
     "--profile",
@@ -166,6 +173,12 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     type=click.Path(path_type=Path),
     help="Write what took how long, from the start of the process on: a Chrome trace, for chrome://tracing or "
     "Perfetto, in which the key `ledger` has the numbers that are shown at the end.",
+)
+@click.option(
+    "--launch",
+    is_flag=True,
+    help="Target torch: start a process for each device of the mesh on this host, instead of simulating the mesh in "
+    "one. For several hosts: torchrun ... -m mochi_aot.run BUNDLE ...",
 )
 @json_option
 def main(
@@ -180,6 +193,8 @@ def main(
     expect_id: str | None,
     check: bool,
     profile: Path | None,
+    delta: Path | None,
+    launch: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -187,10 +202,21 @@ def main(
 
     Files appear whole or not at all. Ctrl-C or SIGTERM stops after the current step, a second one at once.
     """
+    from mochi_aot.runtime.world import World
     from mochi_aot.tools.commands.console import Console
 
     if "://" in str(bundle) or re.match(r"[a-z][a-z0-9+.-]+:/[^/]", str(bundle)):
         raise click.UsageError("a bundle runs from a folder here: get it with `mochi-bundle pull URL -o BUNDLE` first")
+    if launch:
+        from mochi_aot.tools.commands.launching import launch_ranks
+
+        world = launch_ranks(bundle)
+    else:
+        world = World.from_environment()
+    if world is not None and world.rank > 0:
+        from mochi_aot.runtime.targets import follow
+
+        sys.exit(follow(bundle, device, world, check, delta))
     with Console() as console:
         console.phase("open the bundle")
         from mochi_aot.tools.commands.running import Settings, run_command
@@ -207,6 +233,8 @@ def main(
             check,
             profile,
             as_json,
+            delta,
+            world,
         )
         run_command(bundle, options, settings, console)
 

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from mochi_aot.runtime.options import same_names, with_options
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.sampling import starting_sigma
 from mochi_aot.runtime.sweep import read_sweep
+from mochi_aot.runtime.targets import dismiss
+from mochi_aot.runtime.world import World
 from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json, print_text
 from mochi_aot.tools.commands.console import LOGGER, Console, say_interrupted
 from mochi_aot.tools.commands.ledger_report import ledger_report
@@ -44,6 +47,8 @@ class Settings:
     check: bool
     profile: Path | None
     as_json: bool
+    delta: Path | None = None
+    world: World | None = None
 
 
 class JobsConsole:
@@ -103,7 +108,7 @@ def run_command(bundle: Path, options: Mapping[str, Any], settings: Settings, co
     progress, ledger = JobsConsole(console, settings.as_json), Ledger()
     ledger.add("imports", 0)
     try:
-        with InterruptFlag(progress.announce_stop) as progress.interrupt:
+        with InterruptFlag(progress.announce_stop) as progress.interrupt, _dismissing(settings.world):
             outcome = _run(bundle, options, settings, progress, ledger)
     except KeyboardInterrupt:  # Interrupted is one too
         console.close()
@@ -117,6 +122,16 @@ def run_command(bundle: Path, options: Mapping[str, Any], settings: Settings, co
         print_json({"done": progress.results, "skipped": outcome.skipped, "failed": failed, **ledger.numbers()})
     if outcome.failed:
         sys.exit(int(exit_code(outcome.failed[0].error)))
+
+
+@contextmanager
+def _dismissing(world: World | None) -> Iterator[None]:
+    """Have the other processes of a distributed run end too, whatever has become of this one's work."""
+    try:
+        yield
+    finally:
+        if world is not None:
+            dismiss(world)
 
 
 def _run(
@@ -135,6 +150,8 @@ def _run(
         settings.require_signature,
         settings.expect_id,
         settings.check,
+        settings.delta,
+        settings.world,
     )
     outcome = run_jobs(bundle, jobs, how, progress, ledger, [] if profile is None else [profile])
     if outcome.done:

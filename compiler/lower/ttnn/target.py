@@ -10,7 +10,7 @@ from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.errors import KernelsError
-from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
+from mochi_aot.compiler.lower.target import Checked, FormedParam, WeightProgress, roles
 from mochi_aot.compiler.lower.ttnn.chip_constants import DRAM_SPARE, machine_of
 from mochi_aot.compiler.lower.ttnn.dry_run import MockedMesh, mocked_mesh, run_and_pack
 from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips, encoder_in_strips
@@ -104,6 +104,11 @@ class TtnnTarget:
             for weight, done in zip(weights.values(), itertools.accumulate(sizes), strict=True):
                 belt.put(TiledWeight(writer, weight, source, mesh), partial(progress, done, sum(sizes)))
         return sum(sizes)
+
+    def formed_params(self) -> Iterator[FormedParam]:
+        """See Target. What is held as it is has a preparation of its own name, and so have the forms of matrices."""
+        for name, weight in self._all_weights().items():
+            yield FormedParam(name, weight.param, str(weight.preparation), ("ttnn",))
 
     def _lowerer(self, program: Program, mesh: Mesh) -> Lowerer:
         return Lowerer(program, mesh, self._weights_dtype, self._links_dtype, self._arch)

@@ -21,7 +21,7 @@ def _index(path: Path, *shards: str) -> None:
 
 
 def _found(folder: Path) -> list[str]:
-    return [path.name for path in find_weights(folder, STEM)]
+    return list(find_weights(folder, STEM).taken.files)
 
 
 def test_a_single_file(tmp_path: Path) -> None:
@@ -30,6 +30,7 @@ def test_a_single_file(tmp_path: Path) -> None:
 
 
 def test_an_index_names_its_shards(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.safetensors", "b.safetensors")
     _index(tmp_path / "model.safetensors.index.json", "b.safetensors", "a.safetensors", "b.safetensors")
     assert _found(tmp_path) == ["a.safetensors", "b.safetensors"]
 
@@ -54,10 +55,8 @@ def test_two_variants_are_ambiguous(tmp_path: Path) -> None:
 
 
 def test_no_weights_says_what_is_there(tmp_path: Path) -> None:
-    _touch(tmp_path, "pytorch_model.bin", "config.json")
-    with pytest.raises(
-        CheckpointError, match=r"holds no model\.safetensors.*it holds config\.json, pytorch_model\.bin"
-    ):
+    _touch(tmp_path, "tf_model.h5", "config.json")
+    with pytest.raises(CheckpointError, match=r"holds no model\.safetensors.*it holds config\.json, tf_model\.h5"):
         find_weights(tmp_path, STEM)
 
 
