@@ -18,14 +18,12 @@ def test_a_process_that_is_alone(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"RANK": "8"}, {"RANK": "-1"}, {"RANK": "x"}, {"LOCAL_RANK": "6"}, {"MASTER_PORT": ""}, {"WORLD_SIZE": "0"}],
+    ("name", "value"),
+    [("RANK", "8"), ("RANK", "-1"), ("RANK", "x"), ("LOCAL_RANK", "6"), ("MASTER_PORT", ""), ("WORLD_SIZE", "0")],
 )
-def test_numbers_that_are_none(wrong: dict[str, str]) -> None:
-    with pytest.raises(
-        BackendError, match=rf"{next(iter(wrong))}={next(iter(wrong.values()))}(,|;).* torchrun or --launch"
-    ):
-        World.from_environment(TORCHRUN | wrong)
+def test_numbers_that_are_none(name: str, value: str) -> None:
+    with pytest.raises(BackendError, match=f"{name}={value}(,|;).* torchrun or --launch"):
+        World.from_environment(TORCHRUN | {name: value})
 
 
 @pytest.mark.parametrize("name", ["LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
