@@ -41,7 +41,7 @@ class RankBackend(TorchBackend):
             Mesh(rows, columns, world.rank), torch.device(device, world.local_rank if device == "cuda" else None)
         )
         self._leads = world.rank == 0
-        self.collectives = collectives(_axes(self.mesh, world, store, device))
+        self.collectives = collectives(form_axes(self.mesh, world, store, device))
 
     def close(self) -> None:
         """Forget all weights, and leave the groups."""
@@ -107,7 +107,8 @@ class RankBackend(TorchBackend):
         return executable.run(inputs, look)
 
 
-def _axes(mesh: Mesh, world: World, store: dist.Store, device: str) -> list[Axis]:
+def form_axes(mesh: Mesh, world: World, store: dist.Store, device: str) -> list[Axis]:
+    """Form the groups of processes of the mesh's columns and rows. Raise LostError if that fails."""
     if sys.platform == "linux" and is_loopback(os.environ["MASTER_ADDR"]):
         os.environ.setdefault(
             "GLOO_SOCKET_IFNAME", "lo"
