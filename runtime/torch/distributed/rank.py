@@ -36,11 +36,11 @@ class RankBackend(TorchBackend):
         """Form the groups of the mesh's rows and columns. Raise BackendError, or LostError."""
         prepare_device(device)
         rows, columns = mesh
+        own = torch.device(device)
         if device == "cuda":
             torch.cuda.set_device(world.local_rank)
-        self._hold(
-            Mesh(rows, columns, world.rank), torch.device(device, world.local_rank if device == "cuda" else None)
-        )
+            own = torch.device(device, world.local_rank)
+        self._hold(Mesh(rows, columns, world.rank), own)
         self._leads = world.rank == 0
         self.collectives = collectives(form_axes(self.mesh, world, store, device))
 
@@ -71,7 +71,8 @@ class RankBackend(TorchBackend):
         with reaching():
             works = [dist.irecv(as_bytes(x), source) for source, x in sorted(pieces.items()) if source != 0]
             for work in works:
-                work.wait()
+                if work is not None:  # as it is for a process that is not of the group
+                    work.wait()
         return to_host(assemble([pieces[source] for source in sources], spec, self.mesh))
 
     def kinds(self, values: Sequence[Value]) -> list[list[str]]:
