@@ -12,6 +12,10 @@ PROGRAM_FOLDER = "programs"
 WEIGHT_FOLDER = "weights"
 KERNEL_FOLDER = "kernels"
 NOTICE_FOLDER = "notices"
+LORA_FOLDER = "loras"
+DELTA_MAGIC = "mochi-aot delta"
+DELTA_PATH = "delta.msgpack"  # in the folder of a delta
+LORA_MAGIC = "mochi-aot loras"
 
 # A page: shards start on one, so that they can be mapped, and read past the page cache.
 ALIGNMENT = 4096
@@ -29,6 +33,7 @@ FABRICS = ("none", "1d")
 PUBLISHED_STEPS = 64
 DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, frames
 MODEL_DTYPES = ("float32", "bfloat16")  # of weights and activations, and of how a checkpoint is stored
+CHECKPOINT_LAYOUTS = ("genmo", "diffusers")  # that checkpoints are published in
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
 
 HASH_HEX = re.compile(r"[0-9a-f]{64}")
@@ -57,6 +62,16 @@ def kernel_path(digest: str) -> str:
 def notice_path(digest: str) -> str:
     """Return the path of a licence or card in the bundle, by the hash of its bytes."""
     return f"{NOTICE_FOLDER}/{digest}.txt"
+
+
+def factor_path(digest: str) -> str:
+    """Return the path of a file of LoRAs' factors, in a bundle or a delta, by the hash of its bytes."""
+    return f"{LORA_FOLDER}/{digest}.bin"
+
+
+def lora_path(digest: str) -> str:
+    """Return the path of a bundle's record of its LoRAs, by the hash of its bytes."""
+    return f"{LORA_FOLDER}/{digest}.msgpack"
 
 
 def align(offset: int) -> int:

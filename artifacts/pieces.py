@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mochi_aot.artifacts.delta_schema import Delta
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.integrity import new_hash
 from mochi_aot.artifacts.layout import weight_path
@@ -20,8 +21,8 @@ class Piece:
     whose: str = ""
 
 
-def pieces(manifest: Manifest) -> list[list[Piece]]:
-    """Return for each file of a manifest the pieces that it consists of, in the order of their offsets."""
+def pieces(manifest: Manifest | Delta) -> list[list[Piece]]:
+    """Return for each file of a manifest, or a delta, the pieces that it consists of, in the order of their offsets."""
     owners: list[dict[str, None]] = [{} for _ in manifest.shards]
     for weight in manifest.weights:
         for index in weight.shards:

@@ -2,20 +2,27 @@
 
 import mmap
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 
+import numpy as np
+
+from mochi_aot.artifacts.delta_checks import check_record
+from mochi_aot.artifacts.delta_schema import LoraRecord, TunedWeight
 from mochi_aot.artifacts.envelope import unpack
 from mochi_aot.artifacts.errors import BundleError, os_errors
 from mochi_aot.artifacts.integrity import bundle_id, hash_bytes, hash_file
 from mochi_aot.artifacts.layout import (
+    LORA_MAGIC,
     MANIFEST_MAGIC,
     MANIFEST_PATH,
     MAX_METADATA_BYTES,
     PROGRAM_MAGIC,
     TOKENIZER_PATH,
+    lora_path,
 )
 from mochi_aot.artifacts.pieces import REMEDY, Checker, Piece, pieces
 from mochi_aot.artifacts.regular_file import open_regular, read_blocks
@@ -32,6 +39,7 @@ class Bundle:
         self._maps: dict[int, mmap.mmap] = {}
         self._states: dict[int, tuple[int, int, int]] = {}  # of the files that were mapped, as they were then
         self._programs: dict[int, Program] = {}
+        self.tuned: Mapping[str, TunedWeight] = {}  # to which a delta adds products, see delta.py
         self._device: int | None = None
 
     @classmethod
@@ -43,7 +51,7 @@ class Bundle:
         manifest = unpack(MANIFEST_MAGIC, Manifest, data, where)
         check_manifest(manifest, where)
         for file in manifest.files:
-            _check_size(path, file)
+            _check_size(path / file.path, file)
         return cls(path, manifest, bundle_id(data))
 
     def for_device(self, device: int) -> "Bundle":
@@ -85,6 +93,10 @@ class Bundle:
         shard = self.manifest.shards[index]
         return self.file_bytes(shard.file)[shard.offset : shard.offset + shard.nbytes]
 
+    def place(self, index: int) -> Path:
+        """Return where a file is, by its index into Manifest.files."""
+        return self.path / self.manifest.files[index].path
+
     def file_bytes(self, index: int) -> memoryview:
         """Return the bytes of a file of weights, mapped in the same way, and once."""
         if index not in self._maps:
@@ -101,19 +113,30 @@ class Bundle:
         file = self.manifest.files[weight.file]
         return [Shard(weight.file, 0, file.nbytes, file.blake3)]
 
+    def content(self, name: str) -> tuple[str, ...]:
+        """Return what a weight holds, as hashes: of each device's piece, or of a tensor file. Equal ones are equal."""
+        weight = self.weights[name]
+        if weight.file is not None:
+            return (self.manifest.files[weight.file].blake3,)
+        return tuple(self.manifest.shards[index].blake3 for index in weight.shards)
+
+    def addition(self, name: str, coordinates: Sequence[int]) -> np.ndarray:
+        """Return what a delta has the device at these coordinates of the mesh add to a weight that is `tuned`: float32,
+        as the device holds it."""
+        raise BundleError(f"{self.path}: nothing is added to the weight {name!r}")
+
     def check_part(self, part: Shard) -> None:
         """Hash what `parts` gave. Raise BundleError if it is not what was written, or the file has another size now."""
-        file = self.manifest.files[part.file]
         data = self.file_bytes(part.file)[part.offset : part.offset + part.nbytes]
-        _require_size(self.path / file.path, file, self._maps[part.file].size())  # behind it nothing can be touched
+        self._check_map(part.file)
         if hash_bytes(data, all_processors=True) != part.blake3:
-            where, end = self.path / file.path, part.offset + part.nbytes
+            where, end = self.place(part.file), part.offset + part.nbytes
             raise BundleError(f"{where}: bytes {part.offset} to {end} do not match their hash{REMEDY}")
 
     def check_unchanged(self) -> None:
         """Raise BundleError if a mapped file was written to, cut or replaced since, as far as size and time tell."""
         for index, state in self._states.items():
-            place = self.path / self.manifest.files[index].path
+            place = self.place(index)
             with os_errors(f"read {place}"):
                 seen = _state(place.stat())
             if seen != state:
@@ -124,9 +147,20 @@ class Bundle:
         weight = self.weights[name]
         if weight.file is None:
             return None
-        file = self.manifest.files[weight.file]
-        _check_size(self.path, file)
-        return self.path / file.path
+        place = self.place(weight.file)
+        _check_size(place, self.manifest.files[weight.file])
+        return place
+
+    def loras(self) -> LoraRecord | None:
+        """Return the record of the LoRAs that were merged into the weights, checked against its hash and the manifest;
+        None for a bundle without any. Raise BundleError if it is damaged."""
+        for file in self.manifest.files:
+            if file.path == lora_path(file.blake3):
+                where = str(self.path / file.path)
+                record = unpack(LORA_MAGIC, LoraRecord, self._read(file), where)
+                check_record(record, self.manifest, where)
+                return record
+        return None
 
     def kernel_archive(self) -> Path:
         """Return the archive of kernels, checked against its hash.
@@ -188,9 +222,12 @@ class Bundle:
             seen = hash_file(place)
         _check_hash(place, file, seen)
 
+    def _check_map(self, index: int) -> None:
+        """Raise BundleError where a mapped file has become shorter: behind its end nothing can be touched."""
+        _require_size(self.place(index), self.manifest.files[index], self._maps[index].size())
+
     def _map(self, index: int) -> mmap.mmap:
-        file = self.manifest.files[index]
-        place = self.path / file.path
+        file, place = self.manifest.files[index], self.place(index)
         with os_errors(f"read {place}"), open_regular(place) as stream:
             seen = os.fstat(stream.fileno())
             _require_size(place, file, seen.st_size)  # again: touching a map past the end of a file kills the process
@@ -215,8 +252,7 @@ def _state(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _check_size(path: Path, file: File) -> None:
-    place = path / file.path
+def _check_size(place: Path, file: File) -> None:
     with os_errors(f"read {place}"):
         if not place.is_file():
             raise BundleError(f"{place} is missing, expected {file.nbytes} bytes{REMEDY}")

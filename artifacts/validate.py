@@ -16,7 +16,9 @@ from mochi_aot.artifacts.layout import (
     MAX_NOTICES,
     NOTICE_FOLDER,
     TOKENIZER_PATH,
+    factor_path,
     kernel_path,
+    lora_path,
     notice_path,
     program_path,
     tensor_path,
@@ -44,6 +46,7 @@ from mochi_aot.artifacts.schema import (
     Weight,
 )
 
+_PATHS = (program_path, weight_path, tensor_path, kernel_path, notice_path, factor_path, lora_path)
 TARGET = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -84,10 +87,11 @@ def check_manifest(manifest: Manifest, where: str) -> None:
     for index, file in enumerate(manifest.files):
         _check_file(file, f"{where}: files[{index}]")
     require_unique((file.path for file in manifest.files), where, "file")
-    _check_shards(manifest, where)
     require_unique((weight.name for weight in manifest.weights), where, "weight")
+    _check_shards(manifest.shards, manifest.files, where)
     for weight in manifest.weights:
-        _check_weight(weight, manifest, f"{where}: weight {weight.name!r}")
+        what = f"{where}: weight {weight.name!r}"
+        check_weight(weight, manifest.mesh, manifest.shards, manifest.files, what)
     require(len(manifest.geometries) > 0, where, "expected a geometry, seen none")
     require_unique(((g.height, g.width, g.frames) for g in manifest.geometries), where, "geometry")
     for geometry in manifest.geometries:
@@ -97,8 +101,16 @@ def check_manifest(manifest: Manifest, where: str) -> None:
     if manifest.kernels is not None:
         _check_kernels(manifest.kernels, manifest.files, f"{where}: kernels")
     _check_notices(manifest, where)
+    _check_loras(manifest.files, where)
     _check_target(manifest, where)
-    _check_whole_lists(manifest, where)
+    _check_whole_lists(manifest.shards, manifest.files, manifest.weights, where)
+
+
+def check_shards_of_files(shards: list[Shard], files: list[File], weights: list[Weight], where: str) -> None:
+    """Raise BundleError unless shards lie in the files, apart from each other, as the files' hashes say, and each of
+    them and each tensor file is a weight's."""
+    _check_shards(shards, files, where)
+    _check_whole_lists(shards, files, weights, where)
 
 
 def check_program_fits(program: Program, manifest: Manifest, where: str) -> None:
@@ -162,39 +174,39 @@ def _check_target(manifest: Manifest, where: str) -> None:
 def _check_file(file: File, where: str) -> None:
     require(HASH_HEX.fullmatch(file.blake3) is not None, where, f"expected BLAKE3 in hex, seen {file.blake3!r}")
     # Only these, spelt exactly so: no path can lead out of the bundle.
-    named = (place(file.blake3) for place in (program_path, weight_path, tensor_path, kernel_path, notice_path))
+    named = (place(file.blake3) for place in _PATHS)
     paths = (*named, TOKENIZER_PATH)
     require(file.path in paths, where, f"expected one of {', '.join(paths)}, seen {file.path!r}")
     require(file.nbytes >= 1, where, f"{file.path}: expected a positive size, seen {file.nbytes}")
 
 
-def _check_shards(manifest: Manifest, where: str) -> None:
-    for index, shard in enumerate(manifest.shards):
-        _check_shard(shard, manifest.files, f"{where}: shards[{index}]")
-    require_unique((shard.blake3 for shard in manifest.shards), where, "shard")
+def _check_shards(shards: list[Shard], files: list[File], where: str) -> None:
+    for index, shard in enumerate(shards):
+        _check_shard(shard, files, f"{where}: shards[{index}]")
+    require_unique((shard.blake3 for shard in shards), where, "shard")
     ends: dict[int, int] = {}
-    for shard in sorted(manifest.shards, key=lambda shard: (shard.file, shard.offset)):
+    for shard in sorted(shards, key=lambda shard: (shard.file, shard.offset)):
         clear = shard.offset >= ends.get(shard.file, 0)
-        require(clear, where, f"two shards overlap at byte {shard.offset} of {manifest.files[shard.file].path}")
+        require(clear, where, f"two shards overlap at byte {shard.offset} of {files[shard.file].path}")
         ends[shard.file] = shard.offset + shard.nbytes
 
 
-def _check_whole_lists(manifest: Manifest, where: str) -> None:
+def _check_whole_lists(shards: list[Shard], files: list[File], weights: list[Weight], where: str) -> None:
     """Check that the hash of a file of shards is that of their list, that no other shards are in it, and that each
     shard and each tensor file is a weight's."""
     listed: dict[int, list[Shard]] = {}
-    for shard in manifest.shards:
+    for shard in shards:
         listed.setdefault(shard.file, []).append(shard)
-    for index, file in enumerate(manifest.files):
+    for index, file in enumerate(files):
         if file.path == weight_path(file.blake3):
-            shards = sorted(listed.get(index, []), key=lambda shard: shard.offset)
-            same = hash_shards(shards) == file.blake3
+            held = sorted(listed.get(index, []), key=lambda shard: shard.offset)
+            same = hash_shards(held) == file.blake3
             require(same, where, f"the shards of {file.path} are others than its hash says")
-    used = {index for weight in manifest.weights for index in weight.shards}
-    unused = sorted({*range(len(manifest.shards))} - used)
+    used = {index for weight in weights for index in weight.shards}
+    unused = sorted({*range(len(shards))} - used)
     require(not unused, where, f"shards {unused[:8]} are of no weight")
-    taken = {weight.file for weight in manifest.weights}
-    for index, file in enumerate(manifest.files):
+    taken = {weight.file for weight in weights}
+    for index, file in enumerate(files):
         spare = file.path == tensor_path(file.blake3) and index not in taken
         require(not spare, where, f"{file.path} is of no weight")
 
@@ -209,23 +221,24 @@ def _check_shard(shard: Shard, files: list[File], where: str) -> None:
     require(end <= file.nbytes, where, f"ends at byte {end} of {file.path}, which has {file.nbytes}")
 
 
-def _check_weight(weight: Weight, manifest: Manifest, where: str) -> None:
+def check_weight(weight: Weight, mesh: list[int], shards: list[Shard], files: list[File], where: str) -> None:
+    """Raise BundleError unless a weight has a piece of its size for each device of a mesh, or a tensor file."""
     require(weight.name != "", where, "expected a name")
     require_dtype(weight.dtype, where)
     require_shape(weight.local_shape, where)
     if weight.file is not None:
-        _file_at(tensor_path, weight.file, manifest.files, where)
+        _file_at(tensor_path, weight.file, files, where)
         require(not weight.shards, where, f"expected a file or shards, seen both, {weight.file} and {weight.shards}")
         return
     dense = weight.dtype in DTYPES
     require(dense, where, f"expected a tensor file for {weight.dtype}, which no shard can hold, seen shards")
-    rows, columns = manifest.mesh
+    rows, columns = mesh
     count = len(weight.shards)
     require(count == rows * columns, where, f"expected a shard for each of {rows}x{columns} devices, seen {count}")
     expected = tensor_bytes(weight.dtype, weight.local_shape)
     for index in set(weight.shards):
-        require(0 <= index < len(manifest.shards), where, f"shard {index} of {len(manifest.shards)}")
-        seen = manifest.shards[index].nbytes
+        require(0 <= index < len(shards), where, f"shard {index} of {len(shards)}")
+        seen = shards[index].nbytes
         what = f"{weight.dtype} {weight.local_shape}"
         require(seen == expected, where, f"expected {expected} bytes for {what}, seen {seen} in shard {index}")
 
@@ -268,6 +281,12 @@ def _check_notices(manifest: Manifest, where: str) -> None:
     for index, file in enumerate(manifest.files):
         spare = file.path.startswith(f"{NOTICE_FOLDER}/") and index not in named
         require(not spare, where, f"{file.path} is no notice's")
+
+
+def _check_loras(files: list[File], where: str) -> None:
+    records, factors = (sum(file.path == path(file.blake3) for file in files) for path in (lora_path, factor_path))
+    problem = f"expected a record of LoRAs and a file of their factors, or neither, seen {records} and {factors}"
+    require(records == factors <= 1, where, problem)
 
 
 def _file_at(place: Callable[[str], str], index: int, files: list[File], where: str) -> File:

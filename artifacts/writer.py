@@ -8,12 +8,15 @@ from types import TracebackType
 from typing import Self
 
 from mochi_aot.artifacts.atomic_file import sync
+from mochi_aot.artifacts.delta_checks import check_record
+from mochi_aot.artifacts.delta_schema import LoraRecord
 from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.errors import os_errors
 from mochi_aot.artifacts.integrity import bundle_id, hash_bytes, hash_file, hash_shards
 from mochi_aot.artifacts.journal import read_journal
 from mochi_aot.artifacts.layout import (
     FORMAT_VERSION,
+    LORA_MAGIC,
     MANIFEST_MAGIC,
     MANIFEST_PATH,
     PROGRAM_MAGIC,
@@ -21,7 +24,9 @@ from mochi_aot.artifacts.layout import (
     WEIGHT_FILE_BYTES,
     WEIGHT_FOLDER,
     align,
+    factor_path,
     kernel_path,
+    lora_path,
     notice_path,
     program_path,
     tensor_path,
@@ -69,6 +74,7 @@ class BundleWriter:
         self._tensor_index: dict[str, int] = {}
         self._programs: list[Program] = []
         self._notices: dict[str, int] = {}
+        self._loras: LoraRecord | None = None
         self._weight_files: dict[int, WeightFile] = {}  # by their index among the files
         self._open: dict[bool, int] = {}  # of these, the one for constants and the one for all else
         self._tensors = itertools.count(1)  # several threads ask for places
@@ -110,6 +116,13 @@ class BundleWriter:
             known = (index for index, file in enumerate(self._files) if file is not None and file.path == path)
             index = next(known, None)
             self._notices[name] = self._add_file(path, data) if index is None else index
+
+    def add_loras(self, record: LoraRecord, data: bytes) -> None:
+        """Write what is known of the LoRAs in the weights: `data` is the file of their factors."""
+        self._add_file(factor_path(record.data), data)
+        packed = pack(LORA_MAGIC, record, "loras")
+        self._add_file(lora_path(hash_bytes(packed)), packed)
+        self._loras = record
 
     def add_shard(self, data: Buffer, digest: str | None = None, constant: bool = False) -> int:
         """Write one device's part of a weight, unless the same bytes were written before; return its index.
@@ -239,6 +252,8 @@ class BundleWriter:
         check_manifest(manifest, "manifest")
         for program in self._programs:
             check_program_fits(program, manifest, f"program {program.name!r}")
+        if self._loras is not None:
+            check_record(self._loras, manifest, "loras")
         self._write(MANIFEST_PATH, data)
         self._staged.publish()
         return bundle_id(data)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.artifacts.layout import CHIP_DTYPES, DEFAULT_GEOMETRY, MODEL_DTYPES
+from mochi_aot.artifacts.layout import CHECKPOINT_LAYOUTS, CHIP_DTYPES, DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileOptionError
-from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Request, Summary
+from mochi_aot.compiler.hub.names import hub_name
+from mochi_aot.compiler.job import Inputs, Job, KernelSummary, ProgramSummary, Progress, Request, Summary
+from mochi_aot.compiler.lora.choice import parse_lora
 from mochi_aot.compiler.partition.choose import parse_plan
 from mochi_aot.compiler.partition.mesh import Mesh, parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry, parse_geometry
@@ -24,12 +26,18 @@ type Size = str | Geometry | tuple[int, int, int]
 
 
 def compile(
-    checkpoint: str | Path,
+    checkpoint: str | Path | None = None,
     *,
     mesh: str | Mesh | None = None,
     arch: str = "wormhole",
     output: str | Path | None = None,
     text_encoder: str | Path | None = None,
+    transformer: str | Path | None = None,
+    vae: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    layout: str | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
     target: str = "ttnn",
     geometries: Size | Sequence[Size] = (DEFAULT_GEOMETRY,),
     plan: str = "auto",
@@ -42,20 +50,30 @@ def compile(
     trust_times: bool = False,
     check_weights: bool = True,
     require_kernels: bool = False,
+    with_encoder: bool = False,
     print_ir: str | Path | None = None,
     profile: str | Path | None = None,
+    loras: str | Path | Sequence[str | Path] = (),
     progress: Progress | None = None,
     own_process: bool = True,
 ) -> Summary:
     """Compile a Mochi 1 checkpoint into a bundle for a mesh of devices, and say what was made.
 
     Args:
-        checkpoint: Folder of the checkpoint, in Genmo's or Diffusers' layout.
+        checkpoint: Folder of the checkpoint, in Genmo's or Diffusers' layout; a file that holds all networks; or the id
+            of a repository on the Hugging Face hub, as "genmo/mochi-1-preview". None where each part is named.
         mesh: The device mesh, rows x columns: "4x8" or (4, 8); that of the machine, if `arch` names one.
         arch: Of the chips, for ttnn: "wormhole" or "blackhole", or a machine: "n300", "loudbox", "galaxy", "p150",
             "p300", "quietbox2", "bh-loudbox", "bh-galaxy".
         output: Folder of the bundle; beside the checkpoint, with .bundle appended, if not given.
-        text_encoder: Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none.
+        text_encoder: Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none, or a file of T5.
+        transformer: File of the transformer, safetensors or GGUF, or a folder in Diffusers' layout; instead of the
+            checkpoint's.
+        vae: File of the VAE, or a folder in Diffusers' layout; instead of the checkpoint's.
+        tokenizer: Folder of T5's tokenizer; instead of the checkpoint's.
+        layout: "genmo" or "diffusers", where a folder or repository holds both.
+        variant: Of the weights in Diffusers' layout, as "bf16"; the plain ones, if they are there, unless given.
+        revision: Branch, tag or commit of a repository on the hub; its main branch unless given.
         target: "ttnn", Tenstorrent chips, or "torch", this host, for checking.
         geometries: Video sizes, height x width x frames: "480x848x163", (480, 848, 163), or several of them.
         plan: How programs are cut over the mesh: "auto", or plan names separated by commas.
@@ -68,8 +86,10 @@ def compile(
         trust_times: With reuse or resume, tell files of the checkpoint that were read before by their times.
         check_weights: Refuse a weight that is not a finite number.
         require_kernels: Refuse to compile for ttnn where this host can build no real kernels.
+        with_encoder: Put the VAE's encoder into the bundle, which videos to begin with need.
         print_ir: A folder to which each program's text is written after each pass.
         profile: A file to which seconds of each phase, pass and program are written, as a Chrome trace.
+        loras: To merge, each a file, or a repository of the hub, and perhaps a strength: "style.safetensors:0.8".
         progress: Is told what is being done, in the thread that calls.
         own_process: Compile for ttnn in a child process, which ends with this call, and with this process however that
             ends. Without it a compile for ttnn points this process at a mocked mesh, for good: it is refused where
@@ -81,20 +101,33 @@ def compile(
         GeometryError: before anything is traced, for a size that the model or the mesh has not; it names the nearest.
         PlanError: for a mesh that is none, and for a model that cannot be cut over it.
         CheckpointError: for a checkpoint that is not whole.
+        LoraError: for a LoRA that is none, or not one of this model.
         BundleError: where the bundle cannot be written, or exists.
         KernelsError: for require_kernels.
         BackendError: where ttnn cannot be used, or refuses a program.
         CompileProcessError: where the child process was ended by something else, as for want of memory.
     """
     started = time.monotonic()
-    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype, require_kernels, arch)
+    if layout is not None:
+        _check_choices(("layout", layout, CHECKPOINT_LAYOUTS))
+    chosen = (target, weights_dtype, links_dtype, require_kernels, arch, with_encoder)
+    job = make_job(mesh, geometries, plan, dtype, *chosen)
     if trust_times and not (resume or reuse):
         raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
-    request = Request(
-        Path(checkpoint),
+    inputs = Inputs(
+        None if checkpoint is None else str(checkpoint),
         _path(text_encoder),
+        _path(transformer),
+        _path(vae),
+        _path(tokenizer),
+        layout,
+        variant,
+        revision,
+    )
+    request = Request(
+        inputs,
         job,
-        _path(output) or default_output(Path(checkpoint)),
+        _path(output) or default_output(checkpoint or transformer),
         force,
         resume,
         _path(reuse),
@@ -103,6 +136,7 @@ def compile(
         _path(print_ir),
         _path(profile),
         _contents_folder(trust_times),
+        tuple(parse_lora(str(lora)) for lora in ([loras] if isinstance(loras, str | Path) else loras)),
     )
     ensure_temporary_files()
     if job.target == "ttnn" and own_process:
@@ -114,16 +148,22 @@ def compile(
     return dataclasses.replace(summary, seconds=time.monotonic() - started)
 
 
-def default_output(checkpoint: Path) -> Path:
+def default_output(checkpoint: str | Path | None) -> Path:
     """Return where a checkpoint's bundle is written unless said otherwise: beside it, also where it is `.` or `..`.
 
-    Raises CompileOptionError for the root of the file system, which has nothing beside it.
+    That of a repository on the hub, or in the hub's cache, is written to the working folder. Raises CompileOptionError
+    for the root of the file system, which has nothing beside it, and where no checkpoint was given.
     """
-    if checkpoint.name in ("", ".."):
-        checkpoint = checkpoint.resolve()
-    if not checkpoint.name:
-        raise CompileOptionError(f"no bundle can be written beside {checkpoint}: give an output")
-    return checkpoint.with_name(checkpoint.name + ".bundle")
+    if checkpoint is None:
+        raise CompileOptionError("no checkpoint was given: checkpoint, or transformer, vae and text_encoder")
+    if name := hub_name(str(checkpoint)):
+        return Path(f"{name}.bundle")
+    path = Path(checkpoint)
+    if path.name in ("", ".."):
+        path = path.resolve()
+    if not path.name:
+        raise CompileOptionError(f"no bundle can be written beside {path}: give an output")
+    return path.with_name((path.stem if path.is_file() else path.name) + ".bundle")
 
 
 def make_job(
@@ -136,6 +176,7 @@ def make_job(
     links_dtype: str,
     require_kernels: bool = False,
     arch: str = "wormhole",
+    with_encoder: bool = False,
 ) -> Job:
     """Return the job that options describe.
 
@@ -158,7 +199,18 @@ def make_job(
     if target == "torch" and chips != chips_called("wormhole"):
         raise CompileOptionError(f"arch {arch} is for target ttnn; torch runs on this host")
     shape = _mesh(mesh, chips)
-    return Job(shape, sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype, chips.arch, require_kernels)
+    return Job(
+        shape,
+        sizes,
+        parse_plan(plan),
+        dtype,
+        target,
+        weights_dtype,
+        links_dtype,
+        chips.arch,
+        require_kernels,
+        with_encoder,
+    )
 
 
 def _mesh(mesh: str | Mesh | None, chips: Chips) -> Mesh:

@@ -198,6 +198,9 @@ class _ToldProgress(Progress):
     def weights(self, done: int, total: int) -> None:
         self._out.send(_Told("weights", (done, total)))
 
+    def fetched(self, done: int, total: int) -> None:
+        self._out.send(_Told("fetched", (done, total)))
+
     def note(self, text: str) -> None:
         self._out.send(_Told("note", (text,)))
 

@@ -1,10 +1,11 @@
 """What a compile is asked for, and what it says: while it works, and at its end. Loads neither torch nor ttnn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.machines import WORMHOLE
+from mochi_aot.compiler.lora.choice import LoraChoice
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.reference.geometry import Geometry
 
@@ -22,6 +23,24 @@ class Job:
     links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
     arch: str = WORMHOLE  # of the chips, for ttnn
     require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
+    with_encoder: bool = False  # of videos, which nothing but an input video needs
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a compile reads. See compiler.api.compile for the fields' meanings.
+
+    `checkpoint` is a path, or the id of a repository on the hub; nothing where each part is named by itself.
+    """
+
+    checkpoint: str | None
+    text_encoder: Path | None = None
+    transformer: Path | None = None
+    vae: Path | None = None
+    tokenizer: Path | None = None
+    layout: str | None = None
+    variant: str | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,8 +50,7 @@ class Request:
     `contents` is the folder that remembers what was read of checkpoints, if there is a place for one.
     """
 
-    checkpoint: Path
-    text_encoder: Path | None
+    inputs: Inputs
     job: Job
     output: Path
     force: bool
@@ -43,6 +61,7 @@ class Request:
     print_ir: Path | None
     profile: Path | None
     contents: Path | None
+    loras: tuple[LoraChoice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +86,8 @@ class KernelSummary:
 @dataclass(frozen=True)
 class Summary:
     """What a compile made and took. Bytes; `seconds` are of the call, `peak_rss` is the process's, mapped pages
-    included. `kernels` is None where the target has none."""
+    included. `kernels` is None where the target has none. `checkpoint` is what the bundle records of its
+    checkpoint: its layout, the variant and the dtype of its weights, where it comes from."""
 
     bundle_id: str
     programs: list[ProgramSummary]
@@ -77,6 +97,7 @@ class Summary:
     seconds: float
     peak_rss: int
     kernels: KernelSummary | None = None
+    checkpoint: dict[str, str] = field(default_factory=dict)
 
 
 class Progress:
@@ -87,6 +108,9 @@ class Progress:
 
     def weights(self, done: int, total: int) -> None:
         """Say that `done` of `total` bytes that a device holds were written."""
+
+    def fetched(self, done: int, total: int) -> None:
+        """Say that `done` of `total` bytes of a checkpoint have come from the hub; any thread may say so."""
 
     def note(self, text: str) -> None:
         """Say something about the checkpoint that is worth knowing."""

@@ -1,9 +1,15 @@
 """Fulfils a request for a bundle, in this process."""
 
-from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.checkpoint import Checkpoint, open_checkpoint
 from mochi_aot.compiler.checkpoint.content_record import ContentRecord
+from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.compile import compile_bundle
-from mochi_aot.compiler.job import Progress, Request, Summary
+from mochi_aot.compiler.hub.place import local_checkpoint
+from mochi_aot.compiler.job import Inputs, Progress, Request, Summary
+from mochi_aot.compiler.lora.lora import read_lora
+from mochi_aot.compiler.lora.nearby import loras_beside
+from mochi_aot.compiler.lora.place import find_lora
+from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.profile import Profile, check_profile_place
 
 
@@ -12,12 +18,13 @@ def compile_request(request: Request, progress: Progress) -> Summary:
     if request.profile is not None:
         check_profile_place(request.profile)
     record = None if request.contents is None else ContentRecord(request.contents, request.trust_times)
-    source = open_checkpoint(request.checkpoint, request.text_encoder, request.check_weights, record)
-    for note in source.notes:
+    source = open_inputs(request.inputs, progress, request.check_weights, record)
+    tuned = _with_loras(source, request)
+    for note in loras_beside(source.folders(), tuned.files if tuned is not None else ()):
         progress.note(note)
     profile = Profile()
     summary = compile_bundle(
-        source,
+        tuned or source,
         request.job,
         request.output,
         request.force,
@@ -30,3 +37,31 @@ def compile_request(request: Request, progress: Progress) -> Summary:
     if request.profile is not None:
         profile.write(request.profile)
     return summary
+
+
+def _with_loras(checkpoint: Checkpoint, request: Request) -> TunedCheckpoint | None:
+    """Return the checkpoint with the LoRAs that were asked for, which are found and read now. Raise LoraError."""
+    if not request.loras:
+        return None
+    loras = [
+        read_lora(find_lora(choice.place), checkpoint.config.dit, choice.strength, request.check_weights)
+        for choice in request.loras
+    ]
+    return TunedCheckpoint(checkpoint, loras, request.check_weights)
+
+
+def open_inputs(
+    inputs: Inputs, progress: Progress, check_weights: bool = True, record: ContentRecord | None = None
+) -> Checkpoint:
+    """Open the checkpoint that was asked for, fetched from the hub where it is not on this machine.
+
+    `progress` is told what there is to say of it. Raise CheckpointError.
+    """
+    wanted = Wanted(
+        inputs.layout, inputs.variant, inputs.transformer, inputs.vae, inputs.text_encoder, inputs.tokenizer
+    )
+    place = local_checkpoint(inputs.checkpoint, inputs.revision, wanted, progress)
+    source = open_checkpoint(place, None, check_weights, record, wanted)
+    for note in source.notes:
+        progress.note(note)
+    return source

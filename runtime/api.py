@@ -11,21 +11,23 @@ from typing import Literal, NamedTuple, Self, TypedDict, Unpack, overload
 
 import numpy as np
 
+from mochi_aot.artifacts.delta import StyledBundle
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.batch import decode, denoise_all
 from mochi_aot.runtime.checks import prompt_cuts
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.errors import BusyError, ClosedError, OptionError
-from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, with_sizes
+from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, require_frames, with_sizes
 from mochi_aot.runtime.job import Job, check_sampling
 from mochi_aot.runtime.jobs import cut_warning
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.noise import seeded_latents
+from mochi_aot.runtime.opening import open_bundle, styled
 from mochi_aot.runtime.pipeline import Pipeline, Usage, read_ahead
+from mochi_aot.runtime.programs import require_encoder
 from mochi_aot.runtime.requests import ArrayLike, Call, Schedule
 from mochi_aot.runtime.result import Video, check_output_type
 from mochi_aot.runtime.sampling import roles
-from mochi_aot.runtime.signatures import check_origin
 from mochi_aot.runtime.steering import TENSOR_INPUTS, Steerable, Steering, StepEnd
 from mochi_aot.runtime.targets import choose_device, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
@@ -50,6 +52,8 @@ class CallOptions(TypedDict, total=False):
     linear_steps: int | None
     seed: int | Sequence[int] | None
     latents: ArrayLike | None
+    video: ArrayLike | None
+    strength: float | None
     negative_prompt_embeds: ArrayLike | None
     negative_prompt_attention_mask: ArrayLike | None
     callback_on_step_end: StepEnd | None
@@ -76,6 +80,7 @@ def load(
     require_signature: str | Path | None = None,
     expect_id: str | None = None,
     check: bool = True,
+    delta: str | Path | None = None,
 ) -> "VideoPipeline":
     """Open the compiled bundle in the folder `path` for making videos; weights begin to be read.
 
@@ -83,14 +88,15 @@ def load(
     on a mock mesh everything happens but the computing, and videos are made of zeros. With `check_values`, slowly,
     numbers that are not finite are traced to the instruction that made them. `require_signature` is a file of trusted
     keys, one of which must have signed the bundle; `expect_id` is the id that it must have. Without `check` the weights
-    are believed; with it their hashes are compared before they are used, beside reading.
+    are believed; with it their hashes are compared before they are used, beside reading. `delta` is the folder of a
+    delta, as mochi-bundle makes it: the bundle's videos are then those of another style. See `use_delta`.
 
     Close the result, or use it in a `with` statement. A process may hold several bundles at once, but of those for ttnn
     one at a time. Raise BundleError for a folder that is no whole bundle, SignatureError for a bundle that is another
     one or has no such signature, BackendError if the bundle cannot run here.
     """
-    bundle = Bundle.open(path)
-    check_origin(bundle, None if require_signature is None else Path(require_signature), expect_id)
+    keys = None if require_signature is None else Path(require_signature)
+    bundle = open_bundle(path, delta, keys, expect_id)
     device = choose_device(bundle.manifest.target, device)
     geometry, ledger = bundle.manifest.geometries[0], Ledger()
     reader = WeightReader(bundle, ledger, check=check)
@@ -101,7 +107,7 @@ def load(
     except BaseException:
         reader.close()
         raise
-    return VideoPipeline(Pipeline(bundle, backend, reader, ledger, check_values), device)
+    return VideoPipeline(Pipeline(bundle, backend, reader, ledger, check_values), device, keys)
 
 
 class VideoPipeline(Steerable):
@@ -113,13 +119,15 @@ class VideoPipeline(Steerable):
     numbers that are not finite.
     """
 
-    def __init__(self, pipeline: Pipeline, device: str) -> None:
+    def __init__(self, pipeline: Pipeline, device: str, keys: Path | None = None) -> None:
         """`pipeline` becomes this object's; `load` is how to get one."""
         super().__init__()
         self.bundle: Bundle = pipeline.bundle
         self.device = device
         self.last_latents: list[np.ndarray] = []
         """Denoised latents of the last call, complete or not: if decoding fails, `decode` makes the video of them."""
+        self._base = pipeline.bundle.base if isinstance(pipeline.bundle, StyledBundle) else pipeline.bundle
+        self._keys = keys
         self._open: Pipeline | None = pipeline
         self._lock = threading.RLock()
         self._denoising = False
@@ -189,6 +197,8 @@ class VideoPipeline(Steerable):
         num_videos_per_prompt: int | None = None,
         seed: int | Sequence[int] | None = None,
         latents: ArrayLike | None = None,
+        video: ArrayLike | None = None,
+        strength: float | None = None,
         prompt_embeds: ArrayLike | None = None,
         prompt_attention_mask: ArrayLike | None = None,
         negative_prompt_embeds: ArrayLike | None = None,
@@ -209,6 +219,9 @@ class VideoPipeline(Steerable):
         `num_videos_per_prompt`: the videos of one prompt follow each other, as in diffusers.
         `seed`: of the first video, the others count on from it; or a list of one for each video. Default: random ones,
         which the records have. `latents`: starting noise instead, float32 [videos, 12, T, H/8, W/8].
+        `video`: one to begin with, uint8 [frames, height, width, 3], a list of frames or of PIL's images, or a file's
+        name; it is scaled and cut to the geometry, and its first frames are taken. `strength`, 0.3 by default, is how
+        far it is changed, above 0 and up to 1: the last int(steps * strength) steps are done, as diffusers counts.
         `callback_on_step_end(pipe, step, timestep, {"latents": ...})` is called after each step, as by diffusers. What
         it returns may hold other "latents" to go on with; it may set `pipe.guidance_scale`, for all later steps, and
         `pipe.interrupt`, to have what is there decoded. With callback_on_step_end_tensor_inputs=() it gets no latents,
@@ -226,6 +239,8 @@ class VideoPipeline(Steerable):
             num_videos_per_prompt,
             seed,
             latents,
+            video,
+            strength,
             prompt_embeds,
             prompt_attention_mask,
             negative_prompt_embeds,
@@ -234,6 +249,18 @@ class VideoPipeline(Steerable):
         with self._denoises() as pipeline:
             videos = self._make(pipeline, call, callback_on_step_end, callback_on_step_end_tensor_inputs, output_type)
         return videos[0] if call.is_single() else videos
+
+    def use_delta(self, delta: str | Path | None) -> int:
+        """Go on in the style of the delta in a folder, or with None in the bundle's own.
+
+        Return how many weights differ. Only these are let go, and loaded again when they are next used. Where a
+        signature was required of the bundle, one is of the delta. Raise BundleError for a delta that is not whole, or
+        of another bundle: then the last style stays.
+        """
+        with self._exclusive() as pipeline:
+            self._not_from_a_callback()
+            self.bundle = self._base if delta is None else styled(self._base, delta, self._keys)
+            return pipeline.use(self.bundle)
 
     def usage(self) -> Usage:
         """Return what was read and built since the last call, or since the bundle was loaded, and forget when.
@@ -315,14 +342,14 @@ class VideoPipeline(Steerable):
     def encode(self, frames: ArrayLike) -> np.ndarray:
         """Return the latents float32 [1, 12, T, H/8, W/8] of frames uint8 [F, H, W, 3] (RGB).
 
-        Raise BundleError for a bundle without an encoder, as those for ttnn are.
+        Raise BundleError for a bundle without an encoder, which is compiled with `with_encoder`.
         """
         array = np.asarray(frames)
         if array.dtype != np.uint8:
             raise OptionError(f"frames are {array.dtype}, expected uint8: bytes from 0 to 255")
         with self._exclusive() as pipeline:
-            self.bundle.program("encode", pipeline.geometry())  # names the programs that there are
-            return pipeline.encode(array, require_fitting(self.bundle, "encode", "frames", array.shape))
+            require_encoder(self.bundle, pipeline.geometry())
+            return pipeline.encode(array, require_frames(self.bundle, array.shape))
 
     def _make(
         self, pipeline: Pipeline, call: Call, callback: StepEnd | None, inputs: Sequence[str], output_type: str
@@ -331,7 +358,9 @@ class VideoPipeline(Steerable):
         groups = call.requests(self.bundle, geometry)
         self._tell_cuts(pipeline, [group[0].job for group in groups])
         given = call.prompt_embeds is not None, call.negative_prompt_embeds is not None
-        wanted = roles(*given, output_type != "latent")
+        if call.video is not None:
+            require_encoder(self.bundle, geometry)
+        wanted = roles(*given, output_type != "latent", call.video is not None)
         for role in wanted:
             self.bundle.program(role, geometry)  # names the roles that there are
         pipeline.read_ahead(wanted, geometry)

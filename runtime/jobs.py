@@ -13,11 +13,13 @@ from mochi_aot.runtime.backend import KernelUse, Planner
 from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer, with_cuts
 from mochi_aot.runtime.finished import held_outputs
 from mochi_aot.runtime.generate import Watcher, generate, job_roles
+from mochi_aot.runtime.input_video import file_hash
 from mochi_aot.runtime.job import Job, check_options, outputs, record_path
 from mochi_aot.runtime.ledger import Ledger
+from mochi_aot.runtime.opening import open_bundle
 from mochi_aot.runtime.pipeline import Pipeline, read_ahead
 from mochi_aot.runtime.record import make_record
-from mochi_aot.runtime.signatures import check_origin
+from mochi_aot.runtime.sampling import starting_sigma
 from mochi_aot.runtime.targets import choose_device, close_backend, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
 from mochi_aot.runtime.world import World
@@ -50,9 +52,9 @@ class JobsOptions:
 
     `force` replaces files that exist. With `keep_going` jobs follow one that failed. With `skip_existing` jobs whose
     files are all there, with the record, are not run; denoised latents that a stopped run kept are decoded. The bundle
-    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given. With
-    `check` weights are compared with their hashes before they are used. With `world`, of which this is rank 0, the
-    mesh's devices are processes.
+    must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given; it runs
+    with the `delta`, if there is one. With `check` weights are compared with their hashes before they are used. With
+    `world`, of which this is rank 0, the mesh's devices are processes.
     """
 
     device: str | None = None
@@ -63,6 +65,7 @@ class JobsOptions:
     require_signature: Path | None = None
     expect_id: str | None = None
     check: bool = True
+    delta: Path | None = None
     world: World | None = None
 
 
@@ -100,8 +103,7 @@ def run_jobs(
     """
     ledger = ledger or Ledger()
     with ledger.span("open the bundle"):
-        bundle = Bundle.open(path)
-        check_origin(bundle, options.require_signature, options.expect_id)
+        bundle = open_bundle(path, options.delta, options.require_signature, options.expect_id)
         device = choose_device(bundle.manifest.target, options.device)
     outcome = Outcome(bundle)
     with ledger.span("check the jobs"):
@@ -180,6 +182,8 @@ def _run_one(pipeline: Pipeline, item: CheckedJob, device: str, watcher: JobsWat
     """Return the seconds that a job took."""
     start = time.perf_counter()
     more = {} if item.denoised is None else {"denoised": dict(item.denoised.made_by)}
+    if item.denoised is None and item.job.input_video is not None:
+        more["input_video"] = {"sha256": file_hash(Path(item.job.input_video)), "sigma": starting_sigma(item.job)}
 
     def describe(seconds: dict[str, float]) -> dict[str, object]:
         timings = {**seconds, "total": time.perf_counter() - start}

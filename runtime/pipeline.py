@@ -135,6 +135,24 @@ class Pipeline:
         self._embeddings.clear()
         close_backend(self._backend)
 
+    def use(self, bundle: Bundle) -> int:
+        """Go on with another bundle of the same programs, of which only the weights that differ are loaded again.
+
+        Return how many these are. What was prepared by the last bundle's programs must not be used any more.
+        """
+        changed = {name for name in bundle.weights if bundle.content(name) != self.bundle.content(name)}
+        loaded = changed & self._loaded
+        if loaded:
+            self._backend.free_weights(sorted(loaded))
+        self._reader.use(bundle, changed)
+        self._loaded -= loaded
+        self._phase = None
+        self.bundle = bundle
+        texts = (self._program("encode_text", g) for g in bundle.manifest.geometries if "encode_text" in g.programs)
+        if any(weight.name in changed for program in texts for weight in program.weights):
+            self._embeddings.clear()
+        return len(changed)
+
     def usage(self) -> Usage:
         """Return what was read and built since the last call; the ledger forgets its spans."""
         spans = [span for span in self.ledger.taken() if span.name == READ]
@@ -257,8 +275,10 @@ class Pipeline:
         return frames.reshape(geometry.frames, geometry.height, geometry.width, 3)
 
     def encode(self, frames: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Turn frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""
-        values = self._run("encode", geometry, {"frames": frames})
+        """Turn frames uint8 [F, H, W, 3] of the geometry into latents float32 [1, 12, T, H/8, W/8], as the sampler sees
+        them."""
+        shape = input_shape(self._program("encode", geometry), "frames")  # chips hold rows of pixels, [F, H, W * 3]
+        values = self._run("encode", geometry, {"frames": frames.reshape(shape)})
         self._reader.check_unchanged()
         latents = self._fetch("encode", geometry, values, "latents")
         check_array("encode", latents)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mochi_aot.artifacts.atomic_file import replacing
+from mochi_aot.artifacts.delta import StyledBundle
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.versions import versions
 from mochi_aot.runtime.defaults import MOCK
@@ -30,8 +31,9 @@ def make_record(
         **more,
         "device": device,
         "mock": device == MOCK,
+        **_delta(bundle),
         "bundle": {
-            "id": bundle.id,
+            "id": bundle.base.id if isinstance(bundle, StyledBundle) else bundle.id,
             "target": manifest.target,
             "mesh": manifest.mesh,
             "dtype": manifest.dtype,
@@ -43,6 +45,13 @@ def make_record(
         "versions": runtime_versions(manifest.target),
         "seconds": {phase: round(value, 3) for phase, value in timings.items()},
     }
+
+
+def _delta(bundle: Bundle) -> dict[str, object]:
+    """Return what a record says of the delta that a bundle ran with."""
+    if not isinstance(bundle, StyledBundle):
+        return {}
+    return {"delta": {"id": bundle.id, "style": bundle.opened.delta.style}}
 
 
 def write_record(job: Job, record: Mapping[str, object]) -> Path:

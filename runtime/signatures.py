@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mochi_aot.artifacts.errors import os_errors
 from mochi_aot.artifacts.layout import HASH_HEX
@@ -34,6 +34,18 @@ _TYPE = b"ssh-ed25519"
 _BLOB_HEAD = len(_TYPE).to_bytes(4, "big") + _TYPE + (32).to_bytes(4, "big")
 _OTHER_TYPES = ("ssh-", "ecdsa-", "sk-")  # that OpenSSH has lines of
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+
+
+class Signed(Protocol):
+    """What is signed: a bundle, or a delta."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the file that names every other byte."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +185,7 @@ def check_signatures(
     raise SignatureError(f"{where}: expected a signature by one of {len(trusted)} trusted keys, and {seen}")
 
 
-def require_signature(bundle: Bundle, keys: Path) -> list[PublicKey]:
+def require_signature(bundle: Signed, keys: Path) -> list[PublicKey]:
     """Return the keys in the file `keys` that have signed an opened bundle, at least one. Raise as check_signatures."""
     folder = bundle.path / SIGNATURE_FOLDER
     return check_signatures(

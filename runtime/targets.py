@@ -76,15 +76,15 @@ def close_backend(backend: Backend) -> None:
         _ttnn.backend = None
 
 
-def follow(path: Path, device: str | None, world: World, check: bool) -> int:
-    """Be another rank than 0 of a distributed run of the bundle at `path`, until rank 0 has ended.
+def follow(path: Path, device: str | None, world: World, check: bool, delta: Path | None = None) -> int:
+    """Be another rank than 0 of a distributed run of the bundle at `path`, with a delta or not, until rank 0 has ended.
 
     Return the exit code. What failed was told to rank 0, which says it. `check`: compare weights with their hashes.
     Raise BackendError if rank 0 cannot be reached.
     """
     from mochi_aot.runtime.torch.distributed.follower import follow as follow_leader
 
-    return follow_leader(path, world, device or DEVICES["torch"][0], check)
+    return follow_leader(path, world, device or DEVICES["torch"][0], check, delta)
 
 
 def dismiss(world: World) -> None:

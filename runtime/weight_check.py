@@ -3,8 +3,10 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.schema import Shard
 from mochi_aot.runtime.ledger import CHECK, CHECKER, Ledger
 
 
@@ -20,7 +22,7 @@ class WeightCheck:
         self._bundle, self._ledger, self._done = bundle, ledger, done
         self._lock = threading.Lock()
         self._waiting: deque[str] = deque()
-        self._sound: set[tuple[int, int]] = set()  # file and offset of parts that were seen to be whole
+        self._sound: set[tuple[Path, Shard]] = set()  # parts that were seen to be whole, and their files
         self._thread: threading.Thread | None = None
 
     def put(self, name: str) -> None:
@@ -35,7 +37,12 @@ class WeightCheck:
         """Check these weights anew if they are put again, since then they are read again."""
         with self._lock:
             for name in names:
-                self._sound.difference_update((part.file, part.offset) for part in self._bundle.parts(name))
+                self._sound.difference_update(_placed(self._bundle, name))
+
+    def use(self, bundle: Bundle) -> None:
+        """Check another bundle's weights from now on; those whose parts differ were released."""
+        with self._lock:
+            self._bundle = bundle
 
     def close(self) -> None:
         """Check no more, and wait for the thread to end."""
@@ -62,13 +69,18 @@ class WeightCheck:
             return self._waiting.popleft()
 
     def _check(self, name: str) -> None:
-        for part in self._bundle.parts(name):
-            place = (part.file, part.offset)
+        bundle = self._bundle
+        for place, part in _placed(bundle, name):
             with self._lock:
-                known = place in self._sound
+                known = (place, part) in self._sound
             if not known:
                 begun = self._ledger.now()
-                self._bundle.check_part(part)
+                bundle.check_part(part)
                 self._ledger.add(CHECK, begun, CHECKER, part.nbytes)
                 with self._lock:
-                    self._sound.add(place)
+                    self._sound.add((place, part))
+
+
+def _placed(bundle: Bundle, name: str) -> list[tuple[Path, Shard]]:
+    """Return the parts of a weight with the files in which they are."""
+    return [(bundle.place(part.file), part) for part in bundle.parts(name)]

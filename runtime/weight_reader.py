@@ -59,6 +59,7 @@ class WeightReader:
         Without `check` what is read is believed.
         """
         self._bundle, self._ledger, self._read_in = bundle, ledger or Ledger(), read
+        self._bundle_read = bundle
         self._window = free_memory() // 4 if window is None else window
         self._changed = threading.Condition()  # of all that follows; its lock may be taken twice by one thread
         self._queue: deque[_Piece] = deque()
@@ -122,7 +123,15 @@ class WeightReader:
         # Outside of the lock, since madvise may take long. A read of these pages at the same time does no harm.
         for name in gone:
             for file, start, stop in _ranges(self._bundle, name):
-                forget(self._view(file, start, stop))
+                forget(_view(self._bundle, file, start, stop))
+
+    def use(self, bundle: Bundle, changed: Iterable[str]) -> None:
+        """Read another bundle from now on, in which these weights differ from those of the last, and no others."""
+        self.release(changed)
+        with self._changed:
+            self._bundle = bundle
+            if self._check is not None:
+                self._check.use(bundle)
 
     def close(self) -> None:
         """Read nothing more, and wait for the thread to end."""
@@ -180,7 +189,7 @@ class WeightReader:
     def _run(self) -> None:
         try:
             while pieces := self._next():
-                self._read(pieces)
+                self._read(self._bundle_read, pieces)
         except BaseException as error:  # noqa: BLE001  nobody would see an exception of this thread
             self._error = _told(error, "weights cannot be read")
         finally:
@@ -200,6 +209,7 @@ class WeightReader:
             if not self._queue or self._closed:
                 self._thread = None  # under the lock: a plan that comes from now on starts another thread
                 return []
+            self._bundle_read = self._bundle  # of these pieces, though another may be used from now on
             pieces = [self._queue.popleft()]
             while self._queue and _joins(pieces, self._queue[0]):
                 pieces.append(self._queue.popleft())
@@ -212,18 +222,18 @@ class WeightReader:
         """
         return self._awaited is not None and self._awaited not in self._there and self._awaited not in self._checking
 
-    def _read(self, pieces: list[_Piece]) -> None:
+    def _read(self, bundle: Bundle, pieces: list[_Piece]) -> None:
         full = [piece for piece in pieces if piece.stop > piece.start]
         if full:
-            self._read_range(full[0].file, full[0].start, full[-1].stop)
+            self._read_range(bundle, full[0].file, full[0].start, full[-1].stop)
         with self._changed:
             for piece in pieces:
                 self._arrived(piece)
             self._changed.notify_all()
 
-    def _read_range(self, file: int, start: int, stop: int) -> None:
-        path = self._bundle.path / self._bundle.manifest.files[file].path
-        view = self._view(file, start, stop)
+    def _read_range(self, bundle: Bundle, file: int, start: int, stop: int) -> None:
+        path = bundle.place(file)
+        view = _view(bundle, file, start, stop)
         begun, before = self._ledger.now(), bytes_from_disk()
         try:
             self._read_in(view, path, stop - len(view))
@@ -257,10 +267,6 @@ class WeightReader:
         # There already, if the weight was released and planned again while a piece of the first plan was read.
         self._there[name] = self._there.get(name, 0) + self._partly.pop(name, 0)
 
-    def _view(self, file: int, start: int, stop: int) -> memoryview:
-        """Return a range of a mapped file, from the beginning of the page in which it starts, as madvise wants it."""
-        return self._bundle.file_bytes(file)[start - start % mmap.PAGESIZE : stop]
-
 
 def _told(error: BaseException, what: str, where: str = "") -> Exception:
     """Return what to raise in another thread for an error: BundleError for files that are not as they should be."""
@@ -271,6 +277,11 @@ def _told(error: BaseException, what: str, where: str = "") -> Exception:
         told = MemoryError(f"{what}: {error}")
     told.__cause__ = error.__cause__ if isinstance(error.__cause__, OSError) else error  # which says the exit code
     return told
+
+
+def _view(bundle: Bundle, file: int, start: int, stop: int) -> memoryview:
+    """Return a range of a mapped file, from the beginning of the page in which it starts, as madvise wants it."""
+    return bundle.file_bytes(file)[start - start % mmap.PAGESIZE : stop]
 
 
 def _ranges(bundle: Bundle, name: str) -> list[tuple[int, int, int]]:

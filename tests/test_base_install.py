@@ -19,11 +19,13 @@ from packaging.utils import canonicalize_name
 from safetensors.numpy import load_file
 
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from tests.tools.serve.servers import Server
 from tests.ttnn_golden.lowered_model import CONFIG
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BASE = PROJECT["dependencies"]
+SERVE = BASE + PROJECT["optional-dependencies"]["serve"]
 BUILD_HOST = ("torch", "transformers", "diffusers", "sentencepiece", "pytest")
 
 HOST = f"""
@@ -63,6 +65,7 @@ def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
 
 def site_folder(folder: Path, distributions: set[str]) -> Path:
     """A folder with these distributions and this repository's package, as links."""
+    folder.mkdir(exist_ok=True)
     for name in distributions:
         files = distribution(name).files or []
         for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
@@ -96,9 +99,13 @@ def bundle(tmp_path_factory):
     return folder / "bundle"
 
 
-def on_host(site: Path, tool: str, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+def command_on_host(site: Path, tool: str, *arguments: str) -> list[str]:
     """A command line there. The last line on stderr says which of BUILD_HOST's modules it could have imported."""
-    command = [sys.executable, "-I", "-S", "-c", HOST, str(site), tool, *arguments]
+    return [sys.executable, "-I", "-S", "-c", HOST, str(site), tool, *arguments]
+
+
+def on_host(site: Path, tool: str, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    command = command_on_host(site, tool, *arguments)
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
@@ -122,6 +129,27 @@ def test_a_bundle_runs_where_there_is_no_torch(site, bundle, tmp_path):
     assert lines[5].startswith("kernels: ") and lines[5].endswith(" found, 0 built")
     assert done.stdout.startswith(f"{latents}: 128x64, 13 frames") and done.stdout.count("\n") == 1
     assert load_file(latents)["latents"].shape == (1, 12, 3, 8, 16)
+
+
+@pytest.mark.slow
+def test_a_bundle_is_served_there(bundle, tmp_path):
+    """With what the extra `serve` adds, which is no torch either."""
+    site = site_folder(tmp_path / "site", required(SERVE))
+    words = [str(bundle), "--device", "mock", "--state", "state", "--port", "0", "--quiet"]
+    command, pipe = command_on_host(site, "serve", *words), subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            server = Server(process.stdout.readline().strip(), process, tmp_path / "state")
+            body = {"prompt": "a fox", "num_inference_steps": 1, "seed": 1}
+            name = server.ask("POST", "/v1/videos/generations", body).json["id"]
+            assert server.wait(name, "completed", "failed")["status"] == "completed"
+            video = server.ask("GET", f"/v1/videos/{name}/content")
+            assert video.status == 200 and video.body[4:8] == b"ftyp"  # ISO 14496-12: the first box of an mp4
+        finally:
+            process.terminate()
+            _, messages = process.communicate()
+    assert process.returncode == 143 and messages.splitlines()[-1] == "found:", messages
 
 
 @pytest.mark.slow

@@ -25,13 +25,17 @@ ALLOWED = {
         "artifacts.staging",
         "artifacts.tokenizer_limits",
         "compiler.reference.config",
+        "gguf",
         "numpy",
         "safetensors",
         "tokenizers",
         "torch",
         "transformers",
     },
+    "compiler/hub": {"compiler.checkpoint", "compiler.job", "httpx2", "huggingface_hub", "tqdm"},
     "compiler/ir": {"artifacts.dtypes", "artifacts.roles", "numpy"},
+    "compiler/lora": {"artifacts", "compiler.checkpoint", "compiler.ir", "compiler.lower", "compiler.partition.mesh"}
+    | {"compiler.hub", "compiler.reference.config", "safetensors", "torch"},
     "compiler/lower": {"artifacts", "compiler.ir", "compiler.partition", "compiler.torch_dtypes", "numpy", "torch"},
     "compiler/lower/ttnn": {"artifacts", "compiler.ir", "compiler.lower", "compiler.partition", "compiler.passes"}
     | {"compiler.torch_dtypes", "numpy", "torch", "ttnn"},

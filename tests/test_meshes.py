@@ -37,6 +37,9 @@ GUIDANCE = 4.5
 # float32 keeps 7 digits; sums over at most 512 terms in another order, through 2 blocks and 4 guided steps (each
 # multiplies an error by at most 2 * GUIDANCE), stay within 1e-4 of the largest value.
 TOLERANCE = 1e-4
+# The encoder begins with sines of angles up to 2^7 * 2 pi. Float32 holds such an angle to 6e-5, and both sides round it
+# on their way: features differ by up to 1.2e-4. Beside float64 the reference itself is off by up to 1e-4.
+ENCODER_TOLERANCE = 3e-4
 # A frame's value is rounded to an integer: an error of 1e-4 can move it to a neighbour, never further.
 PIXEL_TOLERANCE = 1
 
@@ -55,10 +58,10 @@ def traced_once():
     """Tracing does not depend on mesh or plan: all bundles of this file share one trace a dtype."""
     traced = {}
 
-    def cached(config, geometry, dtype, source, *pipeline):
-        key = (geometry, dtype)
+    def cached(config, geometry, dtype, source, pipeline, with_encoder):
+        key = (geometry, dtype, with_encoder)
         if key not in traced:
-            traced[key] = build_programs(config, geometry, dtype, source, *pipeline)
+            traced[key] = build_programs(config, geometry, dtype, source, pipeline, with_encoder)
         return traced[key]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -105,8 +108,9 @@ def opened(
     plans: tuple[str, ...],
     dtype: str = "float32",
     geometry: Geometry = GEOMETRY,
+    with_encoder: bool = False,
 ) -> Pipeline:
-    compile_bundle(checkpoint, Job(mesh, (geometry,), plans, dtype), path)
+    compile_bundle(checkpoint, Job(mesh, (geometry,), plans, dtype, with_encoder=with_encoder), path)
     bundle = Bundle.open(path)
     return Pipeline(bundle, open_backend(bundle, "cpu"))
 
@@ -214,8 +218,8 @@ def test_frames_in_strips(mesh, plan, strip, tmp_path, tiny_checkpoint, monkeypa
 
 @pytest.mark.parametrize(("mesh", "plan"), cases(ENCODER_PLANS))
 def test_encoded_video(mesh, plan, tmp_path, tiny_checkpoint, reference, frames):
-    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
-    assert relative_error(pipeline.encode(frames, pipeline.geometry()), reference.encode(frames)) < TOLERANCE
+    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,), with_encoder=True)
+    assert relative_error(pipeline.encode(frames, pipeline.geometry()), reference.encode(frames)) < ENCODER_TOLERANCE
 
 
 @pytest.mark.parametrize(("mesh", "plan"), cases(TEXT_PLANS))

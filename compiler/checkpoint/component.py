@@ -8,15 +8,16 @@ from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.json_config import read_json
 from mochi_aot.compiler.checkpoint.naming import Shape
 from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
+from mochi_aot.compiler.checkpoint.weight_sets import Choice, choose_weights
 
 
 class Component:
     """All tensors of a component, whichever of its files they are in."""
 
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
-        """Open every file. Raise CheckpointError if one is damaged or two hold the same tensor."""
+    def __init__(self, name: str, files: Sequence[Path | TensorFile]) -> None:
+        """Open every file that is not open. Raise CheckpointError if one is damaged or two hold the same tensor."""
         self.name = name
-        self.files = [TensorFile(path) for path in paths]
+        self.files = [TensorFile(file) if isinstance(file, Path) else file for file in files]
         self.taken: dict[str, TensorFile] = {}  # tensors that are read from other files than the component's
         self._where: dict[str, TensorFile] = {}
         for file in self.files:
@@ -43,39 +44,14 @@ class Component:
         return self._where[key]
 
 
-def find_weights(folder: Path, stems: Sequence[str]) -> list[Path]:
-    """Return the safetensors files of a folder in Hugging Face layout, named after one of `stems`.
-
-    In this order: an index of shards, a single file, and the one variant (as `STEM.bf16.safetensors`) that is there.
-    Raise CheckpointError if there is none, or more than one variant to choose from.
-    """
-    for stem in stems:
-        index, single = folder / f"{stem}.safetensors.index.json", folder / f"{stem}.safetensors"
-        if index.is_file():
-            return _shards(index)
-        if single.is_file():
-            return [single]
-        variants = _variants(folder, stem)
-        if len(variants) > 1:
-            names = ", ".join(path.name for path in variants)
-            raise CheckpointError(f"{folder} holds several variants of its weights ({names}): keep one of them")
-        if variants:
-            return _shards(variants[0]) if variants[0].suffix == ".json" else variants
-    expected = " or ".join(f"{stem}.safetensors" for stem in stems)
-    seen = ", ".join(sorted(path.name for path in folder.glob("*"))[:8]) or "nothing"
-    raise CheckpointError(f"{folder} holds no {expected}, sharded or whole; it holds {seen}")
+def find_weights(folder: Path, stems: Sequence[str], variant: str | None = None) -> Choice:
+    """Return the weight files to take in a folder of this machine, see weight_sets.choose_weights."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}/ is missing: the checkpoint is incomplete")
+    names = [path.name for path in folder.iterdir()]
+    return choose_weights(folder, names, stems, lambda name: read_json(folder / name), variant)
 
 
-def _variants(folder: Path, stem: str) -> list[Path]:
-    """Return indexes and whole files of variants; the shards that an index lists are named with a count and left
-    out."""
-    patterns = (f"{stem}.safetensors.index.*.json", f"{stem}.*.safetensors.index.json", f"{stem}.*.safetensors")
-    return sorted(path for pattern in patterns for path in folder.glob(pattern) if "-of-" not in path.name)
-
-
-def _shards(index: Path) -> list[Path]:
-    weight_map = read_json(index).get("weight_map")
-    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-        raise CheckpointError(f"{index}: weight_map must map keys to names of files in the same folder")
-    return [index.parent / name for name in sorted(set(names))]
+def open_weights(name: str, folder: Path, choice: Choice) -> Component:
+    """Open the files of a folder that were chosen, as component `name`."""
+    return Component(name, [folder / file for file in choice.taken.files])

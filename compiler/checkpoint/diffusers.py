@@ -3,6 +3,8 @@
 Every component has a config.json. q, k and v lie apart, the two halves of a SwiGLU are stacked, gate last.
 """
 
+from dataclasses import replace
+
 from mochi_aot.compiler.checkpoint.naming import (
     Shapes,
     encoder_shapes,
@@ -24,6 +26,7 @@ DIT = DiTNames(
 )
 WEIGHTS = "diffusion_pytorch_model"  # stem of the weight files of transformer/ and vae/
 PIPELINE = "MochiPipeline"  # what model_index.json says
+_PROJ_OUT, _FORMER_PROJ_OUT = "decoder.proj_out", "decoder.conv_out"
 
 
 def _decoder_resnet(stage: int, stages: int, index: int) -> str:
@@ -36,13 +39,20 @@ DECODER = DecoderNames(
     conv_in="decoder.conv_in",
     resnet=_decoder_resnet,
     proj=lambda stage: f"decoder.up_blocks.{stage - 1}.proj",
-    proj_out="decoder.proj_out",
+    proj_out=_PROJ_OUT,
 )
 
 
 def vae_sources(config: VAEConfig) -> list[Source]:
-    """Return the tensors of vae/, encoder and decoder."""
-    return _encoder_sources(config, encoder_shapes(config)) + decoder_sources(DECODER, config, _add_resnet)
+    """Return the tensors of vae/, decoder and encoder, if there is one."""
+    encoder = _encoder_sources(config, encoder_shapes(config)) if config.has_encoder else []
+    return [*encoder, *map(_with_former_key, decoder_sources(DECODER, config, _add_resnet))]
+
+
+def _with_former_key(source: Source) -> Source:
+    """Return a tensor of the decoder that is also found under the key that the first diffusers with a Mochi had."""
+    part = source.key.removeprefix(f"{_PROJ_OUT}.")
+    return source if part == source.key else replace(source, alias=f"{_FORMER_PROJ_OUT}.{part}")
 
 
 def _encoder_sources(config: VAEConfig, shapes: Shapes) -> list[Source]:

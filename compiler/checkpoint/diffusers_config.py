@@ -43,8 +43,11 @@ def read_dit_config(config: JsonConfig) -> tuple[DiTConfig, int]:
     return dit, config.integer("max_sequence_length", 256)
 
 
-def read_vae_config(config: JsonConfig) -> VAEConfig:
-    """Return the sizes of the VAE from vae/config.json. Raise CheckpointError."""
+def read_vae_config(config: JsonConfig, has_encoder: bool = True) -> VAEConfig:
+    """Return the sizes of the VAE from vae/config.json; `has_encoder` says whether its weights have an encoder's.
+
+    Raise CheckpointError.
+    """
     default = VAEConfig()
     config.expect("_class_name", VAE_CLASS)
     config.expect("act_fn", "silu", "swish")
@@ -53,12 +56,15 @@ def read_vae_config(config: JsonConfig) -> VAEConfig:
     res = config.integers("layers_per_block", default.decoder_res)
     config.expect("add_attention_block", _attention(res))
     latent = config.integer("latent_channels", default.latent_channels)
+    # Of the first diffusers with a Mochi, whose VAE had no encoder.
+    decoder = config.integers("block_out_channels", default.decoder_channels)
+    encoder = config.integers("encoder_block_out_channels", default.encoder_channels)
     return VAEConfig(
         latent_channels=latent,
-        decoder_channels=config.integers("decoder_block_out_channels", default.decoder_channels),
+        decoder_channels=config.integers("decoder_block_out_channels", decoder),
         decoder_res=res,
-        encoder_channels=config.integers("encoder_block_out_channels", default.encoder_channels),
-        encoder_res=res,
+        encoder_channels=encoder if has_encoder else (),
+        encoder_res=res if has_encoder else (),
         time_factors=config.integers("temporal_expansions", default.time_factors),
         space_factors=config.integers("spatial_expansions", default.space_factors),
         fourier_features=config.integer("in_channels", RGB + default.fourier_features) - RGB,

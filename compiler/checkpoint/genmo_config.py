@@ -7,12 +7,15 @@ other. A size that no tensor tells is the published one; its tensors are then re
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.naming import RGB, Shape
 from mochi_aot.compiler.reference.config import DiTConfig, VAEConfig
 
 KeyShapes = Mapping[str, Shape]
+
+SPACE_FACTOR = 2  # of every stage of a VAE of Mochi
 
 
 def read_dit_config(dit: KeyShapes) -> DiTConfig:
@@ -34,8 +37,8 @@ def read_dit_config(dit: KeyShapes) -> DiTConfig:
     )
 
 
-def read_vae_config(decoder: KeyShapes, encoder: KeyShapes) -> VAEConfig:
-    """Return the sizes of the VAE from the shapes of decoder.safetensors and encoder.safetensors.
+def read_vae_config(decoder: KeyShapes, encoder: KeyShapes | None) -> VAEConfig:
+    """Return the sizes of the VAE from the shapes of decoder.safetensors and encoder.safetensors, if there is one.
 
     Raise CheckpointError.
 
@@ -49,20 +52,31 @@ def read_vae_config(decoder: KeyShapes, encoder: KeyShapes) -> VAEConfig:
             f"decoder.safetensors has {latent} latent channels: Genmo's layout does not hold their statistics, "
             f"and those of Mochi are for {default.latent_channels}"
         )
-    decoder_channels, decoder_res = _decoder_stages(decoder)
+    channels, res = _decoder_stages(decoder)
+    found = VAEConfig(latent_channels=latent, decoder_channels=channels, decoder_res=res)
+    if encoder is None:
+        factors = _time_factors(decoder, channels)
+        space = (SPACE_FACTOR,) * len(factors)
+        return replace(found, encoder_channels=(), encoder_res=(), time_factors=factors, space_factors=space)
     first, stages, last = _encoder_stages(encoder)
     convs = [f"layers\\.{layer}\\.layers\\.0\\.weight" for layer in stages]
-    res = [_count(encoder, rf"layers\.{layer}\.layers\.(\d+)\.") - 1 for layer in stages]
-    return VAEConfig(
-        latent_channels=latent,
-        decoder_channels=decoder_channels,
-        decoder_res=decoder_res,
+    counts = [_count(encoder, rf"layers\.{layer}\.layers\.(\d+)\.") - 1 for layer in stages]
+    return replace(
+        found,
         encoder_channels=tuple(_width(encoder, f"layers.{layer}.") for layer in (1, *stages)),
-        encoder_res=(first, *res, last),
+        encoder_res=(first, *counts, last),
         time_factors=tuple(_size(encoder, conv, 2, 1) for conv in convs),
         space_factors=tuple(_size(encoder, conv, 3, 1) for conv in convs),
         fourier_features=_size(encoder, r"layers\.0\.weight", 1, RGB + default.fourier_features) - RGB,
     )
+
+
+def _time_factors(decoder: KeyShapes, channels: Shape) -> Shape:
+    """Return by how much each stage of the decoder lengthens a video, output end first: its last layer makes the
+    channels of the next stage that many times, for each of the pixels that it makes of one."""
+    made = [_size(decoder, rf"blocks\.{stage}\.proj\.weight", 0, 0) for stage in range(1, len(channels))]
+    into = channels[:-1][::-1]
+    return tuple(max(rows // (width * SPACE_FACTOR**2), 1) for rows, width in zip(made, into, strict=True))[::-1]
 
 
 def _decoder_stages(shapes: KeyShapes) -> tuple[Shape, Shape]:

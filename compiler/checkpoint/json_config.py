@@ -6,6 +6,7 @@ from typing import Any
 
 from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.file_kind import check_not_pointer
 
 MAX_JSON_BYTES = 8 << 20  # an index of the published weights, the largest of them, has 0.2 MB
 
@@ -70,7 +71,9 @@ class JsonConfig:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in file `path`. Raise CheckpointError if it cannot be read or is something else."""
     try:
-        value = json.loads(read_regular(path, MAX_JSON_BYTES))
+        data = read_regular(path, MAX_JSON_BYTES)
+        check_not_pointer(path, data)
+        value = json.loads(data)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing: the folder is incomplete") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -15,11 +15,11 @@ MODULATIONS = ("scale_msa", "gate_msa", "scale_mlp", "gate_mlp")  # in the order
 
 
 def parameter_shapes(config: MochiConfig) -> Shapes:
-    """Return the shape of every parameter of the four networks by canonical name."""
+    """Return the shape of every parameter of the networks by canonical name; the VAE's encoder may be absent."""
     return {
         **dit_shapes(config.dit),
         **decoder_shapes(config.vae),
-        **encoder_shapes(config.vae),
+        **(encoder_shapes(config.vae) if config.vae.has_encoder else {}),
         **text_shapes(config.text),
     }
 

@@ -16,6 +16,11 @@ _REVISION = re.compile(r"[0-9a-f]{40}")
 _LICENCE = re.compile(r"^license:[ \t]*[\"']?([\w.+-]{1,64})[\"']?[ \t]*$", re.MULTILINE)
 
 
+def is_notice(name: str) -> bool:
+    """Return whether a file of this name in a checkpoint's folder is a licence or card."""
+    return _NAMES.fullmatch(name) is not None
+
+
 def find_notices(folders: Iterable[tuple[str, Path]]) -> dict[str, bytes]:
     """Return licences and cards by name, each behind the prefix of its folder, sorted.
 
@@ -24,7 +29,7 @@ def find_notices(folders: Iterable[tuple[str, Path]]) -> dict[str, bytes]:
     found = {}
     for prefix, folder in folders:
         for path in sorted(folder.iterdir()):
-            if _NAMES.fullmatch(path.name) and path.is_file():
+            if is_notice(path.name) and path.is_file():
                 try:
                     found[prefix + path.name] = read_regular(path, MAX_NOTICE_BYTES)
                 except OSError as error:

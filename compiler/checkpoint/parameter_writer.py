@@ -10,7 +10,6 @@ import torch
 
 from mochi_aot.compiler.checkpoint import diffusers, diffusers_config, genmo_config
 from mochi_aot.compiler.checkpoint.atomic_folder import atomic_folder
-from mochi_aot.compiler.checkpoint.checkpoint import TEXT_STEMS
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.frequencies import PARAMETER as FREQUENCIES
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig
@@ -19,6 +18,7 @@ from mochi_aot.compiler.checkpoint.table import Source
 from mochi_aot.compiler.checkpoint.tensor_writer import Tensor, write_sharded, write_tensors
 from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT
 from mochi_aot.compiler.checkpoint.text_encoder import text_fields
+from mochi_aot.compiler.checkpoint.text_part import STEMS as TEXT_STEMS
 from mochi_aot.compiler.checkpoint.word_tokenizer import write_tokenizer
 from mochi_aot.compiler.reference.config import MochiConfig
 
@@ -115,12 +115,16 @@ def _check_expressible(layout: str, config: MochiConfig) -> None:
         for source in layout_sources(layout, config):
             shapes.setdefault(source.component, {})[source.key] = source.shape
         dit = genmo_config.read_dit_config(shapes["dit"])
-        found = (dit, genmo_config.read_vae_config(shapes["decoder"], shapes["encoder"]), MochiConfig.text_length)
+        found = (dit, genmo_config.read_vae_config(shapes["decoder"], shapes.get("encoder")), MochiConfig.text_length)
     else:
         dit, length = diffusers_config.read_dit_config(
             _fields(diffusers_config.dit_fields(config.dit, config.text_length))
         )
-        found = (dit, diffusers_config.read_vae_config(_fields(diffusers_config.vae_fields(config.vae))), length)
+        found = (
+            dit,
+            diffusers_config.read_vae_config(_fields(diffusers_config.vae_fields(config.vae)), config.vae.has_encoder),
+            length,
+        )
     for wanted, held in zip((config.dit, config.vae, config.text_length), found, strict=True):
         if wanted != held:
             raise CheckpointError(f"{layout} layout cannot hold {wanted}: it would be read as {held}")

@@ -13,14 +13,15 @@ def check_sizes(config: MochiConfig, root: Path) -> None:
     dit, vae, text = config.dit, config.vae, config.text
     stages = len(vae.decoder_channels) - 1
     lengths = {
-        "encoder channels": (len(vae.encoder_channels), stages + 1),
         "decoder residual blocks": (len(vae.decoder_res), stages + 2),
-        "encoder residual blocks": (len(vae.encoder_res), stages + 2),
         "time factors": (len(vae.time_factors), stages),
         "space factors": (len(vae.space_factors), stages),
         "latent means": (len(vae.latents_mean), vae.latent_channels),
         "latent standard deviations": (len(vae.latents_std), vae.latent_channels),
     }
+    if vae.has_encoder:
+        lengths["encoder channels"] = (len(vae.encoder_channels), stages + 1)
+        lengths["encoder residual blocks"] = (len(vae.encoder_res), stages + 2)
     for what, (seen, expected) in lengths.items():
         if seen != expected:
             raise CheckpointError(f"{root}: the VAE has {seen} {what}, expected {expected} for {stages} decoder stages")

@@ -10,11 +10,11 @@ import torch
 
 from mochi_aot.artifacts.safetensors_header import LENGTH_BYTES, NOT_A_TENSOR
 from mochi_aot.compiler.checkpoint.naming import Shape
-from mochi_aot.compiler.checkpoint.tensor_file import DTYPES
+from mochi_aot.compiler.checkpoint.stored_dtypes import STORED
 
 ALIGNMENT = 8  # bytes; the header is padded with spaces, as the format's own writer does
 
-_SAFETENSORS = {dtype: name for name, dtype in DTYPES.items()}
+_SAFETENSORS = {stored.dtype: name for name, stored in STORED.items() if stored.decode is None}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from mochi_aot.artifacts.errors import library_errors
 from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.artifacts.tokenizer_limits import check_tokenizer
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.file_kind import check_not_pointer
 
 JSON, SENTENCEPIECE = "tokenizer.json", "spiece.model"
 END = "</s>"
@@ -21,7 +22,9 @@ def find_tokenizer(folders: Iterable[Path]) -> Path:
         if any((folder / name).is_file() for name in (JSON, SENTENCEPIECE)):
             return folder
     names = ", ".join(dict.fromkeys(str(folder) for folder in candidates))
-    raise CheckpointError(f"no tokenizer ({JSON} or {SENTENCEPIECE}) in any of {names}")
+    raise CheckpointError(
+        f"no tokenizer ({JSON} or {SENTENCEPIECE}) in any of {names}: name T5's tokenizer with --tokenizer"
+    )
 
 
 def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> bytes:
@@ -34,7 +37,9 @@ def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> by
     if not path.is_file():
         path = Path(folder) / SENTENCEPIECE
     with library_errors(lambda reason: CheckpointError(f"{path} cannot be read as a tokenizer: {reason}")):
-        data = read_regular(path) if path.name == JSON else _convert(path.parent)
+        data = read_regular(path)
+        check_not_pointer(path, data)
+        data = data if path.name == JSON else _convert(path.parent)
         check_tokenizer(data)
         tokenizer = Tokenizer.from_buffer(data)
         tokens = tokenizer.encode("a prompt").tokens

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from mochi_aot.compiler.checkpoint.component import Component
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.stored_dtypes import STORED
 from mochi_aot.compiler.checkpoint.table import Source
-from mochi_aot.compiler.checkpoint.tensor_file import DTYPES
 from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT
 from mochi_aot.compiler.checkpoint.text_encoder import is_ignored
 
@@ -37,7 +37,7 @@ def locate(sources: Iterable[Source], components: Mapping[str, Component], title
                 problems["misshapen"].append(
                     f"{source.component}: {key} is {_show(info.shape)}, expected {_show(source.shape)}"
                 )
-            if info.dtype not in DTYPES:
+            if info.dtype not in STORED:
                 problems["of an unsupported dtype"].append(f"{source.component}: {key} is {info.dtype}")
     problems["unexpected"] = [f"{name}: {key} {_show(shapes[name][key])}" for name, key in sorted(unexpected)]
     if any(problems.values()):

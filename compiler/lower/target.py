@@ -1,11 +1,11 @@
 """What a target does in a compile."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from mochi_aot.artifacts import BundleWriter, schema
-from mochi_aot.compiler.ir.program import Program
+from mochi_aot.compiler.ir.program import Param, Program
 from mochi_aot.compiler.lower.weights import KnownSource
 from mochi_aot.compiler.partition.choose import Estimate
 from mochi_aot.compiler.partition.cost import Cost
@@ -23,6 +23,17 @@ class Checked:
     geometries: list[schema.Geometry]
     mesh_settings: schema.MeshSettings | None = None
     kernels: schema.Kernels | None = None
+
+
+@dataclass(frozen=True)
+class FormedParam:
+    """A weight as a target has it: its name in the bundle, what it is made of, how devices hold it, and the packages
+    that make it. For `form` see artifacts.delta_schema.TunedWeight; others are the target's own."""
+
+    name: str
+    param: Param
+    form: str
+    tools: tuple[str, ...] = ()
 
 
 class Target(Protocol):
@@ -56,6 +67,9 @@ class Target(Protocol):
     def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
         """Write the weights of all programs that were lowered, in the order of `roles`; return the bytes that a device
         holds of them all."""
+
+    def formed_params(self) -> Iterator[FormedParam]:
+        """Yield the weights that `add_weights` writes."""
 
 
 def roles(families: Families) -> list[str]:

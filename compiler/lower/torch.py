@@ -11,7 +11,7 @@ from mochi_aot.compiler.ir.program import Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.memory import Arena
 from mochi_aot.compiler.lower.shards import WINDOW_BYTES, ShardedWeight
-from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
+from mochi_aot.compiler.lower.target import Checked, FormedParam, WeightProgress, roles
 from mochi_aot.compiler.lower.torch_seconds import seconds
 from mochi_aot.compiler.lower.weight_belt import WeightBelt
 from mochi_aot.compiler.lower.weights import KnownSource, weight_name
@@ -60,13 +60,22 @@ class TorchTarget:
 
     def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
         """See Target."""
-        params = {name: param for by_name in self._params.values() for name, param in by_name.items()}
+        params = self._all_params()
         sizes = [param.value.type.local_nbytes for param in params.values()]
         arena = Arena()
         with WeightBelt(writer, WINDOW_BYTES) as belt:
             for param, done in zip(params.values(), itertools.accumulate(sizes), strict=True):
                 belt.put(ShardedWeight(writer, param, source, mesh, arena), partial(progress, done, sum(sizes)))
         return sum(sizes)
+
+    def formed_params(self) -> Iterator[FormedParam]:
+        """See Target."""
+        for name, param in self._all_params().items():
+            yield FormedParam(name, param, "plain")
+
+    def _all_params(self) -> dict[str, Param]:
+        """Return all weights by name, in the order of first use."""
+        return {name: param for by_name in self._params.values() for name, param in by_name.items()}
 
 
 def params_in_use_order(program: Program) -> Iterator[Param]:

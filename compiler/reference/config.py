@@ -55,7 +55,10 @@ class DiTConfig:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """AsymmVAE. Tuples run from the widest resolution to the latent; the decoder reads them backwards."""
+    """AsymmVAE. Tuples run from the widest resolution to the latent; the decoder reads them backwards.
+
+    One without an encoder has no `encoder_channels` and no `encoder_res`.
+    """
 
     latent_channels: int = 12
     decoder_channels: tuple[int, ...] = (128, 256, 512, 768)
@@ -69,6 +72,10 @@ class VAEConfig:
     attention_head_dim: int = 32
     latents_mean: tuple[float, ...] = MOCHI_LATENTS_MEAN
     latents_std: tuple[float, ...] = MOCHI_LATENTS_STD
+
+    @property
+    def has_encoder(self) -> bool:
+        return bool(self.encoder_channels)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
+from mochi_aot.artifacts.low_rank import held_pieces
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Weight
 from mochi_aot.runtime.backend import Wait
@@ -59,11 +60,30 @@ class Weights(Mapping[str, Value]):
         """Make a Value in which devices with the same shard share a tensor."""
         shards = [weight.shards[device] for device in self._held]
         tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(shards)}
-        return [tensors[index] for index in shards]
+        if weight.name in bundle.tuned:
+            return self._tuned(bundle, weight, tensors)
+        placed = {index: tensor.to(self._device) for index, tensor in tensors.items()}
+        return [placed[index] for index in shards]
+
+    def _tuned(self, bundle: Bundle, weight: Weight, tensors: Mapping[int, torch.Tensor]) -> Value:
+        """Make a Value to which a delta's products are added in float32; devices with the same shard and the same
+        addition share a tensor."""
+        columns = bundle.manifest.mesh[1]
+        made: dict[object, torch.Tensor] = {}
+        value = []
+        for device in self._held:
+            index, coordinates = weight.shards[device], divmod(device, columns)
+            key = (index, held_pieces(bundle.tuned[weight.name], coordinates))
+            if key not in made:
+                total = torch.from_numpy(bundle.addition(weight.name, coordinates))
+                total += tensors[index]  # into the sum's own memory: the shard's is mapped
+                made[key] = total.to(self._device, tensors[index].dtype)
+            value.append(made[key])
+        return value
 
     def _tensor(self, data: memoryview, weight: Weight) -> torch.Tensor:
         with warnings.catch_warnings():
             # The map is read-only, and no kernel writes to its operands.
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             flat = torch.frombuffer(data, dtype=DTYPES[weight.dtype])
-        return flat.view(weight.local_shape).to(self._device)
+        return flat.view(weight.local_shape)

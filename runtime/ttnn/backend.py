@@ -18,6 +18,7 @@ from mochi_aot.runtime.ttnn.load_watch import LoadWatch
 from mochi_aot.runtime.ttnn.mesh import close_mesh, open_mesh, reason
 from mochi_aot.runtime.ttnn.placement import assemble, describe, pieces_on_host, split
 from mochi_aot.runtime.ttnn.trace import TracedExecutable, can_trace, feeds_itself
+from mochi_aot.runtime.ttnn.tuned import tuned_tensor
 from mochi_aot.runtime.values import kinds_of
 
 
@@ -111,7 +112,10 @@ class TtnnBackend:
         if path is None:
             raise BackendError(f"{bundle.path}: weight {name!r} has no tensor file; compile the bundle for ttnn")
         try:
-            tensor = ttnn.load_tensor(path, device=self.mesh)
+            if name in bundle.tuned:
+                tensor = tuned_tensor(bundle, name, path).to(self.mesh, ttnn.DRAM_MEMORY_CONFIG)
+            else:
+                tensor = ttnn.load_tensor(path, device=self.mesh)
         except RuntimeError as error:
             raise BackendError(f"{path}: weight {name!r} cannot be loaded: {reason(error)}") from error
         if list(tensor.shape) != weight.local_shape or tensor.dtype != DTYPES[weight.dtype]:

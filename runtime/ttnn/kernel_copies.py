@@ -7,6 +7,7 @@ the last use. While a process makes or checks a copy that no other process uses,
 import fcntl
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,16 @@ KEPT_SECONDS = 30 * 24 * 3600.0  # since its last use, that a copy is kept
 KEPT_BYTES = 4 << 30  # of all copies together; the ones that were not used for the longest time go first
 _USED = ".used"
 _held: dict[Path, int] = {}  # by the place of a copy: its lock, for as long as this process lives
+_entering = threading.Lock()  # a file's lock is the process's: it keeps no other thread away
+
+
+def _forked() -> None:
+    """Give a forked process a lock of its own: the thread that had its parent's is not in it."""
+    global _entering
+    _entering = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 @contextmanager
@@ -25,14 +36,15 @@ def use_copy(place: Path) -> Iterator[bool]:
     """Keep the copy of kernels at `place`, or the one that will be there, for as long as this process lives.
 
     Gives whether no other process uses the copy; where that is so, whoever else wants it waits until the end of the
-    `with` statement. Raise OSError.
+    `with` statement. Other threads of this process wait in any case. Raise OSError.
     """
-    alone = _take(place)
-    try:
-        yield alone
-    finally:
-        with suppress(OSError):
-            fcntl.flock(_held[place], fcntl.LOCK_SH)
+    with _entering:
+        alone = _take(place)
+        try:
+            yield alone
+        finally:
+            with suppress(OSError):
+                fcntl.flock(_held[place], fcntl.LOCK_SH)
 
 
 def remove_old_copies(folder: Path, now: float | None = None) -> None:

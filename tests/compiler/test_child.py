@@ -18,7 +18,7 @@ from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileProcessError
-from mochi_aot.compiler.job import Progress, Request
+from mochi_aot.compiler.job import Inputs, Progress, Request
 from mochi_aot.compiler.request import compile_request
 
 GEOMETRY = "32x48x7"
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def request(checkpoint: Path, output: Path) -> Request:
     """For the target torch, which takes less long; the process is the same for any."""
     job = make_job("1x2", GEOMETRY, "auto", "bfloat16", "torch", "bfloat16", "bfloat16")
-    return Request(checkpoint, None, job, output, False, False, None, False, True, None, None, None)
+    return Request(Inputs(str(checkpoint)), job, output, False, False, None, False, True, None, None, None)
 
 
 class Told(Progress):

@@ -37,7 +37,8 @@ from mochi_aot.artifacts.validate import check_manifest, check_program_fits
 from mochi_aot.artifacts.validate_program import check_program
 from mochi_aot.compiler.checkpoint.diffusers_config import read_dit_config, read_vae_config
 from mochi_aot.compiler.checkpoint.json_config import JsonConfig
-from mochi_aot.compiler.checkpoint.tensor_file import DTYPES, TensorFile
+from mochi_aot.compiler.checkpoint.stored_dtypes import STORED
+from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
 from mochi_aot.compiler.checkpoint.text_encoder import read_text_config
 from mochi_aot.runtime.job import Job, check_options, outputs
 from mochi_aot.runtime.kept import open_denoised
@@ -192,7 +193,7 @@ def _read_latents(path: Path) -> None:
 def _read_checkpoint_file(path: Path) -> None:
     file = TensorFile(path)
     for key, entry in file.tensors.items():
-        if entry.dtype in DTYPES and entry.shape and entry.nbytes:  # the others are refused by what opens a checkpoint
+        if entry.dtype in STORED and entry.shape and entry.nbytes:  # the others are refused by what opens a checkpoint
             file.read_rows(key, 0, entry.shape[0])
     file.check_unchanged()
 

@@ -7,11 +7,14 @@ prints the rows that `mochi-bench quality` has no chips for, with the same colum
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import click
 import numpy as np
 
 from mochi_aot.compiler.checkpoint import open_checkpoint
+from mochi_aot.compiler.lora.lora import read_lora
+from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.reference.geometry import Geometry, parse_geometry
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
@@ -45,8 +48,12 @@ VARIANTS: tuple[tuple[Mesh, str, str], ...] = (
 class ChipModel:
     """The trained model, lowered for a mesh with the plans that are chosen."""
 
-    def __init__(self, mesh: Mesh, weights: str, links: str, geometry: Geometry = GEOMETRY) -> None:
-        self.checkpoint, self.geometry = open_checkpoint(SHAPES), geometry
+    def __init__(
+        self, mesh: Mesh, weights: str, links: str, geometry: Geometry = GEOMETRY, lora: Path | None = None
+    ) -> None:
+        plain, self.geometry = open_checkpoint(SHAPES), geometry
+        loras = [] if lora is None else [read_lora(lora, plain.config.dit)]
+        self.checkpoint = TunedCheckpoint(plain, loras)
         roles = [*DIT_ROLES, "decode"]
         self.lowered = LoweredModel.make(self.checkpoint, mesh, weights, roles, geometry, links)
 

@@ -329,6 +329,29 @@ def serve(
 
 
 @main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model.")
+@click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Of the LoRA.")
+@repetitions_option
+@folder_option
+@json_option
+@_with_phases
+def delta(
+    progress: Progress, size: str, rank: int, repetitions: int, folder: Path | None, json_file: Path | None
+) -> None:
+    """Time switching between deltas in one process, against going on and against loading the style's own bundle.
+
+    Writes a checkpoint of seeded weights and two LoRAs of its attention, compiles it without and with each for one
+    device, and makes deltas of these. Then one process takes a denoising step of the same style, of the other delta,
+    and of a style's bundle that is loaded for it, in turns, with the files in the file cache.
+    """
+    from mochi_aot.tools.benchmarks.delta_benchmark import delta_numbers, delta_report, measure_delta
+
+    with _folder(folder) as place:
+        result = measure_delta(place, size, rank, repetitions, progress)
+    _finish("delta", delta_numbers(result), delta_report, json_file)
+
+
+@main.command(cls=MochiCommand)
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Default: the trained model of the package.")
 @click.option("--text-encoder", type=click.Path(path_type=Path), help="T5 and its tokenizer, as mochi-compile has it.")
 @click.option("--prompts", "file", type=click.Path(path_type=Path, exists=True), help="A file of prompts, one a line.")

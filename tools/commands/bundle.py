@@ -197,6 +197,39 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
         print_text(diff_report(found))
 
 
+@main.command(cls=MochiCommand)
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("style", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The delta's folder.")
+@force_option
+@json_option
+def delta(base: Path, style: Path, output: Path, force: bool, as_json: bool) -> None:
+    """Write what makes the bundle STYLE of the bundle BASE, for mochi-run --delta.
+
+    Of weights in which a LoRA was merged it holds the LoRA's factors; others whose bytes differ it holds whole. Both
+    bundles must have the same programs: compile STYLE as BASE was compiled, with --reuse BASE.
+    """
+    from mochi_aot import __version__
+    from mochi_aot.tools.commands.console import Console
+
+    with Console() as console:
+        from mochi_aot.artifacts.delta_writer import write_delta
+        from mochi_aot.artifacts.reader import Bundle
+        from mochi_aot.tools.commands.text import human_bytes
+
+        opened = Bundle.open(base), Bundle.open(style)
+        console.phase("writing what differs")
+        written = write_delta(*opened, output, force, f"mochi-bundle {__version__}")
+    if as_json:
+        print_json(
+            {"delta": str(output), "id": written.id, "base": opened[0].id, "style": opened[1].id}
+            | {"tuned": written.tuned, "replaced": written.replaced, "bytes": written.nbytes}
+        )
+        return
+    held = f"{written.tuned} weights by factors, {written.replaced} whole"
+    print_text(f"{output}: delta {written.id}, {human_bytes(written.nbytes)}, {held}")
+
+
 def _counted(console: "Console", total: int) -> Callable[[int], None]:
     """Return what is told the bytes of each file, and shows how many of `total` are done; 0 if that is not known."""
     done = 0

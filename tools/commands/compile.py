@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY, MODEL_DTYPES
+from mochi_aot.artifacts.layout import CHECKPOINT_LAYOUTS, DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.artifacts.timeline import process_seconds
 from mochi_aot.tools.commands.cli import (
     MochiCommand,
@@ -21,18 +21,62 @@ if TYPE_CHECKING:
     from mochi_aot.compiler.job import Progress
 
 
+INPUTS = ("text_encoder", "transformer", "vae", "tokenizer", "layout", "variant", "revision")  # beside the checkpoint
+
+
 @click.command(cls=MochiCommand)
 @click.option(
     "--checkpoint",
     envvar="MOCHI_CHECKPOINT",
-    required=True,
+    metavar="PATH|ID",
+    help="Folder of the checkpoint, in Genmo's or Diffusers' layout; a file that holds all networks; or a repository "
+    "of the Hugging Face hub, as genmo/mochi-1-preview, of which the files that are needed are fetched."
+    "  [default: $MOCHI_CHECKPOINT]",
+)
+@click.option("--revision", help="Branch, tag or commit of the repository.  [default: main]")
+@click.option(
+    "--layout",
+    type=click.Choice(CHECKPOINT_LAYOUTS),
+    help="Which of the two to take where a folder or a repository holds both.  [default: diffusers, if it is whole]",
+)
+@click.option(
+    "--variant",
+    help="Which weights to take in Diffusers' layout where there are several: bf16, as in model.bf16.safetensors."
+    "  [default: those without one, if they are whole]",
+)
+@click.option(
+    "--transformer",
     type=click.Path(path_type=Path),
-    help="Folder of the checkpoint, in Genmo's or Diffusers' layout.  [default: $MOCHI_CHECKPOINT]",
+    metavar="FILE|DIR",
+    help="The transformer, instead of the checkpoint's: a file, safetensors or GGUF, in Genmo's keys, with or without "
+    "ComfyUI's prefixes, or in Diffusers'; or a folder in Diffusers' layout.",
+)
+@click.option(
+    "--vae",
+    type=click.Path(path_type=Path),
+    metavar="FILE|DIR",
+    help="The VAE, instead of the checkpoint's: as --transformer. The encoder may be missing.",
 )
 @click.option(
     "--text-encoder",
     type=click.Path(path_type=Path),
-    help="Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none.",
+    metavar="DIR|FILE",
+    help="T5, instead of the checkpoint's, or for Genmo's layout, which has none: its folder with its tokenizer, or a "
+    "file.",
+)
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with T5's tokenizer.json or spiece.model, where it is not beside T5 or in the checkpoint.",
+)
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="FILE|ID[:STRENGTH]",
+    help="Merge a LoRA into the weights: a safetensors file, a folder that has one, or a repository of the hub, and "
+    "how strongly it counts, 1 unless said. In the keys of Genmo, diffusers, peft or ComfyUI. Repeatable.",
 )
 @click.option("--mesh", metavar="RxC", help="The device mesh: rows x columns.  [default: of the machine in --arch]")
 @arch_option
@@ -110,6 +154,11 @@ if TYPE_CHECKING:
     help="Refuse to compile for ttnn where only stand-in kernels can be built, which chips cannot use.",
 )
 @click.option(
+    "--with-encoder",
+    is_flag=True,
+    help="Put the VAE's encoder into the bundle, which mochi-run --input-video needs, and nothing else does.",
+)
+@click.option(
     "--print-ir",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -129,8 +178,10 @@ if TYPE_CHECKING:
     "Nothing is compiled or written.",
 )
 @json_option
-def main(checkpoint: Path, output: Path | None, as_json: bool, explained: bool, **options: Any) -> None:
+def main(checkpoint: str | None, output: Path | None, as_json: bool, explained: bool, **options: Any) -> None:
     """Compile a Mochi 1 checkpoint into an artifact bundle for a mesh of devices."""
+    if checkpoint is None and options["transformer"] is None:
+        raise click.UsageError("no checkpoint: give --checkpoint, or --transformer, --vae and --text-encoder")
     from mochi_aot.tools.commands.console import Console
 
     with Console() as console:
@@ -143,7 +194,7 @@ def main(checkpoint: Path, output: Path | None, as_json: bool, explained: bool, 
             if explained:
                 _explain(checkpoint, Terminal(console), as_json, options)
                 return
-            output = output or default_output(checkpoint)
+            output = output or default_output(checkpoint or options["transformer"])
             summary = compile(checkpoint, output=output, progress=Terminal(console), own_process=False, **options)
         except CompileOptionError as error:
             raise click.UsageError(str(error)) from error
@@ -153,19 +204,21 @@ def main(checkpoint: Path, output: Path | None, as_json: bool, explained: bool, 
         print_text(report(summary, output))
 
 
-def _explain(checkpoint: Path, progress: "Progress", as_json: bool, options: dict[str, Any]) -> None:
+def _explain(checkpoint: str | None, progress: "Progress", as_json: bool, options: dict[str, Any]) -> None:
     """Print the plans that these options would have considered."""
     from mochi_aot.runtime.cache import ensure_temporary_files
 
     ensure_temporary_files()  # before torch is imported
     from mochi_aot.compiler.api import make_job
-    from mochi_aot.compiler.checkpoint import open_checkpoint
     from mochi_aot.compiler.explain import explain
+    from mochi_aot.compiler.job import Inputs
+    from mochi_aot.compiler.request import open_inputs
     from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
 
-    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype")
+    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
     job = make_job(**{name: options[name] for name in names})
-    explanation = explain(open_checkpoint(checkpoint, options["text_encoder"]), job, progress)
+    inputs = Inputs(checkpoint, **{name: options[name] for name in INPUTS})
+    explanation = explain(open_inputs(inputs, progress), job, progress)
     if as_json:
         print_json(plan_numbers(explanation))
     else:

@@ -20,6 +20,9 @@ class Terminal(Progress):
     def weights(self, done: int, total: int) -> None:
         self._console.update(done, total, "bytes")
 
+    def fetched(self, done: int, total: int) -> None:
+        self._console.update(done, total, "bytes")
+
     def note(self, text: str) -> None:
         LOGGER.info("note: %s", text)
 
@@ -49,9 +52,25 @@ def report(summary: Summary, output: Path) -> str:
             f"{human_bytes(summary.weight_bytes_reused)} of it made before",
             f"took {process_seconds():.1f} s, peak memory {human_bytes(summary.peak_rss)}",
             f"bundle {summary.bundle_id[:16]} in {output}",
+            checkpoint_line(summary.checkpoint),
             *([kernels_line(summary.kernels)] if summary.kernels else []),
         ]
     )
+
+
+def checkpoint_line(checkpoint: dict[str, str]) -> str:
+    """Return which weights were compiled, as the bundle records it."""
+    words = [f"{checkpoint['layout']} layout"]
+    if "vae_layout" in checkpoint:
+        words.append(f"VAE in {checkpoint['vae_layout']} layout")
+    if "variant" in checkpoint:
+        words.append(f"variant {checkpoint['variant']}")
+    words.append(f"stored as {checkpoint['dtype']}")
+    if "repository" in checkpoint:
+        words.append(checkpoint["repository"])
+    if "revision" in checkpoint:
+        words.append(f"revision {checkpoint['revision']}")
+    return f"checkpoint: {', '.join(words)}"
 
 
 def kernels_line(kernels: KernelSummary) -> str:

@@ -13,6 +13,7 @@ from mochi_aot.runtime.defaults import (
     DEFAULT_FPS,
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_STEPS,
+    DEFAULT_STRENGTH,
     DEFAULT_THRESHOLD_NOISE,
     DEVICES,
     dashed,
@@ -96,7 +97,24 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     "negative prompt is to be encoded here, negative_prompt_embeds and negative_prompt_attention_mask.",
 )
 @click.option("--latents", metavar="FILE", help="Starting noise instead of a seed: safetensors with latents.")
-@click.option("--save-latents", metavar="FILE", help="Write the denoised latents to this safetensors file.")
+@click.option(
+    "--input-video",
+    metavar="FILE",
+    help="A video to begin with in the place of noise, in any format that ffmpeg reads: scaled and cut at the middle "
+    "to the geometry, of which the first frames are taken. The bundle needs the encoder: mochi-compile --with-encoder.",
+)
+@click.option(
+    "--strength",
+    type=float,
+    help="How far the input video is changed, 0 to 1: so much of the steps is done, the last ones, and the video gets "
+    "the noise that they begin with. 0 encodes and decodes it, without a prompt. Default: "
+    f"{DEFAULT_STRENGTH:g}.",
+)
+@click.option(
+    "--save-latents",
+    metavar="FILE",
+    help="Write the denoised latents to this safetensors file; with --strength 0 those of the input video.",
+)
 @click.option("--save-prompt-embeds", metavar="FILE", help="Write the encoded prompts, for use with --prompt-embeds.")
 @click.option("--no-decode", is_flag=True, default=None, help="Stop at the latents; make no video.")
 @click.option(
@@ -142,6 +160,12 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     default=True,
     help="Compare weights with their hashes before they are used; leave it out on a file system that does so itself.",
 )
+@click.option(
+    "--delta",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Run the bundle in another style: a LoRA or a fine-tune, as mochi-bundle delta writes it for this bundle.",
+)
 @click.option("--expect-id", metavar="ID", help="Run the bundle only if this is its id, as mochi-inspect shows it.")
 @click.option(
     "--profile",
@@ -169,6 +193,7 @@ def main(
     expect_id: str | None,
     check: bool,
     profile: Path | None,
+    delta: Path | None,
     launch: bool,
     as_json: bool,
     **options: Any,
@@ -191,7 +216,7 @@ def main(
     if world is not None and world.rank > 0:
         from mochi_aot.runtime.targets import follow
 
-        sys.exit(follow(bundle, device, world, check))
+        sys.exit(follow(bundle, device, world, check, delta))
     with Console() as console:
         console.phase("open the bundle")
         from mochi_aot.tools.commands.running import Settings, run_command
@@ -208,6 +233,7 @@ def main(
             check,
             profile,
             as_json,
+            delta,
             world,
         )
         run_command(bundle, options, settings, console)

@@ -17,11 +17,12 @@ from mochi_aot.runtime.checks import CheckedJob
 from mochi_aot.runtime.defaults import MOCK, SIMULATOR
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.interrupt import InterruptFlag
-from mochi_aot.runtime.job import Job, outputs
+from mochi_aot.runtime.job import Job, denoises, first_step, outputs
 from mochi_aot.runtime.jobs import Failure, JobsOptions, LabelledJob, Outcome, run_jobs
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.options import same_names, with_options
 from mochi_aot.runtime.paths import check_writable
+from mochi_aot.runtime.sampling import starting_sigma
 from mochi_aot.runtime.sweep import read_sweep
 from mochi_aot.runtime.targets import dismiss
 from mochi_aot.runtime.world import World
@@ -46,6 +47,7 @@ class Settings:
     check: bool
     profile: Path | None
     as_json: bool
+    delta: Path | None = None
     world: World | None = None
 
 
@@ -148,6 +150,7 @@ def _run(
         settings.require_signature,
         settings.expect_id,
         settings.check,
+        settings.delta,
         settings.world,
     )
     outcome = run_jobs(bundle, jobs, how, progress, ledger, [] if profile is None else [profile])
@@ -188,13 +191,25 @@ def _write_profile(path: Path, ledger: Ledger) -> None:
         temporary.write_text(json.dumps(ledger.profile()) + "\n", encoding="utf-8")
 
 
+def _beginning(job: Job) -> list[str]:
+    """Return how a job's latents came about."""
+    assert job.steps is not None, "a resolved job has steps"
+    noise = f"seed {job.seed}" if job.seed is not None else f"noise from {job.latents}"
+    if job.input_video is None:
+        return [f"{job.steps} steps", noise]
+    if not denoises(job):
+        return [f"encoded from {job.input_video}"]
+    steps = f"the last {job.steps - first_step(job)} of {job.steps} steps"
+    return [f"from {job.input_video} with {starting_sigma(job):.2g} of noise", steps, noise]
+
+
 def _summary(checked: CheckedJob, device: str, seconds: float) -> str:
     job, geometry = checked.job, checked.geometry
     what = [f"{geometry.width}x{geometry.height}", f"{geometry.frames} frames"]
     if job.decode_latents is not None:
         what.append(f"decoded from {job.decode_latents}")
     else:
-        what += [f"{job.steps} steps", f"seed {job.seed}" if job.seed is not None else f"noise from {job.latents}"]
+        what += _beginning(job)
     if device == MOCK:
         what.append("on a mock mesh, which computes nothing: all of it is zeros")
     return f"{job.output or job.save_latents}: {', '.join(what)}, {seconds:.1f} s"

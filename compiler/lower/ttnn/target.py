@@ -7,12 +7,13 @@ from functools import partial
 
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.artifacts.machines import WORMHOLE
+from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.errors import KernelsError
-from mochi_aot.compiler.lower.target import Checked, WeightProgress, roles
+from mochi_aot.compiler.lower.target import Checked, FormedParam, WeightProgress, roles
 from mochi_aot.compiler.lower.ttnn.chip_constants import DRAM_SPARE, machine_of
 from mochi_aot.compiler.lower.ttnn.dry_run import MockedMesh, mocked_mesh, run_and_pack
-from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips
+from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips, encoder_in_strips
 from mochi_aot.compiler.lower.ttnn.held import peak_bytes
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Weight
 from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings, trace_bytes
@@ -55,7 +56,8 @@ class TtnnTarget:
         """See Target."""
         if program.name == "denoise":
             return program if guidance_cut(plan, mesh) else rows_apart(program)
-        return decoder_in_strips(program, mesh, plan) if program.name == "decode" else program
+        in_strips = {"decode": decoder_in_strips, ENCODE: encoder_in_strips}.get(program.name)
+        return program if in_strips is None else in_strips(program, mesh, plan)
 
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """See Target. The denoising step's peak has the room for its recording in it."""
@@ -102,6 +104,11 @@ class TtnnTarget:
             for weight, done in zip(weights.values(), itertools.accumulate(sizes), strict=True):
                 belt.put(TiledWeight(writer, weight, source, mesh), partial(progress, done, sum(sizes)))
         return sum(sizes)
+
+    def formed_params(self) -> Iterator[FormedParam]:
+        """See Target. What is held as it is has a preparation of its own name, and so have the forms of matrices."""
+        for name, weight in self._all_weights().items():
+            yield FormedParam(name, weight.param, str(weight.preparation), ("ttnn",))
 
     def _lowerer(self, program: Program, mesh: Mesh) -> Lowerer:
         return Lowerer(program, mesh, self._weights_dtype, self._links_dtype, self._arch)

@@ -15,6 +15,7 @@ from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import Executable, Value
 from mochi_aot.runtime.interrupt import SIGNALS
+from mochi_aot.runtime.opening import open_bundle
 from mochi_aot.runtime.torch.distributed.axis import LostError
 from mochi_aot.runtime.torch.distributed.links import Link, Message, answer
 from mochi_aot.runtime.torch.distributed.rank import EndedError, RankBackend
@@ -26,8 +27,8 @@ from mochi_aot.runtime.world import World
 _GRACE_SECONDS = 10.0  # in which this process ends by itself once the leader has; a GPU may wait for it forever
 
 
-def follow(path: Path, world: World, device: str, check: bool) -> int:
-    """Be rank `world.rank` of a distributed run of the bundle at `path` until rank 0 has ended.
+def follow(path: Path, world: World, device: str, check: bool, delta: Path | None) -> int:
+    """Be rank `world.rank` of a distributed run of the bundle at `path`, perhaps with a delta, until rank 0 has ended.
 
     Whatever fails here is told to rank 0, which says it; return the exit code. A signal is handed on to rank 0, which
     decides. Raise BackendError if rank 0 cannot be reached.
@@ -36,7 +37,7 @@ def follow(path: Path, world: World, device: str, check: bool) -> int:
     link, ended = answer(store, world.rank, SECONDS), threading.Event()
     with _handing_on(link):
         try:
-            bundle = Bundle.open(path).for_device(world.rank)
+            bundle = open_bundle(path, delta).for_device(world.rank)
             link.send({"ready": {"bundle": bundle.id, "host": socket.gethostname()}})
             orders = _orders(link, ended)
             if next(orders, None) is not None:

@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import stat
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def test_the_longest_unused_go_where_there_are_too_many(tmp_path: Path, monkeypa
         copy(tmp_path, name, age)
     remove_old_copies(tmp_path, NOW)
     assert left(tmp_path) == ["a", "a.used", "b", "b.used"]
+
+
+def test_threads_use_a_copy_one_after_the_other(tmp_path: Path) -> None:
+    """A lock of a file is the process's. Two threads once had one each, and the first lost its own to the second."""
+    place = tmp_path / "a"
+    second = threading.Thread(target=use_copy, args=(place,))
+    with kernel_copies.use_copy(place):
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+    second.join()
+    assert list(kernel_copies._held) == [place]
 
 
 def _use(place: Path, told: Connection) -> None:

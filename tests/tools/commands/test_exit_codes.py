@@ -19,6 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import mochi_aot
 from mochi_aot.artifacts.errors import ExitCode
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
@@ -298,11 +299,12 @@ def test_the_documented_codes_of_each_command_are_driven() -> None:
 def errors_in_the_tree() -> dict[str, type]:
     """Every class of errors that derives from MochiError, found in the sources and imported."""
     found = {}
+    package = Path(mochi_aot.__path__[0])
     for path in (
-        path for name in ("artifacts", "compiler", "runtime", "tools") for path in (ROOT / name).rglob("*.py")
+        path for name in ("artifacts", "compiler", "runtime", "tools") for path in (package / name).rglob("*.py")
     ):
         if names := re.findall(r"^class (\w+Error)\((?!OSError)\w*Error\):", path.read_text(), re.MULTILINE):
-            module = importlib.import_module("mochi_aot." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
+            module = importlib.import_module("mochi_aot." + ".".join(path.relative_to(package).with_suffix("").parts))
             found |= {name: getattr(module, name) for name in names}
     return found
 
@@ -346,7 +348,15 @@ KINDS = {
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "CompileProcessError", "OutputFolderError", "RemoteError", "StateFolderError", "VideoError"},
+    7: {
+        "CacheError",
+        "CompileProcessError",
+        "HubError",
+        "OutputFolderError",
+        "RemoteError",
+        "StateFolderError",
+        "VideoError",
+    },
 }
 
 
