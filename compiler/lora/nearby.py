@@ -17,6 +17,9 @@ def loras_beside(folders: Iterable[Path], taken: Iterable[Path]) -> list[str]:
     return [
         f"{file} lies beside the weights, and is not part of this bundle: --lora {file} merges it"
         for file in found
-        if (file.name in KNOWN_NAMES or "lora" in f"{file.parent.name}/{file.name}".lower())
-        and file.resolve() not in known
+        if _says_lora(file) and file.resolve() not in known
     ]
+
+
+def _says_lora(file: Path) -> bool:
+    return file.name in KNOWN_NAMES or "lora" in file.name.lower() or file.parent.name in _BESIDE[1:]
