@@ -33,7 +33,7 @@ def check_delta(delta: Delta, where: str) -> None:
     for index, file in enumerate(delta.files):
         _check_file(file, f"{where}: files[{index}]")
     require_unique((file.path for file in delta.files), where, "file")
-    require_unique([weight.name for weight in (*delta.tuned, *delta.weights)], where, "weight")
+    require_unique([*(w.name for w in delta.tuned), *(w.name for w in delta.weights)], where, "weight")
     require(bool(delta.tuned or delta.weights), where, "it changes no weight")
     sizes = [file.nbytes for file in delta.files if file.path == factor_path(file.blake3)]
     require(len(sizes) == bool(delta.factors), where, f"expected a file of factors if there are any, seen {len(sizes)}")

@@ -9,7 +9,11 @@ import numpy as np
 from mochi_aot.artifacts.delta_schema import Factor, Product, TunedWeight
 from mochi_aot.artifacts.tiles import TILE_SIZE
 
-FACTOR_DTYPES = {"float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2"), "float16": np.dtype("<f2")}
+FACTOR_DTYPES: dict[str, np.dtype[np.generic]] = {
+    "float32": np.dtype("<f4"),
+    "bfloat16": np.dtype("<u2"),  # its bits, which numpy has no type for
+    "float16": np.dtype("<f2"),
+}
 FORMS = ("plain", "transposed", "swiglu")
 _BLOCK_ELEMENTS = 1 << 20  # of a sum in float64 that is made at a time
 

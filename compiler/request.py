@@ -6,9 +6,9 @@ from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.compile import compile_bundle
 from mochi_aot.compiler.hub.place import local_checkpoint
 from mochi_aot.compiler.job import Inputs, Progress, Request, Summary
-from mochi_aot.compiler.lora.choice import find_lora
 from mochi_aot.compiler.lora.lora import read_lora
 from mochi_aot.compiler.lora.nearby import loras_beside
+from mochi_aot.compiler.lora.place import find_lora
 from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.profile import Profile, check_profile_place
 

@@ -50,6 +50,22 @@ def _fetched(repository: str, revision: str | None, wanted: Wanted, progress: Pr
     )
 
 
+def fetch_file(repository: str, revision: str | None, choose: Callable[[list[str] | None], str]) -> Path:
+    """Return one file of a repository in the hub's cache, fetched where it was not there.
+
+    `choose` names it, given all names, or None where the hub cannot or may not be asked. Raise CheckpointError.
+    """
+    from huggingface_hub import hf_hub_download
+
+    names: list[str] | None
+    try:
+        names = _names(repository, revision)
+    except HubError:
+        names = None
+    chosen = choose(names)
+    return Path(_asked(repository, revision, lambda: hf_hub_download(repository, chosen, revision=revision)))
+
+
 def _names(repository: str, revision: str | None) -> list[str]:
     """Return the names of all files of a revision."""
     from huggingface_hub import HfApi

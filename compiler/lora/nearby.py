@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from mochi_aot.compiler.lora.choice import KNOWN_NAMES
+from mochi_aot.compiler.lora.place import KNOWN_NAMES
 
 _BESIDE = ("", "lora", "loras")
 

@@ -6,7 +6,6 @@ used (fully sharded). `sp01` puts the sequence on both axes. The VAE's plans nam
 axis 0 and width on axis 1. The text encoder's name the axes of its tensor parallelism.
 """
 
-from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Cut, Plan
 
@@ -177,13 +176,13 @@ FAMILIES: Families = {
     ("encode_text",): TEXT_PLANS,
     ("prepare_prompt", "prepare_steps", "denoise"): TRANSFORMER_PLANS,
     ("decode",): DECODER_PLANS,
-    (ENCODE,): ENCODER_PLANS,
+    ("encode",): ENCODER_PLANS,
 }
 
 
 def families_for(families: Families, with_encoder: bool) -> Families:
     """Return the families of a bundle's programs, which may do without the encoder."""
-    return {roles: plans for roles, plans in families.items() if with_encoder or roles != (ENCODE,)}
+    return {roles: plans for roles, plans in families.items() if with_encoder or roles != ("encode",)}
 
 
 # Tokens in whole tiles of 32, and halos and norms that know of no padding.
@@ -191,5 +190,5 @@ TTNN_FAMILIES: Families = {
     ("encode_text",): TEXT_PLANS,
     ("prepare_prompt", "prepare_steps", "denoise"): transformer_plans(multiple=32),
     ("decode",): decoder_plans(even=True),
-    (ENCODE,): encoder_plans(even=True),
+    ("encode",): encoder_plans(even=True),
 }

@@ -114,6 +114,32 @@ def step(
 
 
 @main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(STEP_SIZES), default="middle", show_default=True, help="Of model and video.")
+@click.option("--mesh", default="1x2", show_default=True, metavar="RxC", help="The device mesh, a process a device.")
+@click.option("--plan", default="auto", show_default=True, metavar="NAME[,NAME...]", help="As mochi-compile has it.")
+@repetitions_option
+@json_option
+@_with_phases
+def distributed(progress: Progress, size: str, mesh: str, plan: str, repetitions: int, json_file: Path | None) -> None:
+    """Time one guided denoising step of processes on this host against one process that simulates the mesh.
+
+    Writes a checkpoint of seeded weights and compiles it for the mesh. Then both make the same step in turns, once they
+    were seen to give the same latents: the simulation with as many threads as each of the processes has, and with all
+    cores.
+    """
+    from mochi_aot.compiler.partition.choose import parse_plan
+    from mochi_aot.tools.benchmarks.distributed_benchmark import (
+        distributed_numbers,
+        distributed_report,
+        measure_distributed,
+    )
+
+    with _folder(None) as place:
+        result = measure_distributed(place, size, mesh, parse_plan(plan), repetitions, progress)
+    _finish("distributed", {"size": size, **distributed_numbers(result)}, distributed_report, json_file)
+
+
+@main.command(cls=MochiCommand)
 @_programs_options
 @json_option
 @_with_phases
@@ -300,6 +326,29 @@ def serve(
     with _folder(folder) as place:
         result = measure_serve(place, size, jobs, repetitions, progress)
     _finish("serve", serve_numbers(result), serve_report, json_file)
+
+
+@main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model.")
+@click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Of the LoRA.")
+@repetitions_option
+@folder_option
+@json_option
+@_with_phases
+def delta(
+    progress: Progress, size: str, rank: int, repetitions: int, folder: Path | None, json_file: Path | None
+) -> None:
+    """Time switching between deltas in one process, against going on and against loading the style's own bundle.
+
+    Writes a checkpoint of seeded weights and two LoRAs of its attention, compiles it without and with each for one
+    device, and makes deltas of these. Then one process takes a denoising step of the same style, of the other delta,
+    and of a style's bundle that is loaded for it, in turns, with the files in the file cache.
+    """
+    from mochi_aot.tools.benchmarks.delta_benchmark import delta_numbers, delta_report, measure_delta
+
+    with _folder(folder) as place:
+        result = measure_delta(place, size, rank, repetitions, progress)
+    _finish("delta", delta_numbers(result), delta_report, json_file)
 
 
 @main.command(cls=MochiCommand)

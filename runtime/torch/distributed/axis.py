@@ -63,11 +63,9 @@ class Axis:
 
         Both sides know what goes from whom to whom: one tensor at most.
         """
-        out = [dist.P2POp(dist.isend, as_bytes(x.contiguous()), self._members[to]) for to, x in sends.items()]
-        into = [dist.P2POp(dist.irecv, as_bytes(x), self._members[source]) for source, x in receives.items()]
-        operations = out + into
-        for operation in operations:
-            operation.group = self._group
+        out = [(dist.isend, as_bytes(x.contiguous()), to) for to, x in sends.items()]
+        into = [(dist.irecv, as_bytes(x), source) for source, x in receives.items()]
+        operations = [dist.P2POp(op, x, self._members[other], self._group) for op, x, other in out + into]
         if not operations:
             return lambda: None
         with reaching():

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.tools.commands.launching import launch_ranks
 from tests.forked import Started, run_forked, start_forked
 from tests.runtime import toy_bundle
 
@@ -77,12 +79,17 @@ def test_a_killed_rank_ends_the_run(rank: int, denoising: tuple[Started, list[in
         assert "error: rank 1 has ended, or was ended, without a word" in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("whom", ["all of them, as a terminal does", "the one that was started", "rank 1"])
-def test_a_signal_ends_all(number: int, whom: str, denoising: tuple[Started, list[int]]) -> None:
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [
+        pytest.param(signal.SIGINT, slice(None), id="all of them, as a terminal does"),
+        pytest.param(signal.SIGTERM, slice(0, 1), id="the one that was started"),
+        pytest.param(signal.SIGTERM, slice(2, 3), id="rank 1"),
+    ],
+)
+def test_a_signal_ends_all(number: int, whom: slice, denoising: tuple[Started, list[int]]) -> None:
     started, ranks = denoising
-    everybody = [started.process.pid, *ranks]
-    for pid in {"a": everybody, "t": everybody[:1], "r": everybody[2:]}[whom[0]]:
+    for pid in [started.process.pid, *ranks][whom]:
         os.kill(pid, number)
     code, errors = end(started)
     assert code == 128 + number
@@ -108,20 +115,20 @@ def test_a_rank_whose_weights_are_damaged_says_so(bundle: Path, tmp_path: Path) 
     assert not Path(output).exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "environment", "message"),
-    [
-        (["--launch"], {}, "leave out one"),
-        ([], {"LOCAL_RANK": ""}, "LOCAL_RANK=,"),
-        ([], {"RANK": "3"}, "RANK=3"),
-        ([], {"WORLD_SIZE": "3"}, "the bundle's mesh is 1x2, but 3 processes were started"),
-    ],
-)
-def test_what_cannot_be(
-    arguments: list[str], environment: dict[str, str], message: str, bundle: Path, tmp_path: Path
-) -> None:
-    prompt = ("--prompt", "a fox", "-o", str(tmp_path / "fox.mp4"))
-    torchrun = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
-    done = run_forked("run", str(bundle), *prompt, *arguments, env=dict(os.environ) | torchrun | environment)
-    assert done.returncode in (2, 5) and message in done.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_launch_is_for_processes_that_nobody_has_started(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(click.UsageError, match="torchrun has started already; leave out one"):
+        launch_ranks(bundle)
+
+
+def test_launch_is_for_the_target_torch(tmp_path: Path) -> None:
+    toy_bundle.write_bundle(tmp_path / "b", (1, 2), "ttnn")
+    with pytest.raises(click.UsageError, match="one process drives all chips for ttnn"):
+        launch_ranks(tmp_path / "b")
+
+
+def test_one_device_is_one_process(tmp_path: Path) -> None:
+    toy_bundle.write_bundle(tmp_path / "b")
+    assert launch_ranks(tmp_path / "b") is None

@@ -1,5 +1,6 @@
 """Processes that are ranks of a distributed run, several runs one after the other: starting one takes seconds."""
 
+import faulthandler
 import os
 import socket
 import traceback
@@ -8,6 +9,8 @@ from typing import Any
 
 from mochi_aot.runtime.world import World
 from tests.forked import FORKED
+
+_HANGS = 150.0  # seconds, after which a process tells on stderr where it is
 
 
 class Ranks:
@@ -42,7 +45,7 @@ class Ranks:
             pipe.send((environment, function, arguments))
         results, problems = [], []
         for rank, pipe in enumerate(self._pipes[:size]):
-            assert pipe.poll(120), f"rank {rank} hangs; {problems}"
+            assert pipe.poll(2 * _HANGS), f"rank {rank} hangs; {problems}"
             result, problem = pipe.recv()
             results.append(result)
             problems += [f"rank {rank}: {problem}"] if problem else []
@@ -54,7 +57,9 @@ def _serve(pipe: Any) -> None:
     while (task := pipe.recv()) is not None:
         environment, function, arguments = task
         os.environ.update(environment)
+        faulthandler.dump_traceback_later(_HANGS)
         try:
             pipe.send((function(World.from_environment(), *arguments), None))
         except BaseException:  # noqa: BLE001  the test that has asked is to fail
             pipe.send((None, traceback.format_exc()))
+        faulthandler.cancel_dump_traceback_later()

@@ -4,6 +4,7 @@ their definitions."""
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.distributed.axis import Axis
 from mochi_aot.runtime.torch.distributed.collectives import collectives
+from mochi_aot.runtime.torch.distributed.rank import form_axes
 from mochi_aot.runtime.torch.distributed.rendezvous import meet
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.types import Value
@@ -19,17 +21,17 @@ from mochi_aot.runtime.world import World
 from tests.runtime.torch.distributed.ranks import Ranks
 from tests.runtime.torch.programs import normal
 
-CASES = 60  # of each op; sizes are drawn, so that most of them do not divide
+CASES = 15  # of each op on each axis; sizes are drawn, so that most of them do not divide
+OPS = ("all_gather", "all_reduce", "reduce_scatter", "all_to_all", "halo_exchange")
 DTYPES = (torch.float32, torch.bfloat16, torch.int32, torch.bool)
 
 
 @contextmanager
-def one_axis(world: World) -> Iterator[Axis]:
-    """All processes of a run as one axis."""
-    store = dist.PrefixStore("test", meet(world))
-    dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size)
+def formed(world: World, rows: int) -> Iterator[tuple[Mesh, list[Axis]]]:
+    """The processes of a run as a mesh."""
+    mesh = Mesh(rows, world.size // rows, world.rank)
     try:
-        yield Axis(range(world.size), world.rank, dist.group.WORLD)
+        yield mesh, form_axes(mesh, world, meet(world), "cpu")
     finally:
         dist.destroy_process_group()
 
@@ -65,50 +67,56 @@ def different(size: int, seed: int, shape: list[int], dtype: torch.dtype) -> Val
     return [x.transpose(0, 2).contiguous().transpose(0, 2) if i % 2 else x for i, x in enumerate(value)]
 
 
-def compare(world: World, op: str, seed: int) -> int:
-    """How many random cases were compared on this process."""
-    rng, mesh = random.Random(f"{op}{seed}"), Mesh(1, world.size)
-    with one_axis(world) as axis:
-        for case in range(CASES):
-            attrs, shape, dtype = draw(op, world.size, rng)
+def compare(world: World, rows: int) -> int:
+    """How many random cases, of all ops on both axes, were compared on this process."""
+    cases = 0
+    with formed(world, rows) as (mesh, axes):
+        rng, whole = random.Random(rows), Mesh(mesh.rows, mesh.columns)
+        for case, op, axis in product(range(CASES), OPS, (0, 1)):
+            attrs, shape, dtype = draw(op, (mesh.rows, mesh.columns)[axis], rng)
+            attrs |= {"axis": axis}
             value = different(world.size, case, shape, dtype)
-            expected = COLLECTIVES[op](mesh, attrs)(value)[world.rank]
+            expected = COLLECTIVES[op](whole, attrs)(value)[world.rank]
             own = value[world.rank].clone()
-            (actual,) = collectives([axis, axis])[op](Mesh(1, world.size, world.rank), attrs)([own])
-            assert torch.equal(actual, expected), (attrs, shape, dtype)
+            (actual,) = collectives(axes)[op](mesh, attrs)([own])
+            assert torch.equal(actual, expected), (op, attrs, shape, dtype)
             assert torch.equal(own, value[world.rank]), "the operand was written"
-    return CASES
-
-
-@pytest.mark.parametrize("size", [2, 3, 4, 8])
-@pytest.mark.parametrize("op", ["all_gather", "all_reduce", "reduce_scatter", "all_to_all", "halo_exchange"])
-def test_tensors_move_as_in_the_simulation(op: str, size: int, ranks: Ranks) -> None:
-    assert ranks.run(size, compare, op, size) == [CASES] * size
-
-
-def attend(world: World, dtype: torch.dtype) -> int:
-    """Compare ring attention on prompts of every kind, and on sequences that leave processes without a token."""
-    size, cases = world.size, 0
-    with one_axis(world) as axis:
-        for batch, chunk, length in ((2, 3, 3 * size), (1, 2, 2 * size - 1), (2, 4, 5), (1, 1, 1)):
-            for kept in ((0, 7), (1, 0), (7, 4)):
-                visual = [[normal(10 * i + j, batch, chunk, 2, 8, dtype=dtype) for i in range(size)] for j in range(3)]
-                text = [[normal(99 + j, batch, 7, 2, 8, dtype=dtype)] * size for j in range(3)]
-                mask = torch.stack([torch.arange(7) < count for count in kept[:batch]])
-                mask = mask.flip(1) if length % 2 else mask  # the tokens that count need not be the first ones
-                values = [*visual, *text, [mask] * size]
-                attrs = {"axis": 1, "scale": 0.3, "size": length, "chunk": chunk}
-                expected = COLLECTIVES["ring_joint_attention"](Mesh(1, size), attrs)(*values)
-                own = [[value[world.rank]] for value in values]
-                op = collectives([axis, axis])["ring_joint_attention"]
-                made = op(Mesh(1, size, world.rank), attrs)(*own)
-                for (actual,), whole in zip(made, expected, strict=True):
-                    assert torch.equal(actual, whole[world.rank]), (batch, chunk, length, kept)
-                cases += 1
+            cases += 1
     return cases
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("size", [2, 4, 8])
-def test_ring_attention_merges_as_in_the_simulation(size: int, dtype: torch.dtype, ranks: Ranks) -> None:
-    assert ranks.run(size, attend, dtype) == [12] * size
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 1), (2, 4), (1, 8)])
+def test_tensors_move_as_in_the_simulation(rows: int, columns: int, ranks: Ranks) -> None:
+    size = rows * columns
+    assert ranks.run(size, compare, rows) == [2 * CASES * len(OPS)] * size
+
+
+def attend(world: World, rows: int) -> int:
+    """Compare ring attention on prompts of every kind, and on sequences that leave processes without a token."""
+    cases = 0
+    with formed(world, rows) as (mesh, axes):
+        count, whole = mesh.columns, Mesh(mesh.rows, mesh.columns)
+        lengths = ((2, 3, 3 * count), (1, 2, 2 * count - 1), (2, 4, 5), (1, 1, 1))
+        for (batch, chunk, length), kept, dtype in product(lengths, ((0, 7), (1, 0), (7, 4)), DTYPES[:2]):
+            values = _qkv(world.size, batch, chunk, dtype) + _qkv(1, batch, 7, dtype)
+            visual, text = values[:3], [value * world.size for value in values[3:]]
+            mask = torch.stack([torch.arange(7) < number for number in kept[:batch]])
+            mask = mask.flip(1) if length % 2 else mask  # the tokens that count need not be the first ones
+            operands = [*visual, *text, [mask] * world.size]
+            attrs = {"axis": 1, "scale": 0.3, "size": length, "chunk": chunk}
+            expected = COLLECTIVES["ring_joint_attention"](whole, attrs)(*operands)
+            op = collectives(axes)["ring_joint_attention"]
+            made = op(mesh, attrs)(*([value[world.rank]] for value in operands))
+            for (actual,), of_all in zip(made, expected, strict=True):
+                assert torch.equal(actual, of_all[world.rank]), (batch, chunk, length, kept)
+            cases += 1
+    return cases
+
+
+def _qkv(devices: int, batch: int, tokens: int, dtype: torch.dtype) -> list[Value]:
+    return [[normal(10 * i + j, batch, tokens, 2, 8, dtype=dtype) for i in range(devices)] for j in range(3)]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 4), (1, 8)])
+def test_ring_attention_merges_as_in_the_simulation(rows: int, columns: int, ranks: Ranks) -> None:
+    assert ranks.run(rows * columns, attend, rows) == [24] * (rows * columns)

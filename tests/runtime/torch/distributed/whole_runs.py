@@ -100,7 +100,7 @@ def traced_once() -> Any:
 
 
 def write_bundle(folder: Path, mesh: tuple[int, int], plans: tuple[str, ...]) -> Path:
-    """Compile the tiny model for a video that divides by none of the meshes; 45 tokens, 6x10 latents of 3 frames."""
+    """Compile the tiny model for a video that no mesh divides: 45 tokens, 6x10 latents of 3 frames."""
     from mochi_aot.compiler.checkpoint import open_checkpoint
     from mochi_aot.compiler.checkpoint.presets import TINY
     from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
