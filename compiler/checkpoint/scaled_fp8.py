@@ -15,7 +15,7 @@ from mochi_aot.compiler.checkpoint.errors import CheckpointError
 _SCALES = (".scale_weight", ".weight_scale")
 _UNUSED = (".scale_input", ".input_scale")
 _MARK = "scaled_fp8"  # an empty tensor of the dtype
-_NOTES = ".comfy_quant"
+_NOTES, _MAX_NOTE_BYTES = ".comfy_quant", 1 << 16
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _FORMATS = ("float8_e4m3fn", "float8_e5m2")
 
@@ -32,7 +32,7 @@ def split_scales(path: Path, tensors: Mapping[str, Entry], read: Read) -> tuple[
         if key.rpartition(".")[2] == _MARK or key.endswith(_UNUSED):
             continue
         if key.endswith(_NOTES):
-            _check_format(f"{path}: {key}", read(entry))
+            _check_format(f"{path}: {key}", read(entry) if entry.nbytes <= _MAX_NOTE_BYTES else b"")
         elif key.endswith(_SCALES):
             weight = f"{key.rpartition('.')[0]}.weight"
             scales[weight] = _scale(f"{path}: {key}", entry, read)
