@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mochi_aot.compiler.checkpoint.component import Component
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
-from mochi_aot.compiler.checkpoint.networks import TITLES, describe, networks
+from mochi_aot.compiler.checkpoint.networks import TITLES, describe, is_lora, networks
 from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
 from mochi_aot.compiler.checkpoint.weight_sets import PLAIN, Choice
 
@@ -45,7 +45,8 @@ def held(file: TensorFile, *components: str) -> dict[str, TensorFile]:
     found = {name: view for name, view in networks(file).items() if name in components}
     if not found:
         expected = " or ".join(dict.fromkeys(TITLES[name] for name in components))
-        raise CheckpointError(f"{file.path} holds {describe(file)}, expected {expected}")
+        advice = ", and is merged into one with --lora" if is_lora(file) else ""
+        raise CheckpointError(f"{file.path} holds {describe(file)}{advice}, expected {expected}")
     return found
 
 

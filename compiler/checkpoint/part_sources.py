@@ -11,12 +11,11 @@ from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
 from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT
 from mochi_aot.compiler.checkpoint.text_part import text_in, text_in_folder
 from mochi_aot.compiler.checkpoint.transformer_part import DIT, Sizes, transformer_at, transformer_in
-from mochi_aot.compiler.checkpoint.vae_part import DECODER, ENCODER, vae_at, vae_in
+from mochi_aot.compiler.checkpoint.vae_part import DECODER, ENCODER, ENCODER_FILE, vae_at, vae_in
 from mochi_aot.compiler.reference.config import TextConfig, VAEConfig
 
 DIT_FILE = "dit.safetensors"
 DECODER_FILES = ("decoder.safetensors", "vae.safetensors")  # the second in Genmo's first release
-ENCODER_FILE = "encoder.safetensors"
 _OPTIONS = {DIT: "--transformer", DECODER: "--vae", ENCODER: "--vae", TEXT: "--text-encoder"}
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
@@ -15,7 +15,8 @@ from mochi_aot.compiler.checkpoint.errors import CheckpointError
 _SCALES = (".scale_weight", ".weight_scale")
 _UNUSED = (".scale_input", ".input_scale")
 _MARK = "scaled_fp8"  # an empty tensor of the dtype
-_NOTES = ".comfy_quant"
+_NOTES, _MAX_NOTE_BYTES = ".comfy_quant", 1 << 16
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _FORMATS = ("float8_e4m3fn", "float8_e5m2")
 
 Read = Callable[[Entry], bytes]
@@ -31,7 +32,7 @@ def split_scales(path: Path, tensors: Mapping[str, Entry], read: Read) -> tuple[
         if key.rpartition(".")[2] == _MARK or key.endswith(_UNUSED):
             continue
         if key.endswith(_NOTES):
-            _check_format(f"{path}: {key}", read(entry))
+            _check_format(f"{path}: {key}", read(entry) if entry.nbytes <= _MAX_NOTE_BYTES else b"")
         elif key.endswith(_SCALES):
             weight = f"{key.rpartition('.')[0]}.weight"
             scales[weight] = _scale(f"{path}: {key}", entry, read)
@@ -44,12 +45,13 @@ def split_scales(path: Path, tensors: Mapping[str, Entry], read: Read) -> tuple[
 
 
 def _scale(what: str, entry: Entry, read: Read) -> float:
-    if entry.dtype != "F32" or entry.nbytes != 4:
+    dtype = _DTYPES.get(entry.dtype)
+    if dtype is None or entry.nbytes != dtype.itemsize:
         raise CheckpointError(
-            f"{what} is {entry.dtype} {list(entry.shape)}, and scales of one float32 number are read: "
+            f"{what} is {entry.dtype} {list(entry.shape)}, and scales of one number are read: "
             "take the bf16 or fp16 file of the same model"
         )
-    return float(np.frombuffer(read(entry), "<f4")[0])
+    return float(torch.frombuffer(bytearray(read(entry)), dtype=dtype))
 
 
 def _check_format(what: str, data: bytes) -> None:

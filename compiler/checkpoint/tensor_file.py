@@ -47,8 +47,8 @@ class TensorFile:
             raise CheckpointError(f"{path} cannot be opened: {error.strerror}") from error
         self.state = FileState.of(self._file.fileno())
         self.settled = self.state.settled(time.time_ns())
-        self.kind = file_kind(path, self._file)
-        tensors = read_gguf_header(path) if self.kind == GGUF else self._read_header()
+        kind = file_kind(path, self._file)
+        tensors = read_gguf_header(path) if kind == GGUF else self._read_header()
         self.tensors, self._scales = split_scales(path, tensors, lambda entry: self._pread(entry.offset, entry.nbytes))
 
     def below(self, prefix: str) -> Self:

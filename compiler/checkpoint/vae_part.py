@@ -13,11 +13,20 @@ from mochi_aot.compiler.checkpoint.tensor_file import TensorFile
 from mochi_aot.compiler.reference.config import VAEConfig
 
 DECODER, ENCODER = "decoder", "encoder"  # components in Genmo's layout
+ENCODER_FILE = "encoder.safetensors"
 
 
 def vae_at(path: Path, variant: str | None) -> Part[VAEConfig]:
-    """Open a VAE in a file, or in a folder with its config.json. Raise CheckpointError."""
-    return _in_folder(path, variant) if path.is_dir() else vae_in(TensorFile(path))
+    """Open a VAE in a file, or in a folder with its config.json. Raise CheckpointError.
+
+    The encoder of a decoder in Genmo's keys may be in the file beside it.
+    """
+    if path.is_dir():
+        return _in_folder(path, variant)
+    file, beside = TensorFile(path), path.parent / ENCODER_FILE
+    names = networks(file).keys()
+    alone = DECODER in names and ENCODER not in names
+    return vae_in(file, TensorFile(beside) if alone and beside.is_file() else None)
 
 
 def vae_in(file: TensorFile, encoder: TensorFile | None = None) -> Part[VAEConfig]:

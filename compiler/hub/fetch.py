@@ -24,7 +24,7 @@ def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progr
     Where the hub is out of reach, or not to be asked, the folder is what earlier fetches have left. Raise
     CheckpointError.
     """
-    import huggingface_hub.utils  # noqa: F401  which sets up its logger
+    from huggingface_hub.utils import logging as _  # noqa: F401  which sets up its logger
 
     with handed_on():
         return _fetched(repository, revision, wanted, progress)

@@ -9,11 +9,12 @@ from mochi_aot.compiler.checkpoint import diffusers
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.layouts import DIFFUSERS, GENMO
 from mochi_aot.compiler.checkpoint.notices import is_notice
-from mochi_aot.compiler.checkpoint.part_sources import DECODER_FILES, DIT_FILE, ENCODER_FILE
+from mochi_aot.compiler.checkpoint.part_sources import DECODER_FILES, DIT_FILE
 from mochi_aot.compiler.checkpoint.recognise import INDEX
 from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT
 from mochi_aot.compiler.checkpoint.text_part import STEMS
 from mochi_aot.compiler.checkpoint.tokenizer import JSON, SENTENCEPIECE
+from mochi_aot.compiler.checkpoint.vae_part import ENCODER_FILE
 from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.checkpoint.weight_sets import ReadJson, choose_weights
 

@@ -240,6 +240,11 @@ def test_a_transformer_of_another_name(model: Model, tmp_path: Path, name: str) 
         open_checkpoint(tmp_path, model.genmo)
 
 
+def test_a_decoder_is_named_and_its_encoder_lies_beside_it(model: Model) -> None:
+    wanted = Wanted(vae=model.genmo / "decoder.safetensors")
+    assert fingerprints(open_checkpoint(model.diffusers, wanted=wanted)) == model.float32
+
+
 def test_parts_of_both_layouts(model: Model) -> None:
     """Genmo's transformer, Diffusers' VAE: each by its own keys."""
     wanted = Wanted(transformer=model.genmo / "dit.safetensors", text_encoder=model.genmo)
@@ -270,9 +275,12 @@ def test_eight_bits_are_read_exactly(model: Model, tmp_path: Path, dtype: torch.
     checkpoint = open_checkpoint(model.genmo, wanted=Wanted(transformer=path))
     read = checkpoint.read("dit.blocks.0.mlp_x.down.weight")
     assert read.dtype == torch.bfloat16 and torch.equal(read.double(), dit[key].double())
-    assert f"{path}: {len(dit)} tensors of {str(dtype).removeprefix('torch.')} are read as bfloat16, exactly" in (
-        checkpoint.notes
+    stored = str(dtype).removeprefix("torch.")
+    assert checkpoint.notes == (
+        f"{path}: pos_frequencies is {stored}; the float32 one in {model.genmo}/dit.safetensors is used",
+        f"{path}: {len(dit)} tensors of {stored} are read as bfloat16, exactly",
     )
+    assert torch.equal(checkpoint.read("dit.pos_frequencies"), model.dit["pos_frequencies"])
 
 
 def nearest_bfloat16(exact: np.ndarray) -> np.ndarray:
@@ -311,7 +319,7 @@ def test_another_scale_is_another_model(model: Model, tmp_path: Path) -> None:
 
 def broken_scale(text: Tensors) -> str:
     text["encoder.block.0.layer.1.DenseReluDense.wo.scale_weight"] = torch.ones(64)
-    return r"wo\.scale_weight is F32 \[64\], and scales of one float32 number are read: take the bf16 or fp16 file"
+    return r"wo\.scale_weight is F32 \[64\], and scales of one number are read: take the bf16 or fp16 file"
 
 
 def scale_of_nothing(text: Tensors) -> str:
@@ -478,7 +486,7 @@ def test_files_of_other_kinds(model: Model, tmp_path: Path) -> None:
     for path, message in (
         (page, r"page\.safetensors is a web page, not weights"),
         (pickle, r"mochi\.safetensors is a file of torch\.save, .*: convert it with python -c"),
-        (lora, r"lora\.safetensors holds a LoRA, expected a transformer"),
+        (lora, r"lora\.safetensors holds a LoRA, and is merged into one with --lora, expected a transformer"),
         (model.genmo / "decoder.safetensors", r"holds a VAE's decoder, expected a transformer"),
         (model.genmo / "text_encoder" / "model.safetensors", r"holds a T5 encoder, expected a transformer"),
         (tmp_path / "gone.safetensors", r"gone\.safetensors is missing"),
