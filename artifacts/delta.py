@@ -92,6 +92,12 @@ class StyledBundle(Bundle):
         self._programs = base._programs
         self.tuned = {weight.name: weight for weight in opened.delta.tuned}
 
+    def for_device(self, device: int) -> "StyledBundle":
+        """See Bundle."""
+        bundle = StyledBundle(self.base.for_device(device), self.opened)
+        bundle._device = device
+        return bundle
+
     def place(self, index: int) -> Path:
         """See Bundle."""
         if index < self._own:

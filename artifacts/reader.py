@@ -39,7 +39,8 @@ class Bundle:
         self._maps: dict[int, mmap.mmap] = {}
         self._states: dict[int, tuple[int, int, int]] = {}  # of the files that were mapped, as they were then
         self._programs: dict[int, Program] = {}
-        self.tuned: Mapping[str, TunedWeight] = {}  # to which a delta adds products, see styled.py
+        self.tuned: Mapping[str, TunedWeight] = {}  # to which a delta adds products, see delta.py
+        self._device: int | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> "Bundle":
@@ -52,6 +53,12 @@ class Bundle:
         for file in manifest.files:
             _check_size(path / file.path, file)
         return cls(path, manifest, bundle_id(data))
+
+    def for_device(self, device: int) -> "Bundle":
+        """Return the same bundle as one device of its mesh reads it: other devices' shards are no parts of weights."""
+        bundle = Bundle(self.path, self.manifest, self.id)
+        bundle._device = device
+        return bundle
 
     @cached_property
     def weights(self) -> dict[str, Weight]:
@@ -100,7 +107,8 @@ class Bundle:
         """Return what a weight consists of: its distinct shards that are not empty, or the whole of a tensor file."""
         weight = self.weights[name]
         if weight.file is None:
-            shards = [self.manifest.shards[index] for index in dict.fromkeys(weight.shards)]
+            wanted = weight.shards if self._device is None else [weight.shards[self._device]]
+            shards = [self.manifest.shards[index] for index in dict.fromkeys(wanted)]
             return [shard for shard in shards if shard.nbytes > 0]
         file = self.manifest.files[weight.file]
         return [Shard(weight.file, 0, file.nbytes, file.blake3)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 # How often a value changes, slowest first. A value's rate is the fastest of what it is computed from.
 GEOMETRY, PROMPT, STEP, LATENT = RATES = ("geometry", "prompt", "step", "latent")
+ENCODE = "encode"  # the role of the video encoder, which a bundle holds only if it was asked for
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ ROLES: Mapping[str, Role] = {
         sources=("prepare_prompt", "prepare_steps"),
     ),
     "decode": Role("decode", {"latents": LATENT}, results=("frames", "nonfinite")),
-    "encode": Role("encode", {"frames": LATENT}, results=("latents",)),
+    ENCODE: Role(ENCODE, {"frames": LATENT}, results=("latents",)),
 }
 
 

@@ -50,6 +50,7 @@ def compile(
     trust_times: bool = False,
     check_weights: bool = True,
     require_kernels: bool = False,
+    with_encoder: bool = False,
     print_ir: str | Path | None = None,
     profile: str | Path | None = None,
     loras: str | Path | Sequence[str | Path] = (),
@@ -85,6 +86,7 @@ def compile(
         trust_times: With reuse or resume, tell files of the checkpoint that were read before by their times.
         check_weights: Refuse a weight that is not a finite number.
         require_kernels: Refuse to compile for ttnn where this host can build no real kernels.
+        with_encoder: Put the VAE's encoder into the bundle, which videos to begin with need.
         print_ir: A folder to which each program's text is written after each pass.
         profile: A file to which seconds of each phase, pass and program are written, as a Chrome trace.
         loras: To merge, each a file, or a repository of the hub, and perhaps a strength: "style.safetensors:0.8".
@@ -108,11 +110,12 @@ def compile(
     started = time.monotonic()
     if layout is not None:
         _check_choices(("layout", layout, CHECKPOINT_LAYOUTS))
-    job = make_job(mesh, geometries, plan, dtype, target, weights_dtype, links_dtype, require_kernels, arch)
+    chosen = (target, weights_dtype, links_dtype, require_kernels, arch, with_encoder)
+    job = make_job(mesh, geometries, plan, dtype, *chosen)
     if trust_times and not (resume or reuse):
         raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
     inputs = Inputs(
-        None if checkpoint is None else str(checkpoint),
+        str(checkpoint.absolute()) if isinstance(checkpoint, Path) else checkpoint,  # a Path is never the hub's
         _path(text_encoder),
         _path(transformer),
         _path(vae),
@@ -173,6 +176,7 @@ def make_job(
     links_dtype: str,
     require_kernels: bool = False,
     arch: str = "wormhole",
+    with_encoder: bool = False,
 ) -> Job:
     """Return the job that options describe.
 
@@ -195,7 +199,18 @@ def make_job(
     if target == "torch" and chips != chips_called("wormhole"):
         raise CompileOptionError(f"arch {arch} is for target ttnn; torch runs on this host")
     shape = _mesh(mesh, chips)
-    return Job(shape, sizes, parse_plan(plan), dtype, target, weights_dtype, links_dtype, chips.arch, require_kernels)
+    return Job(
+        shape,
+        sizes,
+        parse_plan(plan),
+        dtype,
+        target,
+        weights_dtype,
+        links_dtype,
+        chips.arch,
+        require_kernels,
+        with_encoder,
+    )
 
 
 def _mesh(mesh: str | Mesh | None, chips: Chips) -> Mesh:

@@ -11,6 +11,7 @@ from mochi_aot.artifacts import Bundle, BundleWriter, schema
 from mochi_aot.artifacts.memory import peak_memory
 from mochi_aot.artifacts.versions import installed_version, versions
 from mochi_aot.compiler.checkpoint import Checkpoint
+from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
 from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Summary
@@ -24,12 +25,14 @@ from mochi_aot.compiler.partition.cost import Cost, cost_of
 from mochi_aot.compiler.partition.gathered import gather_at_use
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
+from mochi_aot.compiler.partition.plans import families_for
 from mochi_aot.compiler.partition.spmd import partition
 from mochi_aot.compiler.passes.merge_linears import merge_linears
 from mochi_aot.compiler.passes.pipeline import Applied, Pipeline
 from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.profile import Profile
 from mochi_aot.compiler.programs import SILENT, STEP_CAPACITY, build_programs
+from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.sizes import check_geometries
 
@@ -81,7 +84,9 @@ def compile_bundle(
         ir_files = stack.enter_context(IRFiles(print_ir, force)) if print_ir else None
         watch = Watch(progress or Progress(), profile or Profile(), ir_files)
         target = stack.enter_context(opened_target(job))
-        check_geometries(job.geometries, job.mesh, job.plans, target.families, checkpoint.config)
+        check_encoder(job, checkpoint.config)
+        families = families_for(target.families, job.with_encoder)
+        check_geometries(job.geometries, job.mesh, job.plans, families, checkpoint.config)
         writer = BundleWriter(output, force, resume=resume, reuse=Bundle.open(reuse) if reuse else None)
         try:
             written = _write_bundle(writer, checkpoint, job, target, watch)
@@ -103,6 +108,12 @@ def compile_bundle(
         kernels=KernelSummary(kernels.count, kernels.stand_in) if kernels else None,
         checkpoint=written.checkpoint,
     )
+
+
+def check_encoder(job: Job, config: MochiConfig) -> None:
+    """Raise CheckpointError where an encoder is wanted and the model has none."""
+    if job.with_encoder and not config.vae.has_encoder:
+        raise CheckpointError("the checkpoint has no video encoder; leave out with-encoder, or give one that has it")
 
 
 @contextmanager
@@ -140,9 +151,9 @@ def _write_bundle(
         watch.begin("write weights", "writing weights")
         on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
         if isinstance(checkpoint, TunedCheckpoint):
-            recorded = record_of(target.formed_params(), checkpoint, job.mesh)
-            if recorded is not None:
-                writer.add_loras(*recorded)
+            loras = record_of(target.formed_params(), checkpoint, job.mesh)
+            if loras is not None:
+                writer.add_loras(*loras)
         watch.begin("finish")
         writer.add_tokenizer(tokenizer)
         for name, notice in checkpoint.notices.items():
@@ -188,7 +199,8 @@ def _compile_programs(
     traced, pipelines = {}, {g: Pipeline(str(g), watch.after_pass) for g in job.geometries}
     for geometry, pipeline in pipelines.items():
         watch.begin("trace", f"tracing {geometry}")
-        traced[geometry] = build_programs(checkpoint.config, geometry, job.dtype, checkpoint, pipeline)
+        config = checkpoint.config
+        traced[geometry] = build_programs(config, geometry, job.dtype, checkpoint, pipeline, job.with_encoder)
     watch.begin("choose plans", f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
     plans = chosen_plans(list(traced.values()), job.mesh, job.plans, target).plans
     watch.begin("partition")

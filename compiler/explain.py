@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from mochi_aot.compiler.checkpoint import Checkpoint
-from mochi_aot.compiler.compile import chosen_plans
+from mochi_aot.compiler.compile import check_encoder, chosen_plans
 from mochi_aot.compiler.job import Job, Progress
 from mochi_aot.compiler.lower.target import Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.partition.choose import Choice
+from mochi_aot.compiler.partition.plans import families_for
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.sizes import check_geometries
 
@@ -31,10 +32,12 @@ def explain(checkpoint: Checkpoint, job: Job, progress: Progress | None = None) 
     target: Target = TorchTarget()
     if job.target == "ttnn":
         target = TtnnTarget(job.weights_dtype, job.links_dtype, arch=job.arch)
-    check_geometries(job.geometries, job.mesh, job.plans, target.families, checkpoint.config)
+    check_encoder(job, checkpoint.config)
+    families = families_for(target.families, job.with_encoder)
+    check_geometries(job.geometries, job.mesh, job.plans, families, checkpoint.config)
     traced = []
     for geometry in job.geometries:
         progress.phase(f"tracing {geometry}")
-        traced.append(build_programs(checkpoint.config, geometry, job.dtype, checkpoint))
+        traced.append(build_programs(checkpoint.config, geometry, job.dtype, checkpoint, with_encoder=job.with_encoder))
     progress.phase(f"considering plans for {job.mesh[0]}x{job.mesh[1]}")
     return Explanation(job, chosen_plans(traced, job.mesh, job.plans, target), target.memory_bytes(job.mesh))

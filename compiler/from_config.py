@@ -19,6 +19,7 @@ from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Tensor
 from mochi_aot.compiler.lower.ttnn.program import lower
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.partition.errors import PlanError
+from mochi_aot.compiler.partition.plans import families_for
 from mochi_aot.compiler.programs import build_programs
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
@@ -74,15 +75,18 @@ def programs_of_config(
     weights_dtype: str,
     links_dtype: str = "bfloat16",
     arch: str = WORMHOLE,
+    with_encoder: bool = False,
 ) -> ProgramsOfConfig:
-    """Trace, partition and lower each program for ttnn, without weights.
+    """Trace, partition and lower each program for ttnn, without weights; the encoder too if that is wanted
+    and the model has one.
 
     Raise GeometryError; PlanErrors and LoweringErrors are collected, each for the programs that they are about.
     """
-    built = build_programs(config, geometry, "bfloat16", SeededSource(config))
+    with_encoder = with_encoder and config.vae.has_encoder
+    built = build_programs(config, geometry, "bfloat16", SeededSource(config), with_encoder=with_encoder)
     target = TtnnTarget(weights_dtype, links_dtype, arch=arch)
     made = ProgramsOfConfig({}, {}, {}, {}, {})
-    for roles in target.families:
+    for roles in families_for(target.families, with_encoder):
         try:
             chosen = chosen_plans([{role: built[role] for role in roles}], mesh, (), target)
         except PlanError as error:

@@ -23,6 +23,7 @@ class Job:
     links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
     arch: str = WORMHOLE  # of the chips, for ttnn
     require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
+    with_encoder: bool = False  # of videos, which nothing but an input video needs
 
 
 @dataclass(frozen=True)

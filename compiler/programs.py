@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mochi_aot.artifacts.layout import PUBLISHED_STEPS
-from mochi_aot.artifacts.roles import GEOMETRY, LATENT, STEP, roles_of
+from mochi_aot.artifacts.roles import ENCODE, GEOMETRY, LATENT, STEP, roles_of
 from mochi_aot.compiler.ir.interpreter import run
 from mochi_aot.compiler.ir.program import Checkpoint, Param, Program
 from mochi_aot.compiler.lower.weights import Source
@@ -27,7 +27,12 @@ SILENT = Pipeline()
 
 
 def build_programs(
-    config: MochiConfig, geometry: Geometry, dtype: str, source: Source, pipeline: Pipeline = SILENT
+    config: MochiConfig,
+    geometry: Geometry,
+    dtype: str,
+    source: Source,
+    pipeline: Pipeline = SILENT,
+    with_encoder: bool = True,
 ) -> dict[str, Program]:
     """Return the programs by role, verified, without a mesh; `source` gives the weights that constants come from.
 
@@ -35,7 +40,7 @@ def build_programs(
     """
     programs: dict[str, Program] = {}
     for unit in TRACED_MODULES:
-        if unit.name == "encode" and not config.vae.has_encoder:
+        if unit.name == ENCODE and not (with_encoder and config.vae.has_encoder):
             continue
         traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
         programs.update(rated_programs(traced, source, pipeline))

@@ -9,6 +9,7 @@ from typing import Any
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.artifacts.machines import WORMHOLE
+from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.compile import chosen_plans, compile_program
 from mochi_aot.compiler.explain import Explanation
 from mochi_aot.compiler.from_config import SeededSource
@@ -77,7 +78,9 @@ class Rebuilder:
         self._manifest, self._mesh = manifest, (rows, columns)
         self._size = Geometry(geometry.height, geometry.width, geometry.frames)
         config = model_config(manifest)
-        self._traced = build_programs(config, self._size, manifest.dtype, SeededSource(config))
+        with_encoder = ENCODE in geometry.programs
+        source = SeededSource(config)
+        self._traced = build_programs(config, self._size, manifest.dtype, source, with_encoder=with_encoder)
         self._arch = manifest.mesh_settings.arch if manifest.mesh_settings else WORMHOLE
         self._target: Target = (
             TorchTarget()

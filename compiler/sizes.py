@@ -84,7 +84,7 @@ def size_grid(plan: Plan, mesh: Mesh, config: MochiConfig) -> SizeGrid:
     time, space = math.prod(config.vae.time_factors), math.prod(config.vae.space_factors)
     multiples = {_HEIGHT: space * config.dit.patch, _WIDTH: space * config.dit.patch}
     least_frames = 1
-    for cut in plan.values.get(LATENT, ()):
+    for cut in plan.values.get(LATENT) or plan.values.get(PIXELS, ()):
         devices = mesh[cut.axis]
         if cut.even:
             multiples[cut.dim] = math.lcm(multiples[cut.dim], space * devices)

@@ -17,13 +17,14 @@ from mochi_aot.runtime.batch import decode, denoise_all
 from mochi_aot.runtime.checks import prompt_cuts
 from mochi_aot.runtime.defaults import MOCK
 from mochi_aot.runtime.errors import BusyError, ClosedError, OptionError
-from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, with_sizes
+from mochi_aot.runtime.geometry import find_geometry, geometry_name, require_fitting, require_frames, with_sizes
 from mochi_aot.runtime.job import Job, check_sampling
 from mochi_aot.runtime.jobs import cut_warning
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.opening import open_bundle, styled
 from mochi_aot.runtime.pipeline import Pipeline, Usage, read_ahead
+from mochi_aot.runtime.programs import require_encoder
 from mochi_aot.runtime.requests import ArrayLike, Call, Schedule
 from mochi_aot.runtime.result import Video, check_output_type
 from mochi_aot.runtime.sampling import roles
@@ -51,6 +52,8 @@ class CallOptions(TypedDict, total=False):
     linear_steps: int | None
     seed: int | Sequence[int] | None
     latents: ArrayLike | None
+    video: ArrayLike | None
+    strength: float | None
     negative_prompt_embeds: ArrayLike | None
     negative_prompt_attention_mask: ArrayLike | None
     callback_on_step_end: StepEnd | None
@@ -194,6 +197,8 @@ class VideoPipeline(Steerable):
         num_videos_per_prompt: int | None = None,
         seed: int | Sequence[int] | None = None,
         latents: ArrayLike | None = None,
+        video: ArrayLike | None = None,
+        strength: float | None = None,
         prompt_embeds: ArrayLike | None = None,
         prompt_attention_mask: ArrayLike | None = None,
         negative_prompt_embeds: ArrayLike | None = None,
@@ -214,6 +219,9 @@ class VideoPipeline(Steerable):
         `num_videos_per_prompt`: the videos of one prompt follow each other, as in diffusers.
         `seed`: of the first video, the others count on from it; or a list of one for each video. Default: random ones,
         which the records have. `latents`: starting noise instead, float32 [videos, 12, T, H/8, W/8].
+        `video`: one to begin with, uint8 [frames, height, width, 3], a list of frames or of PIL's images, or a file's
+        name; it is scaled and cut to the geometry, and its first frames are taken. `strength`, 0.3 by default, is how
+        far it is changed, above 0 and up to 1: the last int(steps * strength) steps are done, as diffusers counts.
         `callback_on_step_end(pipe, step, timestep, {"latents": ...})` is called after each step, as by diffusers. What
         it returns may hold other "latents" to go on with; it may set `pipe.guidance_scale`, for all later steps, and
         `pipe.interrupt`, to have what is there decoded. With callback_on_step_end_tensor_inputs=() it gets no latents,
@@ -231,6 +239,8 @@ class VideoPipeline(Steerable):
             num_videos_per_prompt,
             seed,
             latents,
+            video,
+            strength,
             prompt_embeds,
             prompt_attention_mask,
             negative_prompt_embeds,
@@ -332,14 +342,14 @@ class VideoPipeline(Steerable):
     def encode(self, frames: ArrayLike) -> np.ndarray:
         """Return the latents float32 [1, 12, T, H/8, W/8] of frames uint8 [F, H, W, 3] (RGB).
 
-        Raise BundleError for a bundle without an encoder, as those for ttnn are.
+        Raise BundleError for a bundle without an encoder, which is compiled with `with_encoder`.
         """
         array = np.asarray(frames)
         if array.dtype != np.uint8:
             raise OptionError(f"frames are {array.dtype}, expected uint8: bytes from 0 to 255")
         with self._exclusive() as pipeline:
-            self.bundle.program("encode", pipeline.geometry())  # names the programs that there are
-            return pipeline.encode(array, require_fitting(self.bundle, "encode", "frames", array.shape))
+            require_encoder(self.bundle, pipeline.geometry())
+            return pipeline.encode(array, require_frames(self.bundle, array.shape))
 
     def _make(
         self, pipeline: Pipeline, call: Call, callback: StepEnd | None, inputs: Sequence[str], output_type: str
@@ -348,7 +358,9 @@ class VideoPipeline(Steerable):
         groups = call.requests(self.bundle, geometry)
         self._tell_cuts(pipeline, [group[0].job for group in groups])
         given = call.prompt_embeds is not None, call.negative_prompt_embeds is not None
-        wanted = roles(*given, output_type != "latent")
+        if call.video is not None:
+            require_encoder(self.bundle, geometry)
+        wanted = roles(*given, output_type != "latent", call.video is not None)
         for role in wanted:
             self.bundle.program(role, geometry)  # names the roles that there are
         pipeline.read_ahead(wanted, geometry)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -30,6 +30,14 @@ class KernelUse:
 
     found: int
     built: int
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """What reads weights ahead: a WeightReader, and a backend whose other processes have readers of their own."""
+
+    def plan(self, names: Iterable[str]) -> None:
+        """Read these weights, unless they are planned already, after those that are."""
 
 
 class Executable(Protocol):

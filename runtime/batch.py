@@ -9,12 +9,12 @@ import numpy as np
 from mochi_aot.artifacts.schema import Geometry
 from mochi_aot.runtime.checks import prompt_cuts
 from mochi_aot.runtime.generate import Clock
-from mochi_aot.runtime.job import Job
+from mochi_aot.runtime.job import Job, first_step, steps_of
 from mochi_aot.runtime.pipeline import Conditioning, Pipeline
 from mochi_aot.runtime.record import make_record
 from mochi_aot.runtime.requests import Request
 from mochi_aot.runtime.result import Video, as_images
-from mochi_aot.runtime.sampling import condition, embeddings, starting_noise
+from mochi_aot.runtime.sampling import condition, embeddings, starting_latents
 from mochi_aot.runtime.steering import Steering
 
 # Returns what is called after each step of a video.
@@ -38,10 +38,15 @@ def denoise_all(
     steering: MakeSteering | None,
     latents: list[np.ndarray],
 ) -> list[Denoised]:
-    """Denoise the videos of each prompt, whose steps are prepared once; append each one's latents to `latents`."""
-    encoded = []
+    """Denoise the videos of each prompt, whose steps are prepared once; append each one's latents to `latents`.
+
+    All begin with the same video, if with any.
+    """
+    encoded, before = [], Clock(None, pipeline.ledger)
+    video = _encoded(pipeline, groups[0][0], geometry, before)
     for group in groups:
         clock = Clock(None, pipeline.ledger)
+        clock.seconds.update(before.seconds)
         with clock.phase("encode the prompt"):
             encoded.append((clock, embeddings(pipeline, group[0].job, group[0].given)))
     made = []
@@ -51,7 +56,7 @@ def denoise_all(
         for request in group:
             clock = Clock(None, pipeline.ledger)
             clock.seconds.update(shared.seconds)
-            made.append(_denoise(pipeline, request, conditioning, geometry, steering, clock))
+            made.append(_denoise(pipeline, request, conditioning, geometry, steering, clock, video))
             latents.append(made[-1].latents)
     return made
 
@@ -70,6 +75,13 @@ def decode(pipeline: Pipeline, item: Denoised, geometry: Geometry, device: str, 
     return Video(frames, item.latents, record, item.job, pixels)
 
 
+def _encoded(pipeline: Pipeline, request: Request, geometry: Geometry, clock: Clock) -> np.ndarray | None:
+    if request.given.video is None:
+        return None
+    with clock.phase("encode the video"):
+        return pipeline.encode(request.given.video, geometry)
+
+
 def _denoise(
     pipeline: Pipeline,
     request: Request,
@@ -77,14 +89,17 @@ def _denoise(
     geometry: Geometry,
     steering: MakeSteering | None,
     clock: Clock,
+    video: np.ndarray | None,
 ) -> Denoised:
     job, given = request.job, request.given
     steer = None if steering is None else steering(job, conditioning)
     with clock.phase("denoise"):
-        latents = pipeline.denoise(starting_noise(pipeline, job, given, geometry), conditioning, steer=steer)
+        start = starting_latents(pipeline, job, given, geometry, video)
+        latents = pipeline.denoise(start, conditioning, steer=steer)
     notes: dict[str, Any] = {"arrays": given.hashes()} if given.hashes() else {}
     if steer is not None:
         notes["callback"] = {"steps_done": steer.done, "changed_latents_after": steer.changed_latents}
         if steer.guidance_changed:
-            job = replace(job, guidance_scale=tuple(map(float, steer.guidance)))
+            before = np.broadcast_to(np.asarray(job.guidance_scale), steps_of(job))[: first_step(job)]
+            job = replace(job, guidance_scale=tuple(map(float, (*before, *steer.guidance))))
     return Denoised(latents, job, clock, notes)

@@ -9,11 +9,13 @@ from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.artifacts.schema import Geometry, Program
 from mochi_aot.runtime.errors import InputFileError, OptionError, OutputError, OutputExistsError
 from mochi_aot.runtime.geometry import find_geometry, fitting_geometries, geometry_name, input_shape
-from mochi_aot.runtime.job import Job, check_options, outputs, resolve
+from mochi_aot.runtime.input_video import check_video_file
+from mochi_aot.runtime.job import Job, check_options, denoises, outputs, resolve
 from mochi_aot.runtime.kept import Denoised, find_kept, kept_path, open_denoised, refuse_kept
 from mochi_aot.runtime.paths import check_writable
-from mochi_aot.runtime.programs import load_programs
+from mochi_aot.runtime.programs import load_programs, require_encoder
 from mochi_aot.runtime.safetensors_file import read_header
+from mochi_aot.runtime.sampling import DENOISING
 from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS
 from mochi_aot.runtime.tensor_files import PromptEntries, check_latents_file, check_prompt_file, check_prompt_masks
 from mochi_aot.runtime.tokenizer import PromptTokenizer, open_tokenizer
@@ -43,12 +45,15 @@ def check_job(job: Job, bundle: Bundle, go_on: bool = False) -> CheckedJob:
     if job.decode_latents is not None:
         bundle.program("decode", geometry)
         return _check_decoding(job, open_denoised(Path(job.decode_latents)), bundle)
-    for role in ("prepare_prompt", "prepare_steps", "denoise", *(() if job.no_decode else ("decode",))):
+    if job.input_video is not None:
+        require_encoder(bundle, geometry)
+        check_video_file(Path(job.input_video), geometry)
+    for role in (*(DENOISING if denoises(job) else ()), *(() if job.no_decode else ("decode",))):
         bundle.program(role, geometry)  # names the roles that there are
     prompt_file = _check_prompt_file(job, programs)
     if prompt_file is not None and bundle.manifest.target in PREFIX_MASK_TARGETS:
         check_prompt_masks(prompt_file)
-    if prompt_file is None or prompt_file.negative is None:
+    if denoises(job) and (prompt_file is None or prompt_file.negative is None):
         bundle.program("encode_text", geometry)
         job = replace(job, negative_prompt=job.negative_prompt or "")
     latents_entry = _check_latents_file(job, programs)

@@ -6,6 +6,15 @@ DEFAULT_STEPS = PUBLISHED_STEPS
 DEFAULT_GUIDANCE_SCALE = 6.0  # Genmo's default in code; the example in its README uses 4.5
 DEFAULT_THRESHOLD_NOISE = 0.025
 DEFAULT_FPS = 30.0
+# Of video to video. Half of Mochi's steps remove a fortieth of the noise, so that 0.8, diffusers' default for other
+# models, would begin at 99 % noise; this begins at 81 %.
+DEFAULT_STRENGTH = 0.3
+
+# Named choices of a job's options; what else is given counts before them.
+PRESETS: dict[str, dict[str, float | int]] = {
+    # Genmo's fast mode: few steps, in which guidance has to be weak.
+    "fast": {"steps": 8, "threshold-noise": 0.1, "linear-steps": 6, "guidance-scale": 1.5},
+}
 
 CHIPS = "chips"
 MOCK = "mock"  # a mesh without hardware, on which everything happens but the computing

@@ -10,12 +10,13 @@ import numpy as np
 
 from mochi_aot.runtime.checks import CheckedJob
 from mochi_aot.runtime.finished import finishing
-from mochi_aot.runtime.job import record_path, steps_of
+from mochi_aot.runtime.input_video import read_video
+from mochi_aot.runtime.job import Job, denoises, first_step, record_path, steps_of
 from mochi_aot.runtime.kept import keeping
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.pipeline import Pipeline
 from mochi_aot.runtime.record import write_record
-from mochi_aot.runtime.sampling import Given, condition, embeddings, roles, starting_noise
+from mochi_aot.runtime.sampling import Given, condition, embeddings, roles, starting_latents
 from mochi_aot.runtime.tensor_files import load_latents_file, load_prompt_file, save_latents_file, save_prompt_file
 from mochi_aot.runtime.video import write_video
 
@@ -69,7 +70,7 @@ def job_roles(pipeline: Pipeline | None, checked: CheckedJob) -> list[str]:
 
     positive = there(file is not None, job.prompt)
     negative = there(file is not None and file.negative is not None, job.negative_prompt)
-    return roles(positive, negative, job.output is not None)
+    return roles(positive, negative, job.output is not None, job.input_video is not None, denoises(job))
 
 
 def generate(
@@ -103,19 +104,36 @@ def generate(
 
 def _denoised(pipeline: Pipeline, checked: CheckedJob, watcher: Watcher, clock: Clock) -> np.ndarray:
     job, geometry = checked.job, checked.geometry
-    given = _given(checked)
+    given, video = _given(checked), _encoded(pipeline, checked, clock)
+    if video is not None and not denoises(job):
+        return _saved(job, video)
     with clock.phase("encode the prompt"):
         positive, negative = embeddings(pipeline, job, given)
         if job.save_prompt_embeds is not None:
             save_prompt_file(Path(job.save_prompt_embeds), positive, negative)
     with clock.phase("prepare the steps"):
         conditioning = condition(pipeline, job, (positive, negative), geometry)
-    with clock.phase("denoise", steps_of(job)):
-        latents = pipeline.denoise(starting_noise(pipeline, job, given, geometry), conditioning, watcher.step)
+    with clock.phase("denoise", steps_of(job) - first_step(job)):
+        start = starting_latents(pipeline, job, given, geometry, video)
+        latents = pipeline.denoise(start, conditioning, watcher.step)
         del conditioning  # its tables are large, and decoding needs the memory
-        if job.save_latents is not None:
-            save_latents_file(Path(job.save_latents), latents)
+        return _saved(job, latents)
+
+
+def _saved(job: Job, latents: np.ndarray) -> np.ndarray:
+    if job.save_latents is not None:
+        save_latents_file(Path(job.save_latents), latents)
     return latents
+
+
+def _encoded(pipeline: Pipeline, checked: CheckedJob, clock: Clock) -> np.ndarray | None:
+    """Return the latents of the job's input video, if it has one."""
+    if checked.job.input_video is None:
+        return None
+    with clock.phase("read the video"):
+        frames = read_video(Path(checked.job.input_video), checked.geometry)
+    with clock.phase("encode the video"):
+        return pipeline.encode(frames, checked.geometry)
 
 
 def _given(checked: CheckedJob) -> Given:

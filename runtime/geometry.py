@@ -62,6 +62,16 @@ def require_fitting(bundle: Bundle, role: str, name: str, shape: Sequence[int]) 
     raise OptionError(f"{name} has shape {list(shape)}, {role} of this bundle wants {known}")
 
 
+def require_frames(bundle: Bundle, shape: Sequence[int]) -> Geometry:
+    """Return the geometry of frames [F, H, W, 3]. Raise OptionError with the shapes that fit if there is none."""
+    geometries = bundle.manifest.geometries
+    shapes: dict[tuple[int, ...], Geometry] = {(one.frames, one.height, one.width, 3): one for one in geometries}
+    if tuple(shape) in shapes:
+        return shapes[tuple(shape)]
+    known = " or ".join(str(list(one)) for one in shapes)
+    raise OptionError(f"frames has shape {list(shape)}, encode of this bundle wants {known}")
+
+
 def input_shape(program: Program, name: str) -> tuple[int, ...]:
     """Return the global shape of a program's input. Raise BundleError if there is no such input."""
     for item in program.inputs:

@@ -84,8 +84,8 @@ def stopping(stop: Stop) -> Iterator[None]:
 
 
 class InterruptFlag:
-    """Context manager that takes over the signals. `check` raises Interrupted once one of them has been seen; the
-    second one stops at once.
+    """Context manager that takes over the signals. `check` raises Interrupted once one of them has been seen; a second
+    one, unless it comes so soon that it is the same wish, stops at once.
 
     `number` is the signal's, SIGINT's until there was one.
     """
@@ -93,7 +93,7 @@ class InterruptFlag:
     def __init__(self, on_request: Callable[[], None]) -> None:
         """`on_request` is called from the signal handler at the first signal."""
         self._on_request = on_request
-        self._requested = False
+        self._requested, self._asked = False, 0.0
         self._stop = Stop()
         self._handling = _handling(self._handle)
         self.number = int(signal.SIGINT)
@@ -115,9 +115,10 @@ class InterruptFlag:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._requested:
-            self._stop.ask(self.number, frame)
+            if time.monotonic() - self._asked > _ONE_STOP_SECONDS:
+                self._stop.ask(self.number, frame)
             return
-        self._requested, self.number = True, number
+        self._requested, self._asked, self.number = True, time.monotonic(), number
         self._on_request()
 
 

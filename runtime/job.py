@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.defaults import DEFAULT_FPS, DEFAULT_GUIDANCE_SCALE, DEFAULT_STEPS, DEFAULT_THRESHOLD_NOISE
+from mochi_aot.runtime.defaults import (
+    DEFAULT_FPS,
+    DEFAULT_GUIDANCE_SCALE,
+    DEFAULT_STEPS,
+    DEFAULT_STRENGTH,
+    DEFAULT_THRESHOLD_NOISE,
+)
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name
 from mochi_aot.runtime.noise import MAX_SEED
@@ -18,7 +24,7 @@ MAX_STEPS = 10_000
 MAX_FPS = 1000.0
 MAX_PROMPT = 1 << 14  # characters; encoders take 256 tokens, of which hardly any has 16
 VIDEO_SUFFIX = ".mp4"
-_FILES = ("output", "prompt_embeds", "latents", "save_latents", "save_prompt_embeds", "decode_latents")
+_FILES = ("output", "prompt_embeds", "latents", "input_video", "save_latents", "save_prompt_embeds", "decode_latents")
 # Of a job that only decodes latents: nothing else has an effect.
 _FOR_DECODING = ("decode_latents", "output", "fps", "geometry", "no_decode")
 
@@ -40,6 +46,8 @@ class Job:
     output: str | None = None
     prompt_embeds: str | None = None
     latents: str | None = None
+    input_video: str | None = None
+    strength: float | None = None
     save_latents: str | None = None
     save_prompt_embeds: str | None = None
     decode_latents: str | None = None
@@ -108,6 +116,28 @@ def steps_of(job: Job) -> int:
     return DEFAULT_STEPS if steps is None else steps
 
 
+def first_step(job: Job) -> int:
+    """Return the step, from 0, that denoising begins with: that of the input video's strength, or the first.
+
+    As diffusers' pipelines for other models count: the last int(steps * strength) steps are done. Raise OptionError if
+    that is none.
+    """
+    if job.strength is None:
+        return 0
+    steps = steps_of(job)
+    done = min(int(steps * job.strength), steps)
+    if done == 0 and job.strength > 0:
+        raise OptionError(
+            f"a strength of {job.strength:g} leaves none of {steps} steps; give {1 / steps:.4g} or more, or more steps"
+        )
+    return steps - done
+
+
+def denoises(job: Job) -> bool:
+    """Return whether anything is denoised: not for an input video of strength 0, which is encoded and decoded alone."""
+    return job.strength != 0 and job.decode_latents is None
+
+
 def resolve(job: Job, bundle: Bundle) -> Job:
     """Return the job with all that a run uses filled in: seed, steps, schedule, guidance scale and geometry.
 
@@ -122,6 +152,8 @@ def resolve_sampling(job: Job) -> Job:
     seed = job.seed if job.seed is not None or job.latents is not None else secrets.randbits(32)
     scale = DEFAULT_GUIDANCE_SCALE if job.guidance_scale is None else job.guidance_scale
     job = replace(job, seed=seed, steps=steps_of(job), guidance_scale=scale)
+    if job.input_video is not None and job.strength is None:
+        job = replace(job, strength=DEFAULT_STRENGTH)
     if job.sigmas is not None:
         return replace(job, sigmas=free_sigmas(job.sigmas))
     threshold = DEFAULT_THRESHOLD_NOISE if job.threshold_noise is None else job.threshold_noise
@@ -183,6 +215,9 @@ def _check_schedule(job: Job) -> None:
     if job.sigmas is None:
         threshold = DEFAULT_THRESHOLD_NOISE if job.threshold_noise is None else job.threshold_noise
         linear_quadratic_sigmas(steps, threshold, job.linear_steps)
+    if job.strength is not None and not 0.0 <= job.strength <= 1.0:
+        raise OptionError(f"strength is {job.strength:g}, expected 0 to 1")
+    first_step(job)
 
 
 def _scales(job: Job) -> tuple[float, ...]:
@@ -192,12 +227,20 @@ def _scales(job: Job) -> tuple[float, ...]:
 
 
 def _check_sources(job: Job) -> None:
-    if job.prompt is None and job.prompt_embeds is None:
+    _check_input_video(job)
+    if denoises(job) and job.prompt is None and job.prompt_embeds is None:
         raise OptionError("no prompt: give --prompt, or --prompt-embeds with a file")
     if job.prompt is not None and job.prompt_embeds is not None:
         raise OptionError("--prompt and --prompt-embeds exclude each other; give one")
     if job.seed is not None and job.latents is not None:
         raise OptionError("--seed and --latents exclude each other: the latents are the starting noise; give one")
+
+
+def _check_input_video(job: Job) -> None:
+    if job.strength is not None and job.input_video is None:
+        raise OptionError("--strength is how far an input video is changed; give --input-video, or leave it out")
+    if not denoises(job) and job.save_prompt_embeds is not None:
+        raise OptionError("--strength 0 encodes no prompt; leave out --save-prompt-embeds, or give more strength")
 
 
 def _check_decoding(job: Job) -> None:

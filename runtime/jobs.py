@@ -9,17 +9,20 @@ from typing import Protocol
 
 from mochi_aot.artifacts.errors import MochiError
 from mochi_aot.artifacts.reader import Bundle
-from mochi_aot.runtime.backend import KernelUse
+from mochi_aot.runtime.backend import KernelUse, Planner
 from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer, with_cuts
 from mochi_aot.runtime.finished import held_outputs
 from mochi_aot.runtime.generate import Watcher, generate, job_roles
+from mochi_aot.runtime.input_video import file_hash
 from mochi_aot.runtime.job import Job, check_options, outputs, record_path
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.opening import open_bundle
 from mochi_aot.runtime.pipeline import Pipeline, read_ahead
 from mochi_aot.runtime.record import make_record
+from mochi_aot.runtime.sampling import starting_sigma
 from mochi_aot.runtime.targets import choose_device, close_backend, open_backend
 from mochi_aot.runtime.weight_reader import WeightReader
+from mochi_aot.runtime.world import World
 
 SHOWN_CUT = 200  # characters of what is cut off a prompt
 
@@ -50,7 +53,8 @@ class JobsOptions:
     `force` replaces files that exist. With `keep_going` jobs follow one that failed. With `skip_existing` jobs whose
     files are all there, with the record, are not run; denoised latents that a stopped run kept are decoded. The bundle
     must be signed by a key in the file `require_signature`, and have the id `expect_id`, where these are given; it runs
-    with the `delta`, if there is one. With `check` weights are compared with their hashes before they are used.
+    with the `delta`, if there is one. With `check` weights are compared with their hashes before they are used. With
+    `world`, of which this is rank 0, the mesh's devices are processes.
     """
 
     device: str | None = None
@@ -62,6 +66,7 @@ class JobsOptions:
     expect_id: str | None = None
     check: bool = True
     delta: Path | None = None
+    world: World | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def _run_checked(
     outcome: Outcome,
 ) -> None:
     bundle, (label, first) = outcome.bundle, checked[0]
+    if options.world is not None:
+        bundle = bundle.for_device(options.world.rank)
     with ExitStack() as closing:
         early = closing.enter_context(ExitStack())
         if not options.keep_going:  # before a device is opened for nothing
@@ -152,8 +159,10 @@ def _run_checked(
         read_ahead(reader, bundle, job_roles(None, first), first.geometry)  # the target's library may take seconds
         watcher.phase("open the device", 0)
         with ledger.span("open the device"):
-            backend = open_backend(bundle, device)
+            backend = open_backend(bundle, device, options.world)
         closing.callback(close_backend, backend)
+        if isinstance(backend, Planner):
+            read_ahead(backend, bundle, job_roles(None, first), first.geometry)
         pipeline = Pipeline(bundle, backend, reader, ledger, options.check_values)
         for number, (label, item) in enumerate(checked, start=1):
             watcher.begin(number, len(checked))
@@ -173,6 +182,8 @@ def _run_one(pipeline: Pipeline, item: CheckedJob, device: str, watcher: JobsWat
     """Return the seconds that a job took."""
     start = time.perf_counter()
     more = {} if item.denoised is None else {"denoised": dict(item.denoised.made_by)}
+    if item.denoised is None and item.job.input_video is not None:
+        more["input_video"] = {"sha256": file_hash(Path(item.job.input_video)), "sigma": starting_sigma(item.job)}
 
     def describe(seconds: dict[str, float]) -> dict[str, object]:
         timings = {**seconds, "total": time.perf_counter() - start}

@@ -10,7 +10,7 @@ import numpy as np
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry, Program
-from mochi_aot.runtime.backend import Backend, Executable, KernelUse, Value
+from mochi_aot.runtime.backend import Backend, Executable, KernelUse, Planner, Value
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
 from mochi_aot.runtime.ledger import READ, STEP, Ledger
@@ -70,7 +70,7 @@ def step_chunks(sigmas: np.ndarray, guidance_scale: Guidance, capacity: int) -> 
     return chunks
 
 
-def read_ahead(reader: WeightReader, bundle: Bundle, roles: Iterable[str], geometry: Geometry) -> None:
+def read_ahead(reader: Planner, bundle: Bundle, roles: Iterable[str], geometry: Geometry) -> None:
     """Plan the weights of these programs in this order."""
     for role in roles:
         reader.plan(weight.name for weight in bundle.program(role, geometry).weights)
@@ -275,8 +275,10 @@ class Pipeline:
         return frames.reshape(geometry.frames, geometry.height, geometry.width, 3)
 
     def encode(self, frames: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Turn frames uint8 [F, H, W, 3] into latents float32 [1, 12, T, H/8, W/8], as the sampler sees them."""
-        values = self._run("encode", geometry, {"frames": frames})
+        """Turn frames uint8 [F, H, W, 3] of the geometry into latents float32 [1, 12, T, H/8, W/8], as the sampler sees
+        them."""
+        shape = input_shape(self._program("encode", geometry), "frames")  # chips hold rows of pixels, [F, H, W * 3]
+        values = self._run("encode", geometry, {"frames": frames.reshape(shape)})
         self._reader.check_unchanged()
         latents = self._fetch("encode", geometry, values, "latents")
         check_array("encode", latents)

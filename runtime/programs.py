@@ -25,6 +25,15 @@ def load_programs(bundle: Bundle, geometry: Geometry) -> dict[str, Program]:
     return programs
 
 
+def require_encoder(bundle: Bundle, geometry: Geometry) -> None:
+    """Raise BundleError, with the way out, for a bundle that cannot encode videos."""
+    if "encode" not in geometry.programs:
+        raise BundleError(
+            f"{bundle.path} has no video encoder, which input videos need; compile it again with --with-encoder "
+            "(and --reuse, which makes the encoder's weights alone)"
+        )
+
+
 def verify_programs(bundle: Bundle) -> None:
     """Load the programs of all geometries. Raise BundleError as `load_programs` does."""
     for geometry in bundle.manifest.geometries:

@@ -3,14 +3,17 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Geometry
+from mochi_aot.runtime.defaults import DEFAULT_STRENGTH
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape, require_fitting, with_sizes
+from mochi_aot.runtime.input_video import frames_of
 from mochi_aot.runtime.job import Job, arguments, check_sampling, resolve_sampling
 from mochi_aot.runtime.sampling import Given
 from mochi_aot.runtime.tensor_files import Embedding, embedding, floats
@@ -61,6 +64,8 @@ class Call:
     num_videos_per_prompt: int | None = None
     seed: int | Sequence[int] | None = None
     latents: ArrayLike | None = None
+    video: ArrayLike | None = None
+    strength: float | None = None
     prompt_embeds: ArrayLike | None = None
     prompt_attention_mask: ArrayLike | None = None
     negative_prompt_embeds: ArrayLike | None = None
@@ -114,7 +119,8 @@ class Call:
 
     def _prompts(self, bundle: Bundle, geometry: Geometry) -> list[tuple[Job, Given]]:
         """Return a job for each prompt, without seeds, and its embeddings if they were given."""
-        job = replace(self.schedule.job(), geometry=geometry_name(geometry))
+        job = replace(self.schedule.job(), geometry=geometry_name(geometry), **self._beginning())
+        video = None if self.video is None else frames_of(self.video, geometry)
         positive = self._embeddings(bundle, geometry, "")
         texts = _texts("prompt", self.prompt, 1) if positive is None else [None] * len(positive)
         negative = self._embeddings(bundle, geometry, "negative_")
@@ -128,10 +134,26 @@ class Call:
         return [
             (
                 replace(job, prompt=text, negative_prompt=other),
-                Given(None if positive is None else positive[index], None if negative is None else negative[index]),
+                Given(
+                    None if positive is None else positive[index],
+                    None if negative is None else negative[index],
+                    video=video,
+                ),
             )
             for index, (text, other) in enumerate(zip(texts, others, strict=True))
         ]
+
+    def _beginning(self) -> dict[str, Any]:
+        """Return the fields of a job that are about a video to begin with."""
+        strength = _real("strength", self.strength)
+        if self.video is None:
+            if strength is not None:
+                raise OptionError("strength is how far a video is changed; give video, or leave it out")
+            return {}
+        if strength == 0:
+            raise OptionError("strength is 0, with which nothing is denoised; use encode and decode")
+        path = str(self.video) if isinstance(self.video, str | Path) else None
+        return {"input_video": path, "strength": DEFAULT_STRENGTH if strength is None else strength}
 
     def _negative_texts(self, count: int) -> Sequence[str]:
         texts = _texts("negative_prompt", self.negative_prompt or "", count)

@@ -11,6 +11,7 @@ from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import Backend
 from mochi_aot.runtime.defaults import DEVICES, MOCK, SIMULATOR
 from mochi_aot.runtime.errors import BackendError
+from mochi_aot.runtime.world import World
 
 # Targets whose attention is told how many tokens of a prompt count, not which: these must come first.
 PREFIX_MASK_TARGETS = ("ttnn",)
@@ -46,18 +47,19 @@ def choose_device(target: str, device: str | None) -> str:
     return device or devices[0]
 
 
-def open_backend(bundle: Bundle, device: str | None = None) -> Backend:
+def open_backend(bundle: Bundle, device: str | None = None, world: World | None = None) -> Backend:
     """Return a backend for the bundle's target and mesh, with no weights on it yet; it is closed when Python ends.
 
+    With `world`, of which this is rank 0, the mesh's devices are that many processes; else this process has all.
     Raise BackendError for a target or device that `choose_device` refuses, a library that is not installed, hardware
     that is not there, or a ttnn mesh that this process cannot open beside or after another one; BundleError if the
     bundle's kernels are damaged.
     """
     target = bundle.manifest.target
     device = choose_device(target, device)
-    opener = _open_torch if target == "torch" else _open_ttnn
+    _check_world(target, world)
     try:
-        return opener(bundle, device)
+        return _open_torch(bundle, device, world) if target == "torch" else _open_ttnn(bundle, device)
     except ModuleNotFoundError as error:
         if error.name != target:
             raise
@@ -74,7 +76,34 @@ def close_backend(backend: Backend) -> None:
         _ttnn.backend = None
 
 
-def _open_torch(bundle: Bundle, device: str) -> Backend:
+def follow(path: Path, device: str | None, world: World, check: bool, delta: Path | None = None) -> int:
+    """Be another rank than 0 of a distributed run of the bundle at `path`, with a delta or not, until rank 0 has ended.
+
+    Return the exit code. What failed was told to rank 0, which says it. `check`: compare weights with their hashes.
+    Raise BackendError if rank 0 cannot be reached.
+    """
+    from mochi_aot.runtime.torch.distributed.follower import follow as follow_leader
+
+    return follow_leader(path, world, device or DEVICES["torch"][0], check, delta)
+
+
+def dismiss(world: World) -> None:
+    """Have the other ranks end, whether or not a backend was opened for them. To be called by rank 0."""
+    from mochi_aot.runtime.torch.distributed.leader import dismiss_all
+
+    dismiss_all(world)
+
+
+def _check_world(target: str, world: World | None) -> None:
+    if world is not None and target != "torch":
+        raise BackendError(f"{world.size} processes were started; one drives all chips of a bundle for {target}")
+
+
+def _open_torch(bundle: Bundle, device: str, world: World | None) -> Backend:
+    if world is not None:
+        from mochi_aot.runtime.torch.distributed.leader import LeaderBackend
+
+        return LeaderBackend(bundle, world, device)
     from mochi_aot.runtime.torch import TorchBackend
 
     rows, columns = bundle.manifest.mesh

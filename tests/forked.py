@@ -10,11 +10,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-_FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["mochi_aot.compiler.request", "mochi_aot.tools.commands.compile"])
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(
+    ["mochi_aot.compiler.request", "mochi_aot.runtime.torch.distributed.leader", "mochi_aot.tools.commands.compile"]
+)
 
 
 def run_forked(
@@ -22,13 +26,39 @@ def run_forked(
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command line to its end, as subprocess.run would. `before` is code that its process runs first."""
     with TemporaryDirectory() as folder:
-        streams = [Path(folder) / name for name in ("stdout", "stderr")]
-        task = (tool, list(arguments), before, dict(os.environ if env is None else env), os.getcwd(), streams)
-        process = _FORKED.Process(target=_main, args=task)
-        process.start()
-        process.join()
-        words = [f"mochi-{tool}", *arguments]
-        return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in streams))  # type: ignore[arg-type]
+        started = start_forked(Path(folder), tool, *arguments, before=before, env=env)
+        started.process.join()
+        words, code = [f"mochi-{tool}", *arguments], started.process.exitcode
+        return subprocess.CompletedProcess(words, code, started.stdout(), started.stderr())
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command line that runs; its streams go to files of these names in `folder`."""
+
+    process: Any
+    folder: Path
+
+    def stdout(self) -> str:
+        """What it has written there until now."""
+        return (self.folder / "stdout").read_text()
+
+    def stderr(self) -> str:
+        """What it has written there until now."""
+        return (self.folder / "stderr").read_text()
+
+
+def start_forked(
+    folder: Path, tool: str, *arguments: str, before: str = "", env: Mapping[str, str] | None = None
+) -> Started:
+    """Start a command line, whose end the caller waits for."""
+    streams = [folder / name for name in ("stdout", "stderr")]
+    for path in streams:
+        path.touch()
+    task = (tool, list(arguments), before, dict(os.environ if env is None else env), os.getcwd(), streams)
+    process = FORKED.Process(target=_main, args=task)
+    process.start()
+    return Started(process, folder)
 
 
 def _main(

@@ -74,6 +74,8 @@ EXCEPTIONS = {
     ("compiler/child.py", "runtime.interrupt"),
     ("compiler/lower/ttnn/dry_run.py", "runtime.ttnn.mocked"),
     ("runtime/targets.py", "runtime.torch"),
+    ("runtime/targets.py", "runtime.torch.distributed.follower"),
+    ("runtime/targets.py", "runtime.torch.distributed.leader"),
     ("runtime/targets.py", "runtime.ttnn.backend"),
     ("runtime/targets.py", "runtime.ttnn.environment"),
     ("runtime/targets.py", "runtime.ttnn.simulator"),

@@ -58,10 +58,10 @@ def traced_once():
     """Tracing does not depend on mesh or plan: all bundles of this file share one trace a dtype."""
     traced = {}
 
-    def cached(config, geometry, dtype, source, *pipeline):
-        key = (geometry, dtype)
+    def cached(config, geometry, dtype, source, pipeline, with_encoder):
+        key = (geometry, dtype, with_encoder)
         if key not in traced:
-            traced[key] = build_programs(config, geometry, dtype, source, *pipeline)
+            traced[key] = build_programs(config, geometry, dtype, source, pipeline, with_encoder)
         return traced[key]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -108,8 +108,9 @@ def opened(
     plans: tuple[str, ...],
     dtype: str = "float32",
     geometry: Geometry = GEOMETRY,
+    with_encoder: bool = False,
 ) -> Pipeline:
-    compile_bundle(checkpoint, Job(mesh, (geometry,), plans, dtype), path)
+    compile_bundle(checkpoint, Job(mesh, (geometry,), plans, dtype, with_encoder=with_encoder), path)
     bundle = Bundle.open(path)
     return Pipeline(bundle, open_backend(bundle, "cpu"))
 
@@ -217,7 +218,7 @@ def test_frames_in_strips(mesh, plan, strip, tmp_path, tiny_checkpoint, monkeypa
 
 @pytest.mark.parametrize(("mesh", "plan"), cases(ENCODER_PLANS))
 def test_encoded_video(mesh, plan, tmp_path, tiny_checkpoint, reference, frames):
-    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,))
+    pipeline = opened(tmp_path / "b", tiny_checkpoint, mesh, (plan,), with_encoder=True)
     assert relative_error(pipeline.encode(frames, pipeline.geometry()), reference.encode(frames)) < ENCODER_TOLERANCE
 
 

@@ -47,7 +47,7 @@ def test_wheel_and_source_distribution_hold_all_modules_and_all_that_tests_need(
     subprocess.run(command, check=True, capture_output=True, cwd=tree)
     (wheel,), (source,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
     modules = {str(path.relative_to(ROOT)) for folder in FOLDERS for path in (PACKAGE / folder).rglob("*.py")}
-    modules |= {"mochi_aot/__init__.py", "mochi_aot/py.typed"}
+    modules |= {"mochi_aot/__init__.py", "mochi_aot/py.typed", "mochi_aot/run.py"}
     trained = (PACKAGE / "tools/training/shapes").rglob("*")
     modules |= {str(path.relative_to(ROOT)) for path in trained if path.is_file()}
     with zipfile.ZipFile(wheel) as archive:

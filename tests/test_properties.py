@@ -44,7 +44,7 @@ def test_bundle_equals_reference(tiny_checkpoint, mesh, geometry, names, tokens,
         path = Path(folder) / "bundle"
         assume(not rows_do_not_divide(mesh, names[0]))
         try:
-            compile_bundle(tiny_checkpoint, Job(mesh, (geometry,), names, "float32"), path)
+            compile_bundle(tiny_checkpoint, Job(mesh, (geometry,), names, "float32", with_encoder=True), path)
         except GeometryError as error:
             # The one reason that these sizes leave: pieces of the video too short for a convolution's neighbours.
             assert re.search(r"wants \d+ frames or more; the nearest that works is \d+x\d+x\d+$", str(error))

@@ -3,6 +3,7 @@
 from math import prod
 from pathlib import Path
 
+from mochi_aot.artifacts.errors import library_errors
 from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 
@@ -38,10 +39,8 @@ def read_gguf_header(path: Path) -> dict[str, Entry]:
         from gguf import GGUFReader
     except ImportError:
         raise CheckpointError(f"{path} is a GGUF file: pip install gguf, or give a safetensors file") from None
-    try:
+    with library_errors(lambda reason: CheckpointError(f"{path} is not a whole GGUF file ({reason}): copy it again")):
         reader = GGUFReader(path)
-    except (ValueError, KeyError, IndexError, OverflowError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole GGUF file ({error}): copy it again") from error
     others = sorted({tensor.tensor_type.name for tensor in reader.tensors} - set(_READ))
     if others:
         raise CheckpointError(
@@ -59,7 +58,7 @@ def read_gguf_header(path: Path) -> dict[str, Entry]:
 
 
 def _name(name: str) -> str:
-    if name.startswith(_T5_BLOCK):
-        block, module, last = name.removeprefix(_T5_BLOCK).split(".", 2)
-        return f"encoder.block.{block}.{_T5_MODULES.get(module, module)}.{last}"
+    if name.startswith(_T5_BLOCK) and name.count(".") > _T5_BLOCK.count("."):
+        block, module, *last = name.removeprefix(_T5_BLOCK).split(".")
+        return ".".join(["encoder.block", block, _T5_MODULES.get(module, module), *last])
     return _T5_TOP.get(name, name)

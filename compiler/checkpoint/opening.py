@@ -130,9 +130,9 @@ def _tokenizer_folders(root: Path | None, wanted: Wanted, text: Part[TextConfig]
         yield wanted.tokenizer if wanted.tokenizer.is_dir() else wanted.tokenizer.parent
         return
     given = wanted.text_encoder
-    if given is not None:
-        yield from (given / "tokenizer", given, given.parent / "tokenizer", given.parent)
-    if root is not None:
+    if given is not None and given.is_dir():
+        yield from (given / "tokenizer", given, given.parent / "tokenizer")
+    if root is not None and root.is_dir():
         yield root / "tokenizer"
     yield text.folder
     yield text.folder / "tokenizer"

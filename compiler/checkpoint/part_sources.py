@@ -83,6 +83,11 @@ class GenmoFolder:
         """Return whether there is a file of the transformer's name, or one that holds Genmo's transformer."""
         return (self._root / DIT_FILE).is_file() or self._files.with_network(DIT, _OPTIONS[DIT]) is not None
 
+    @property
+    def faults(self) -> str:
+        """What was wrong with files that were passed over, behind a colon, or nothing."""
+        return self._files.faults
+
     def _file(self, component: str, *names: str) -> TensorFile | None:
         """Return the first file that has one of `names`, or else the one that holds a component."""
         for name in names:
@@ -91,7 +96,7 @@ class GenmoFolder:
         return self._files.with_network(component, _OPTIONS[component])
 
     def _absent(self, name: str) -> CheckpointError:
-        return CheckpointError(f"{self._root / name} is missing: the checkpoint is incomplete{self._files.faults}")
+        return CheckpointError(f"{self._root / name} is missing: the checkpoint is incomplete{self.faults}")
 
 
 class SingleFile:

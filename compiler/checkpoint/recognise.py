@@ -49,6 +49,7 @@ def _genmo(root: Path, genmo: GenmoFolder, wanted: Wanted) -> GenmoFolder:
         seen = ", ".join(sorted(entry.name for entry in root.iterdir())[:SHOWN]) or "nothing"
         raise CheckpointError(
             f"{root} is in no known layout: expected {INDEX} (Diffusers) or dit.safetensors (Genmo), found {seen}"
+            f"{genmo.faults}"
         )
     return genmo
 

@@ -22,7 +22,9 @@ def find_tokenizer(folders: Iterable[Path]) -> Path:
         if any((folder / name).is_file() for name in (JSON, SENTENCEPIECE)):
             return folder
     names = ", ".join(dict.fromkeys(str(folder) for folder in candidates))
-    raise CheckpointError(f"no tokenizer ({JSON} or {SENTENCEPIECE}) in any of {names}")
+    raise CheckpointError(
+        f"no tokenizer ({JSON} or {SENTENCEPIECE}) in any of {names}: name T5's tokenizer with --tokenizer"
+    )
 
 
 def load_tokenizer_json(folder: str | Path, vocab_size: int | None = None) -> bytes:

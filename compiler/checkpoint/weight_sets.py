@@ -5,7 +5,7 @@ Names alone, and the indexes: the folder may be on this machine or on the hub.
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,20 @@ ReadJson = Callable[[str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class WeightSet:
-    """Files that together hold a network. `variant` is as in `STEM.bf16.safetensors`; `missing` are of `files`."""
+    """Files that together hold a network. `variant` is as in `STEM.bf16.safetensors`; `missing` are of `files`.
+
+    `fault` is what was wrong with the index, of which no files are known then.
+    """
 
     variant: str
     files: tuple[str, ...]
     index: str | None = None
     missing: tuple[str, ...] = ()
+    fault: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        return not self.missing and self.fault is None
 
     @property
     def title(self) -> str:
@@ -49,10 +57,10 @@ def choose_weights(
     only variant. Raise CheckpointError if there is none, if a shard is missing, or for several variants.
     """
     sets = [found for stem in stems for found in _sets(folder, names, stem, read)]
-    whole = [found for found in sets if not found.missing]
+    whole = [found for found in sets if found.whole]
     preferred = [found for found in sets if found.variant == variant] if variant else []
     plain = [found for found in whole if found.variant == PLAIN]
-    candidates = [found for found in preferred if not found.missing]
+    candidates = [found for found in preferred if found.whole]
     if preferred and not candidates:
         raise _incomplete(folder, preferred)
     candidates = candidates or plain or whole
@@ -63,11 +71,6 @@ def choose_weights(
         raise CheckpointError(f"{folder} holds several variants of its weights ({files}): name one with --variant")
     taken = candidates[0]
     return Choice(taken, tuple(found for found in whole if found.variant != taken.variant))
-
-
-def variants(folder: Path, names: Collection[str], stems: Sequence[str], read: ReadJson) -> set[str]:
-    """Return the variants that there are of a folder's weights, whole ones."""
-    return {found.variant for stem in stems for found in _sets(folder, names, stem, read) if not found.missing}
 
 
 def _sets(folder: Path, names: Collection[str], stem: str, read: ReadJson) -> list[WeightSet]:
@@ -85,12 +88,20 @@ def _sets(folder: Path, names: Collection[str], stem: str, read: ReadJson) -> li
             match = re.fullmatch(pattern, name)
             if match is None or "-of-" in name:
                 continue
-            one = WeightSet(match["variant"] or PLAIN, (name,))
-            if name.endswith(".json"):
-                files = _shards(folder, name, read)
-                one = replace(one, files=files, index=name, missing=tuple(f for f in files if f not in names))
-            found.append(one)
+            variant = match["variant"] or PLAIN
+            found.append(
+                _sharded(variant, folder, name, names, read) if name.endswith(".json") else WeightSet(variant, (name,))
+            )
     return found
+
+
+def _sharded(variant: str, folder: Path, index: str, names: Collection[str], read: ReadJson) -> WeightSet:
+    """Return the set of an index, also of one that cannot be read: there may be another set."""
+    try:
+        files = _shards(folder, index, read)
+    except CheckpointError as error:
+        return WeightSet(variant, (), index, fault=str(error))
+    return WeightSet(variant, files, index, tuple(name for name in files if name not in names))
 
 
 def _shards(folder: Path, index: str, read: ReadJson) -> tuple[str, ...]:
@@ -103,6 +114,8 @@ def _shards(folder: Path, index: str, read: ReadJson) -> tuple[str, ...]:
 
 def _incomplete(folder: Path, sets: Sequence[WeightSet]) -> CheckpointError:
     first = sets[0]
+    if first.fault is not None:
+        return CheckpointError(first.fault)
     names = [str(folder / name) for name in first.missing]
     missing = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     verb = "is" if len(names) == 1 else "are"

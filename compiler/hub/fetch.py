@@ -1,20 +1,21 @@
 """Checkpoints of the Hugging Face hub, through huggingface_hub: its cache, its tokens, its offline mode."""
 
-import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.json_config import read_json
 from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.hub.cache import snapshot_of
+from mochi_aot.compiler.hub.errors import HubError
 from mochi_aot.compiler.hub.files import HubFiles
+from mochi_aot.compiler.hub.logs import handed_on
 from mochi_aot.compiler.job import Progress
 
 _LOGIN = "log in with hf auth login, or set HF_TOKEN"
+_SERVER_ERROR = 500
 
 
 def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progress) -> Path:
@@ -23,20 +24,30 @@ def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progr
     Where the hub is out of reach, or not to be asked, the folder is what earlier fetches have left. Raise
     CheckpointError.
     """
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.file_download import repo_folder_name
+    import huggingface_hub.utils  # noqa: F401  which sets up its logger
+
+    with handed_on():
+        return _fetched(repository, revision, wanted, progress)
+
+
+def _fetched(repository: str, revision: str | None, wanted: Wanted, progress: Progress) -> Path:
+    from huggingface_hub import snapshot_download
 
     progress.phase(f"looking up {repository} on the hub")
-    with _hub_errors(repository, revision):
+    try:
         names = _names(repository, revision)
-        if names is None:
-            cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
-            progress.note(f"{repository}: the hub is not asked, or not reached, and the cache in {cache} is used")
-            return snapshot_of(cache, revision)
-        needed = HubFiles(repository, names, lambda name: _read(repository, revision, name)).needed(wanted)
-        progress.phase(f"fetching {repository}")
-        bar = _bar_for(progress)
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=needed, tqdm_class=bar))
+    except HubError as error:
+        return _left(repository, revision, error, progress)
+    needed = HubFiles(repository, names, lambda name: _read(repository, revision, name)).needed(wanted)
+    progress.phase(f"fetching {repository}")
+    bars = _bars(progress)
+    return Path(
+        _asked(
+            repository,
+            revision,
+            lambda: snapshot_download(repository, revision=revision, allow_patterns=needed, tqdm_class=bars),
+        )
+    )
 
 
 def fetch_file(repository: str, revision: str | None, choose: Callable[[list[str] | None], str]) -> Path:
@@ -46,76 +57,98 @@ def fetch_file(repository: str, revision: str | None, choose: Callable[[list[str
     """
     from huggingface_hub import hf_hub_download
 
-    with _hub_errors(repository, revision):
-        return Path(hf_hub_download(repository, choose(_names(repository, revision)), revision=revision))
-
-
-def _names(repository: str, revision: str | None) -> list[str] | None:
-    """Return the names of all files, or None if the hub cannot or may not be asked."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
+    names: list[str] | None
     try:
-        return [file.rfilename for file in HfApi().model_info(repository, revision=revision).siblings or []]
-    except HfHubHTTPError as error:
-        if error.response is not None and error.response.status_code < _SERVER_ERROR:
-            raise
-        return None
-    except (OSError, *_connection_errors()):
-        return None
+        names = _names(repository, revision)
+    except HubError:
+        names = None
+    chosen = choose(names)
+    return Path(_asked(repository, revision, lambda: hf_hub_download(repository, chosen, revision=revision)))
+
+
+def _names(repository: str, revision: str | None) -> list[str]:
+    """Return the names of all files of a revision."""
+    from huggingface_hub import HfApi
+
+    info = _asked(repository, revision, lambda: HfApi().model_info(repository, revision=revision))
+    return [file.rfilename for file in info.siblings or []]
 
 
 def _read(repository: str, revision: str | None, name: str) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download
 
-    return read_json(Path(hf_hub_download(repository, name, revision=revision)))
+    return read_json(Path(_asked(repository, revision, lambda: hf_hub_download(repository, name, revision=revision))))
 
 
-_SERVER_ERROR = 500
+def _left(repository: str, revision: str | None, error: HubError, progress: Progress) -> Path:
+    """Return what the cache has of a repository. Raise the `error` that was in the way if it has nothing of it."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
+    if not cache.is_dir():
+        raise error
+    progress.note(f"{error}; {cache} is used")
+    return snapshot_of(cache, revision)
 
 
-def _connection_errors() -> tuple[type[Exception], ...]:
+def _asked[Answer](repository: str, revision: str | None, ask: Callable[[], Answer]) -> Answer:
+    """Return what `ask` does; raise what huggingface_hub raises as CheckpointError, or as HubError where trying again
+    may help."""
     import httpx2
-
-    return (httpx2.TransportError,)
-
-
-@contextmanager
-def _hub_errors(repository: str, revision: str | None) -> Iterator[None]:
-    """Raise what huggingface_hub raises as CheckpointError."""
-    from huggingface_hub import errors
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        yield
-    except errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"{repository} is gated: accept its licence at https://huggingface.co/{repository}, then {_LOGIN}"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
+        return ask()
+    except (HFValidationError, OSError, httpx2.HTTPError) as error:
+        problem = _problem(error, repository, revision)
+    raise problem  # outside, so that it has no context: an OSError there would make a failure of the system of it
+
+
+def _problem(error: Exception, repository: str, revision: str | None) -> CheckpointError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        page = f"https://huggingface.co/{repository}"
+        return CheckpointError(f"{repository} is gated: accept its licence at {page}, then {_LOGIN}")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return CheckpointError(
             f"{repository} is neither a path of this machine nor a repository of the hub; if it is private, {_LOGIN}"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise CheckpointError(f"{repository} has no revision {revision}") from error
-    except (errors.HFValidationError, OSError, *_connection_errors()) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{repository} cannot be fetched ({reason}): try again, what has come is kept") from error
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return CheckpointError(f"{repository} has no revision {revision}")
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) and error.response else None
+    if isinstance(error, errors.HFValidationError) or (status is not None and status < _SERVER_ERROR):
+        return CheckpointError(f"{repository} cannot be had from the hub ({reason})")
+    return HubError(f"{repository} is no path of this machine, and the hub cannot be reached ({reason})")
 
 
-def _bar_for(progress: Progress) -> type:
-    """Return a class of progress bars that tells `progress` instead of drawing, about bytes that have come."""
+class _Nowhere:
+    """A file that takes everything."""
+
+    def write(self, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+def _bars(progress: Progress) -> type:
+    """Return a class of progress bars that tells `progress` of bytes that have come, and draws nothing."""
     from tqdm import tqdm
 
-    lock = threading.Lock()
+    lock = Lock()
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):  # type: ignore[misc]  # of a library without types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # Of two bars in bytes one counts those of finished and unfinished files, the other what the network took.
             self._counts = kwargs.get("unit") == "B" and "econstruct" in str(kwargs.get("desc"))
-            super().__init__(*args, **{**kwargs, "file": open(os.devnull, "w"), "disable": False})  # noqa: SIM115
+            super().__init__(*args, **{**kwargs, "file": _Nowhere(), "disable": False})
 
         def update(self, n: float | None = 1) -> bool | None:
             with lock:
-                drawn = super().update(n)
+                drawn: bool | None = super().update(n)
                 if self._counts:
                     progress.fetched(int(self.n), int(self.total or self.n))
             return drawn

@@ -1,5 +1,6 @@
 """Which files of a repository on the hub a compile needs, by their names and the indexes of shards."""
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from mochi_aot.compiler.checkpoint.part_sources import DECODER_FILES, DIT_FILE, 
 from mochi_aot.compiler.checkpoint.recognise import INDEX
 from mochi_aot.compiler.checkpoint.text_encoder import COMPONENT as TEXT
 from mochi_aot.compiler.checkpoint.text_part import STEMS
+from mochi_aot.compiler.checkpoint.tokenizer import JSON, SENTENCEPIECE
 from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.checkpoint.weight_sets import ReadJson, choose_weights
 
 TOKENIZER = "tokenizer"
+_TOKENIZERS = re.compile(r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|spiece\.model")
 SHOWN = 8
 
 
@@ -37,8 +40,8 @@ class HubFiles:
         found = [*(name for name in self._names if is_notice(name)), *parts]
         if wanted.text_encoder is None:
             found += self._text(wanted)
-        if wanted.tokenizer is None:
-            found += [name for name in self._names if Path(name).parent == Path(TOKENIZER)]
+        if wanted.tokenizer is None and (wanted.text_encoder is None or self._in(TOKENIZER)):
+            found += self._tokenizer()
         if wanted.variant and wanted.variant not in self._variants:
             raise CheckpointError(f"{self._repository} has no weights of variant {wanted.variant} in {layout} layout")
         return sorted(dict.fromkeys(found))
@@ -79,6 +82,14 @@ class HubFiles:
             raise CheckpointError(f"{self._repository} has no {TEXT}/: give T5's folder with --text-encoder")
         yield from self._weights(TEXT, STEMS, wanted)
         yield from (name for name in self._in(TEXT).values() if is_notice(Path(name).name))
+
+    def _tokenizer(self) -> list[str]:
+        """Return the tokenizer's files, of its own folder or of the text encoder's."""
+        for folder in (TOKENIZER, TEXT):
+            names = self._in(folder)
+            if JSON in names or SENTENCEPIECE in names:
+                return [path for name, path in names.items() if _TOKENIZERS.fullmatch(name)]
+        raise CheckpointError(f"{self._repository} has no {TOKENIZER}/: name T5's tokenizer with --tokenizer")
 
     def _weights(self, folder: str, stems: tuple[str, ...], wanted: Wanted) -> Iterator[str]:
         names = self._in(folder)

@@ -7,7 +7,7 @@ from mochi_aot.compiler.ir.program import Attrs, Checkpoint, Op, Param, Program,
 from mochi_aot.compiler.ir.types import REPLICATE, Partial, Placement, TensorType
 from mochi_aot.compiler.partition.errors import PlanError
 from mochi_aot.compiler.partition.mesh import Mesh
-from mochi_aot.compiler.partition.plan import Plan, param_placements, value_placements
+from mochi_aot.compiler.partition.plan import Cut, Plan, param_placements, value_placements
 from mochi_aot.compiler.partition.reshard import moves
 
 Placements = tuple[Placement, ...]
@@ -26,9 +26,11 @@ class Partitioner:
         self.loc = ""
 
     def begin(self) -> None:
-        """Place inputs, whole on every device, and parameters as the plan says."""
+        """Place inputs and parameters as the plan says."""
         for item in self.source.inputs:
-            self.values[item.value] = self.builder.input(item.value.name, item.value.type.placed(WHOLE), item.rate)
+            value = item.value
+            placed = self._placed(self.plan.inputs.get(value.name, ()), value.type.shape)
+            self.values[value] = self.builder.input(value.name, value.type.placed(placed), item.rate)
         for param in self.source.params:
             self.values[param.value] = self._param(param, self._seed(param))
 
@@ -62,8 +64,11 @@ class Partitioner:
     def annotated(self, name: str, shape: tuple[int, ...]) -> Placements | None:
         """Return where the plan wants the value that the reference calls `name`; None if it does not say."""
         cuts = self.plan.values.get(name)
+        return None if cuts is None else self._placed(cuts, shape)
+
+    def _placed(self, cuts: tuple[Cut, ...], shape: tuple[int, ...]) -> Placements:
         try:
-            return None if cuts is None else value_placements(cuts, shape, self.mesh)
+            return value_placements(cuts, shape, self.mesh)
         except PlanError as error:
             raise self.fail(str(error)) from None
 

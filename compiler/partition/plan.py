@@ -28,15 +28,17 @@ class Plan:
 
     `params` cuts the parameters whose checkpoint names match a pattern; they must divide evenly. `values` places the
     values that the reference annotates: exactly these cuts, whole along the other axes, padded where a length does not
-    divide. Outputs are whole on every device except those named in `cut_outputs`. Of a parameter that a pattern of
-    `gathered` names, and nothing else cuts, devices keep pieces, and gather them where they are used. A plan that is a
-    `last_resort` wastes devices, which all do the same along some axis: it is for meshes that no other plan can cut.
+    divide. Outputs are whole on every device except those named in `cut_outputs`, and so are inputs except those that
+    `inputs` cuts. Of a parameter that a pattern of `gathered` names, and nothing else cuts, devices keep pieces, and
+    gather them where they are used. A plan that is a `last_resort` wastes devices, which all do the same along some
+    axis: it is for meshes that no other plan can cut.
     """
 
     name: str
     params: tuple[tuple[str, Cut], ...] = ()
     values: dict[str, tuple[Cut, ...]] = field(default_factory=dict)
     cut_outputs: frozenset[str] = frozenset()
+    inputs: dict[str, tuple[Cut, ...]] = field(default_factory=dict)
     gathered: tuple[tuple[str, Cut], ...] = ()
     last_resort: bool = False
 
@@ -70,8 +72,9 @@ def value_placements(cuts: tuple[Cut, ...], shape: tuple[int, ...], mesh: Mesh) 
         if mesh[cut.axis] > 1:
             axes = [other.axis for other in cuts if other.dim == cut.dim]
             pieces = math.prod(mesh[axis] for axis in axes)
-            if cut.even and shape[cut.dim] % pieces:
-                problem = f"does not divide by the {pieces} devices of mesh axis {cut.axis}"
+            if cut.even and shape[cut.dim] % (pieces * cut.multiple):
+                multiples = f" into multiples of {cut.multiple}" if cut.multiple > 1 else ""
+                problem = f"does not divide by the {pieces} devices of mesh axis {cut.axis}{multiples}"
                 raise PlanError(f"dimension {cut.dim} of {list(shape)} {problem}, as this target wants it")
             smallest = -(-shape[cut.dim] // pieces)
             smallest = -(-smallest // cut.multiple) * cut.multiple

@@ -132,13 +132,24 @@ def decoder_plans(even: bool = False) -> dict[str, Plan]:
     return {plan.name: plan for plan in plans}
 
 
-def encoder_plan(dims: str) -> Plan:
-    """Return a plan as `decoder_plan` does, in space alone: the encoder attends over time.
+def encoder_plan(name: str, cut_by: dict[int, str], even: bool = False, last_resort: bool = False) -> Plan:
+    """Return a plan of the encoder, which cuts space alone, since it attends over time; by mesh axis what it cuts.
 
-    Pieces are whole latent pixels, 8 x 8.
+    Pieces are whole latent pixels, 8 x 8. Frames come to the devices cut.
     """
-    cuts = tuple(Cut(axis, VIDEO_DIMS[letter], multiple=8) for axis, letter in enumerate(dims))
-    return Plan(_video_name(dims), values={"pixel_video": cuts})
+    cuts = tuple(Cut(axis, VIDEO_DIMS[dim], multiple=8, even=even) for axis, dim in cut_by.items())
+    frames = tuple(Cut(cut.axis, cut.dim - 1, cut.multiple, cut.even) for cut in cuts)  # [F, H, W, 3] has no batch
+    return Plan(name, values={"pixel_video": cuts}, inputs={"frames": frames}, last_resort=last_resort)
+
+
+def encoder_plans(even: bool = False) -> dict[str, Plan]:
+    """Return the plans of the encoder, by name; where pieces have to be `even`, some cut along one axis, or not at
+    all."""
+    plans = [encoder_plan(_video_name(dims), dict(enumerate(dims)), even) for dims in ("hw", "wh")]
+    if even:
+        plans += [encoder_plan(f"{dim}{axis}", {axis: dim}, even, last_resort=True) for dim in "hw" for axis in (0, 1)]
+        plans.append(encoder_plan("whole", {}, last_resort=True))
+    return {plan.name: plan for plan in plans}
 
 
 def _video_name(dims: str) -> str:
@@ -157,7 +168,7 @@ def transformer_plans(multiple: int = 1) -> dict[str, Plan]:
 TRANSFORMER_PLANS = transformer_plans()
 TEXT_PLANS = {plan.name: plan for plan in map(text_plan, ((0,), (1,), (0, 1), ()))}
 DECODER_PLANS = decoder_plans()
-ENCODER_PLANS = {p.name: p for p in map(encoder_plan, ("hw", "wh"))}
+ENCODER_PLANS = encoder_plans()
 
 # A family of plans serves these programs. Names are unique but for the VAE's two directions, which share theirs.
 Families = dict[tuple[str, ...], dict[str, Plan]]
@@ -168,9 +179,16 @@ FAMILIES: Families = {
     ("encode",): ENCODER_PLANS,
 }
 
-# Tokens in whole tiles of 32, and halos and norms that know of no padding. The encoder has no ttnn lowering.
+
+def families_for(families: Families, with_encoder: bool) -> Families:
+    """Return the families of a bundle's programs, which may do without the encoder."""
+    return {roles: plans for roles, plans in families.items() if with_encoder or roles != ("encode",)}
+
+
+# Tokens in whole tiles of 32, and halos and norms that know of no padding.
 TTNN_FAMILIES: Families = {
     ("encode_text",): TEXT_PLANS,
     ("prepare_prompt", "prepare_steps", "denoise"): transformer_plans(multiple=32),
     ("decode",): decoder_plans(even=True),
+    ("encode",): encoder_plans(even=True),
 }

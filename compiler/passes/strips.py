@@ -17,21 +17,23 @@ FRAME_BY_FRAME = ELEMENTWISE | {"linear", "group_norm"}  # and leave the dimensi
 Rule = Callable[[Op, list[Value]], Value | None]
 
 
-def in_strips(program: Program, name: str, frames: int) -> Program:
-    """Return `program`, which has no mesh yet, with all that depends on the annotated value `name` done in strips.
+def in_strips(program: Program, name: str, frames: int, until: str | None = None) -> Program:
+    """Return `program`, which has no mesh yet, with all that depends on the annotated value `name` done in strips; or
+    what comes before the annotated value `until` alone.
 
     Each strip has `frames` of that value's frames, the last one what is left. Results are the same. Raises IRError for
     an op that does not keep time apart, or if nothing has that name.
     """
-    return _Strips(program, name, frames).run()
+    return _Strips(program, name, frames, until).run()
 
 
 class _Strips:
-    def __init__(self, program: Program, name: str, frames: int) -> None:
+    def __init__(self, program: Program, name: str, frames: int, until: str | None) -> None:
         self.source, self.frames = program, frames
         self.builder = Builder(program.name)
         self.values = copy_signature(program, self.builder)  # what does not depend on the video, made once
-        self.video = _annotated(program, name)
+        self.video = annotated(program, name).result
+        self.end = None if until is None else annotated(program, until)
         self.time = {self.video: TIME}  # which dimension of a value is time; only values that depend on the video
         self.strip: dict[Value, Value | None] = {}  # such values' current strips; None where a slice left nothing
         self.made: dict[Value, list[Value]] = {self.video: []}  # all their strips so far
@@ -41,17 +43,21 @@ class _Strips:
             "reshape": self._reshape,
             "permute": self._permute,
             "slice": self._slice,
+            "concat": self._concat,
             "count_nonfinite": self._count,
         }
 
     def run(self) -> Program:
-        dependent = self._copy_independent()
+        dependent, rest = self._cut_at_the_end(self._copy_independent())
         length = self.video.type.shape[TIME]
         for start in range(0, length, self.frames):
             stop = min(start + self.frames, length)
             self._record(self.video, self._sliced(self.values[self.video], TIME, start, stop, "strips"))
             for op in dependent:
                 self._place(op)
+        for op in rest:
+            self.values.update((v, self._joined(v)) for v in op.operands if v in self.made and v not in self.values)
+            self.builder.copy_op(op, self.values)
         for output in self.source.outputs:
             self.builder.output(output.name, self._joined(output.value))
         return self.builder.program
@@ -66,6 +72,20 @@ class _Strips:
             else:
                 self.builder.copy_op(op, self.values)
         return dependent
+
+    def _cut_at_the_end(self, dependent: list[Op]) -> tuple[list[Op], list[Op]]:
+        """Return the ops that are done in strips, and the others, which begin with the end and what depends on it."""
+        late: set[Value] = set()
+        strips, rest = [], []
+        for op in dependent:
+            if op is self.end or not late.isdisjoint(op.operands):
+                late.update(op.results)
+                rest.append(op)
+            else:
+                strips.append(op)
+        for value in late:
+            del self.made[value]
+        return strips, rest
 
     def _place(self, op: Op) -> None:
         """Place one op of the current strip."""
@@ -131,6 +151,12 @@ class _Strips:
         stop = min(integer(op.attrs["stop"]) - first, x.type.shape[time])
         return self._sliced(x, time, start, stop, op.loc) if start < stop else None
 
+    def _concat(self, op: Op, operands: list[Value]) -> Value:
+        """Put channels beside channels."""
+        if op.attrs["dim"] == self.time[op.operands[0]] or len({self.time.get(v) for v in op.operands}) != 1:
+            raise IRError(f"@{self.source.name}: {op.opcode} at {op.loc} joins frames")
+        return self._same(op, operands)
+
     def _count(self, op: Op, operands: list[Value]) -> Value:
         """Count on from the strip before, so that the last count is that of the whole."""
         counted, self.made[op.result] = self.made[op.result], []
@@ -150,8 +176,9 @@ class _Strips:
         return self.builder.emit("concat", strips, {"dim": self.time[value]}, "strips")
 
 
-def _annotated(program: Program, name: str) -> Value:
+def annotated(program: Program, name: str) -> Op:
+    """Return the op that gives a value its name. Raise IRError if nothing has it."""
     for op in program.ops:
         if op.opcode == "annotate" and op.attrs["name"] == name:
-            return op.result
+            return op
     raise IRError(f"@{program.name}: no value is annotated as {name!r}")

@@ -38,7 +38,8 @@ class Encoder(nn.Module):
 
     def moments(self, x: Tensor) -> Tensor:
         """Return the mean, as `forward` gives it, and behind it the logarithm of the variance: twice the channels."""
-        x = self.block_in(self.proj_in(add_fourier_features(x).to(self.dtype)))
+        features = torch.cat([part.to(self.dtype) for part in fourier_features(x)], dim=-1)
+        x = self.block_in(F.linear(features, by_features(self.proj_in.weight, x.shape[-1]), self.proj_in.bias))
         for stage in self.down:
             x = stage(x)
         x = F.silu(self.norm_out(self.block_out(x)))
@@ -67,11 +68,12 @@ class DownStage(AttentiveBlocks):
     def __init__(self, config: VAEConfig, index: int) -> None:
         inputs, outputs = config.encoder_channels[index : index + 2]
         super().__init__(config.encoder_res[index + 1], outputs, config)
+        self.name = f"down_{index}"
         factors = (config.time_factors[index], config.space_factors[index], config.space_factors[index])
         self.conv = CausalConv3d(inputs, outputs, kernel=factors, stride=factors)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.conv(x))
+        return super().forward(ops.annotate(self.conv(x), self.name))
 
 
 class TimeAttention(nn.Module):
@@ -105,7 +107,17 @@ class TimeAttention(nn.Module):
         return x.permute(0, 4, 1, 2, 3, 5).flatten(-2)
 
 
-def add_fourier_features(x: Tensor) -> Tensor:
-    """Append sines, then cosines, of each channel at each octave: [..., C] -> [..., C (1 + 2 octaves)]"""
-    angles = torch.stack([x * (2 * math.pi * 2**octave) for octave in FOURIER_OCTAVES], dim=-1).flatten(-2)
-    return torch.cat([x, torch.sin(angles), torch.cos(angles)], dim=-1)
+def fourier_features(x: Tensor) -> list[Tensor]:
+    """Return a video and waves of it, each of the shape [..., C] of x: sines at each octave, then cosines."""
+    angles = [x * (2 * math.pi * 2**octave) for octave in FOURIER_OCTAVES]
+    return [x, *map(torch.sin, angles), *map(torch.cos, angles)]
+
+
+def by_features(weight: Tensor, channels: int) -> Tensor:
+    """Return the published weight [outputs, C (1 + 2 octaves)] in the order of `fourier_features` one after the other.
+
+    The published order has a channel's octaves next to each other; in the other one no feature has to be taken apart.
+    """
+    plain, waves = weight[:, :channels], weight[:, channels:]
+    waves = waves.unflatten(1, (2, channels, len(FOURIER_OCTAVES))).transpose(2, 3).flatten(1)
+    return torch.cat([plain, waves], dim=1)

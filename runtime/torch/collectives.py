@@ -1,4 +1,4 @@
-"""Ops that move data between devices, or that depend on where on the mesh a device stands."""
+"""Ops that move data between devices, as they are defined: computed from the tensors of all devices at once."""
 
 from collections.abc import Callable
 from itertools import batched
@@ -7,8 +7,6 @@ from typing import Any
 import torch
 
 from mochi_aot.runtime.torch.attention import Tokens
-from mochi_aot.runtime.torch.finite import count_nonfinite
-from mochi_aot.runtime.torch.group_norm import group_norm_stats
 from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
 from mochi_aot.runtime.torch.ring_attention import ring_joint_attention
 from mochi_aot.runtime.torch.sharding import join, piece, valid_extent
@@ -39,7 +37,7 @@ def _cut(tensors: Group, dim: int, chunk: int) -> list[torch.Tensor]:
     return [piece(tensor, dim, coordinate, chunk) for coordinate, tensor in enumerate(tensors)]
 
 
-def _total(tensors: Group) -> torch.Tensor:
+def total(tensors: Group) -> torch.Tensor:
     """Return the sum, accumulated in float32 and rounded once."""
     if len(tensors) == 1:
         return tensors[0]
@@ -49,23 +47,18 @@ def _total(tensors: Group) -> torch.Tensor:
     return total.to(tensors[0].dtype)
 
 
-def _shard(mesh: Mesh, attrs: Attrs) -> Collective:
-    dim, chunk = attrs["dim"], attrs["chunk"]
-    return _per_group(mesh, attrs["axis"], lambda tensors: _cut(tensors, dim, chunk))
-
-
 def _all_gather(mesh: Mesh, attrs: Attrs) -> Collective:
     dim, size = attrs["dim"], attrs["size"]
     return _per_group(mesh, attrs["axis"], lambda tensors: [join(tensors, dim, size)] * len(tensors))
 
 
 def _all_reduce(mesh: Mesh, attrs: Attrs) -> Collective:
-    return _per_group(mesh, attrs["axis"], lambda tensors: [_total(tensors)] * len(tensors))
+    return _per_group(mesh, attrs["axis"], lambda tensors: [total(tensors)] * len(tensors))
 
 
 def _reduce_scatter(mesh: Mesh, attrs: Attrs) -> Collective:
     dim, chunk = attrs["dim"], attrs["chunk"]
-    return _per_group(mesh, attrs["axis"], lambda tensors: _cut([_total(tensors)] * len(tensors), dim, chunk))
+    return _per_group(mesh, attrs["axis"], lambda tensors: _cut([total(tensors)] * len(tensors), dim, chunk))
 
 
 def _all_to_all(mesh: Mesh, attrs: Attrs) -> Collective:
@@ -92,46 +85,6 @@ def _halo_exchange(mesh: Mesh, attrs: Attrs) -> Collective:
     return _per_group(mesh, attrs["axis"], exchange)
 
 
-def _group_norm_stats(mesh: Mesh, attrs: Attrs) -> Collective:
-    """Compute a local op in which what is padding depends on the device."""
-    groups, extents = attrs["groups"], _all_extents(mesh, attrs["valid"])
-
-    def stats(value: Value) -> Value:
-        return once_per_distinct(lambda x, e: group_norm_stats(x, groups, e), zip(value, extents, strict=True))
-
-    return stats
-
-
-def _count_nonfinite(mesh: Mesh, attrs: Attrs) -> Collective:
-    """Compute a local op in which what is padding depends on the device."""
-    extents = _all_extents(mesh, attrs["valid"])
-
-    def count(value: Value, *before: Value) -> Value:
-        return once_per_distinct(count_nonfinite, zip(value, extents, *before, strict=True))
-
-    return count
-
-
-def _all_extents(mesh: Mesh, valid: list[list[int]]) -> list[tuple[int | None, ...]]:
-    """Return `_extents` of each device; equal ones are one object."""
-    interned: dict[tuple[int | None, ...], tuple[int | None, ...]] = {}
-    extents = [_extents(mesh, device, valid) for device in range(mesh.size)]
-    return [interned.setdefault(extent, extent) for extent in extents]
-
-
-def _extents(mesh: Mesh, device: int, valid: list[list[int]]) -> tuple[int | None, ...]:
-    """Return, per dimension of [B,T,H,W,C], how many positions of this device are real; None where all are.
-
-    `valid` lists [dim, axis, chunk, size], outer axis first: the same dimension may be cut twice.
-    """
-    extents: list[int | None] = [None] * 5
-    for dim, axis, chunk, size in valid:
-        outer = extents[dim]
-        available = size if outer is None else min(size, outer)
-        extents[dim] = valid_extent(mesh.coordinate(device, axis), chunk, available)
-    return tuple(extents)
-
-
 def _ring_joint_attention(mesh: Mesh, attrs: Attrs) -> Collective:
     scale, size, chunk = attrs["scale"], attrs["size"], attrs["chunk"]
 
@@ -146,13 +99,10 @@ def _ring_joint_attention(mesh: Mesh, attrs: Attrs) -> Collective:
 
 
 COLLECTIVES: dict[str, CollectiveBuilder] = {
-    "shard": _shard,
     "all_gather": _all_gather,
     "all_reduce": _all_reduce,
     "reduce_scatter": _reduce_scatter,
     "all_to_all": _all_to_all,
     "halo_exchange": _halo_exchange,
-    "group_norm_stats": _group_norm_stats,
-    "count_nonfinite": _count_nonfinite,
     "ring_joint_attention": _ring_joint_attention,
 }

@@ -1,4 +1,4 @@
-"""How the torch backend computes an instruction list. On one device a slot holds a Value's only tensor."""
+"""How the torch backend computes an instruction list. Where a process is one device, slots hold tensors."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,13 +8,14 @@ import torch
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime.backend import Watch
 from mochi_aot.runtime.executor import Build, InstructionExecutor
+from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.resolve import resolve
-from mochi_aot.runtime.torch.types import DTYPES, Value
+from mochi_aot.runtime.torch.types import DTYPES, CollectiveBuilder, Value
 
 
 class TorchExecutable(InstructionExecutor):
-    """A program over a simulated mesh."""
+    """A program on the devices of the mesh that this process is: all of them, which it simulates, or one."""
 
     backend = "torch"
 
@@ -24,9 +25,11 @@ class TorchExecutable(InstructionExecutor):
         mesh: Mesh,
         weights: Mapping[str, Value],
         is_loaded: Callable[[str], bool] = lambda name: True,
+        collectives: Mapping[str, CollectiveBuilder] = COLLECTIVES,
     ) -> None:
         """Resolve a program: see InstructionExecutor."""
-        self._mesh, self._single = mesh, mesh.size == 1
+        self._mesh, self._collectives = mesh, collectives
+        self._single = len(mesh.held) == 1
         super().__init__(program, weights, is_loaded)
 
     def run(self, inputs: Mapping[str, Value], watch: Watch | None = None) -> dict[str, Value]:
@@ -35,7 +38,7 @@ class TorchExecutable(InstructionExecutor):
             return super().run(inputs, watch)
 
     def _builder(self) -> Build:
-        return lambda instruction: resolve(instruction, self._mesh)
+        return lambda instruction: resolve(instruction, self._mesh, self._collectives)
 
     def _slot(self, value: Value) -> Any:
         return value[0] if self._single else value
@@ -47,9 +50,9 @@ class TorchExecutable(InstructionExecutor):
         """Compare the first tensor: those of all devices have the same shape."""
         tensor, count = value[0], len(value)
         same = list(tensor.shape) == spec.local_shape and tensor.dtype is DTYPES[spec.dtype]
-        if same and count == self._mesh.size:
+        if same and count == len(self._mesh.held):
             return None
-        expected = f"{spec.dtype}{spec.local_shape} on {self._mesh.size} devices"
+        expected = f"{spec.dtype}{spec.local_shape} on {len(self._mesh.held)} devices"
         return f"expected {expected}, seen {_describe(tensor)} on {count}"
 
     def _describe(self, slot: Any) -> str:

@@ -1,21 +1,27 @@
 """The device mesh: rows x columns, devices numbered row by row. Axis 0 runs over the rows, axis 1 over the columns."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """A mesh of rows x columns devices."""
+    """A mesh of rows x columns devices; this process is all of them, or `rank` alone."""
 
     rows: int
     columns: int
+    rank: int | None = None
 
     @property
     def size(self) -> int:
         """Return the number of devices."""
         return self.rows * self.columns
+
+    @property
+    def held(self) -> Sequence[int]:
+        """Return the devices whose tensors are in this process, in the order in which a Value has them."""
+        return range(self.size) if self.rank is None else (self.rank,)
 
     def coordinate(self, device: int, axis: int) -> int:
         """Return where a device stands along an axis."""

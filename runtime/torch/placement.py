@@ -19,6 +19,15 @@ def split(x: torch.Tensor, spec: TensorSpec, mesh: Mesh) -> Value:
     return [tensor for row in cut_rows for tensor in row]
 
 
+def own_piece(x: torch.Tensor, spec: TensorSpec, mesh: Mesh) -> torch.Tensor:
+    """Return the tensor that `split` makes for the one device that this process is."""
+    (device,) = mesh.held
+    for axis, placement in enumerate(spec.placements):
+        if placement is not None:
+            x = piece(x, placement.dim, mesh.coordinate(device, axis), placement.chunk)
+    return x.contiguous()
+
+
 def assemble(value: Value, spec: TensorSpec, mesh: Mesh) -> torch.Tensor:
     """Undo split: return a tensor of spec.shape, without padding; of replicas, the first device's."""
     by_row, by_column = spec.placements

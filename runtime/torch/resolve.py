@@ -1,26 +1,30 @@
 """From an instruction to a callable: the op is looked up and its attributes are read once, when a program is loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mochi_aot.artifacts.schema import Instruction
 from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
-from mochi_aot.runtime.torch.types import Collective, Kernel, Value
+from mochi_aot.runtime.torch.positional import POSITIONAL
+from mochi_aot.runtime.torch.types import Collective, CollectiveBuilder, Kernel, Value
 
 
-def resolve(instruction: Instruction, mesh: Mesh) -> Callable[..., Any] | None:
-    """Return a callable on slots: bare tensors if the mesh is a single device, else Values. None for an unknown op.
+def resolve(
+    instruction: Instruction, mesh: Mesh, collectives: Mapping[str, CollectiveBuilder] = COLLECTIVES
+) -> Callable[..., Any] | None:
+    """Return a callable on slots: bare tensors if this process is one device, else Values. None for an unknown op.
 
+    `collectives` are those of a simulated mesh, or of one whose devices are processes.
     Raise KeyError, IndexError, TypeError or ValueError for attributes that are not those of the op.
     """
-    op, single, results = instruction.op, mesh.size == 1, len(instruction.results)
+    op, single, results = instruction.op, len(mesh.held) == 1, len(instruction.results)
     if op in KERNELS:
         kernel = KERNELS[op](instruction.attrs)
         return kernel if single else _on_each_device(kernel, results)
-    if op in COLLECTIVES:
-        collective = COLLECTIVES[op](mesh, instruction.attrs)
+    if op in POSITIONAL or op in collectives:
+        collective = (POSITIONAL.get(op) or collectives[op])(mesh, instruction.attrs)
         return _on_one_device(collective, results) if single else collective
     return None
 

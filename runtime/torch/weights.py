@@ -1,7 +1,7 @@
-"""The weights on a simulated mesh, each made when it is first asked for: its bytes may still be on their way."""
+"""The weights on this process's devices, each made when it is first asked for: its bytes may be on their way."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -15,8 +15,9 @@ from mochi_aot.runtime.torch.types import DTYPES, Value
 class Weights(Mapping[str, Value]):
     """Loaded weights by name. On the CPU they are views of the mapped files."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, held: Sequence[int]) -> None:
+        """`held`: the devices of the mesh whose shards are wanted."""
+        self._device, self._held = device, held
         self._makers: dict[str, Callable[[], Value]] = {}
         self._values: dict[str, Value] = {}
 
@@ -57,11 +58,12 @@ class Weights(Mapping[str, Value]):
 
     def _make(self, bundle: Bundle, weight: Weight) -> Value:
         """Make a Value in which devices with the same shard share a tensor."""
-        tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(weight.shards)}
+        shards = [weight.shards[device] for device in self._held]
+        tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(shards)}
         if weight.name in bundle.tuned:
             return self._tuned(bundle, weight, tensors)
         placed = {index: tensor.to(self._device) for index, tensor in tensors.items()}
-        return [placed[index] for index in weight.shards]
+        return [placed[index] for index in shards]
 
     def _tuned(self, bundle: Bundle, weight: Weight, tensors: Mapping[int, torch.Tensor]) -> Value:
         """Make a Value to which a delta's products are added in float32; devices with the same shard and the same
@@ -69,8 +71,8 @@ class Weights(Mapping[str, Value]):
         columns = bundle.manifest.mesh[1]
         made: dict[object, torch.Tensor] = {}
         value = []
-        for device, index in enumerate(weight.shards):
-            coordinates = divmod(device, columns)
+        for device in self._held:
+            index, coordinates = weight.shards[device], divmod(device, columns)
             key = (index, held_pieces(bundle.tuned[weight.name], coordinates))
             if key not in made:
                 total = torch.from_numpy(bundle.addition(weight.name, coordinates))

@@ -25,7 +25,7 @@ def test_the_chips_are_those_of_the_job(arch: str, monkeypatch: pytest.MonkeyPat
         return Choice({}, [])
 
     for name, stand_in in {"check_geometries": None, "build_programs": None, "chosen_plans": chosen}.items():
-        monkeypatch.setattr(explaining, name, stand_in or (lambda *_: {}))
+        monkeypatch.setattr(explaining, name, stand_in or (lambda *_, **__: {}))
     job = Job((1, 2), (Geometry(64, 64, 7),), target="ttnn", arch=arch)
     explanation = explaining.explain(SimpleNamespace(config=None), job)  # type: ignore[arg-type]
     assert explanation.memory_bytes == pytest.approx(0.97 * DRAM[arch])

@@ -218,15 +218,20 @@ def write_bundle(
     target: str = "torch",
     without: Sequence[str] = (),
     tokenizer: bytes | None = None,
+    own_shards: bool = False,
 ) -> str:
-    """Writes the bundle, without the programs of some roles if asked to, and returns its id."""
+    """Writes the bundle, without the programs of some roles if asked to, and returns its id.
+
+    With `own_shards` each device has a shard of its own, of other numbers.
+    """
     with BundleWriter(path) as writer:
         geometries = []
         for size in SIZES:
             chosen = {role: item for role, item in programs(size, mesh).items() if role not in without}
             geometries.append(Geometry(*size, {role: writer.add_program(item) for role, item in chosen.items()}))
         for name, array in WEIGHTS.items():
-            shards = [writer.add_shard(array)] * (mesh[0] * mesh[1])
+            devices = range(mesh[0] * mesh[1])
+            shards = [writer.add_shard(array + np.float32(device * own_shards)) for device in devices]
             writer.add_weight(Weight(name, "float32", list(array.shape), shards))
         writer.add_tokenizer(tokenizer_json() if tokenizer is None else tokenizer)
         return writer.finish(

@@ -6,9 +6,20 @@ from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.runtime.schedule import linear_quadratic_sigmas
 from tests.reference_run import Reference, relative_error
 from tests.ttnn_golden.against_ir import EXACT
-from tests.ttnn_golden.lowered_model import GEOMETRY, VIDEO, LoweredModel, prompt, prompt_ids, starting_noise
+from tests.ttnn_golden.lowered_model import (
+    GEOMETRY,
+    VIDEO,
+    LoweredModel,
+    any_frames,
+    prompt,
+    prompt_ids,
+    rows_of_pixels,
+    starting_noise,
+)
 
 GUIDANCE = 4.5
+# Of the encoder, whose waves multiply a pixel, rounded to 2^-25, by 2 pi 2^7 (tests/compiler/trace/test_reference.py).
+EXACT_WAVES = 1e-4
 
 
 def require_latents(model: LoweredModel, reference: Reference, tokens: tuple[int, int], steps: int) -> None:
@@ -35,3 +46,10 @@ def require_frames(model: LoweredModel, checkpoint: Checkpoint) -> None:
     assert expected.std() > 20
     difference = np.abs(got - expected)
     assert difference.max() <= 1 and difference.mean() <= 2 * 255 * EXACT
+
+
+def require_encoded(model: LoweredModel, checkpoint: Checkpoint) -> None:
+    """Latents of random bytes."""
+    frames = any_frames(VIDEO)
+    got = model.run("encode", {"frames": rows_of_pixels(frames)})["latents"]
+    assert relative_error(got.numpy(), Reference(checkpoint, VIDEO).encode(frames)) <= EXACT_WAVES

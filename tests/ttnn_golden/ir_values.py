@@ -26,17 +26,21 @@ OTHER_STATISTICS = {"group_norm_stats"}
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an IR op makes, an array a chip; the lowered program may hold heads before tokens."""
+    """What an IR op makes, an array a chip, and the form in which the lowered program holds it."""
 
     op: ir.Op
     type: TensorType
     devices: Devices
-    heads_first: bool = False
+    form: Form = Form.NATURAL
 
     def held(self, piece: torch.Tensor) -> np.ndarray:
         """A chip's tensor of the lowered program in the form of the IR's value. ValueError if it is of another size."""
         array = piece.numpy()
-        return (array.transpose(0, 2, 1, 3) if self.heads_first else array).reshape(self.type.local_shape)
+        if self.form is Form.HEADS_FIRST:
+            array = array.transpose(0, 2, 1, 3)
+        if self.form is Form.GROUPED:  # parts of three colours, each of 32 pixels
+            array = array.reshape(*array.shape[:3], -1, 32, 3).swapaxes(3, 4)
+        return np.asarray(array.reshape(self.type.local_shape))
 
     def extents(self, mesh: tuple[int, int]) -> list[tuple[slice, ...]]:
         """The part of each chip's array that is not padding."""
@@ -67,7 +71,7 @@ def wanted_values(
         for result in op.results:
             tensor = lowerer.tensors.get(renamed[result])
             if tensor is not None:  # otherwise a later op's rule does this op's work
-                one = Wanted(op, result.type, devices[result], tensor.form is Form.HEADS_FIRST)
+                one = Wanted(op, result.type, devices[result], tensor.form)
                 wanted.setdefault(tensor.value, []).append(one)
     makers = {result: op for op in program.ops for result in op.results}
     for output, made in zip(program.outputs, outputs, strict=True):

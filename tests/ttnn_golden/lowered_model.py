@@ -1,19 +1,20 @@
 """A small model lowered for ttnn, run program by program through the golden definitions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
 
+from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.lower.torch import TorchTarget
-from mochi_aot.compiler.lower.ttnn.fit import LATENT_VIDEO
+from mochi_aot.compiler.lower.ttnn.fit import FIRST_STAGE, LATENT_VIDEO, PIXEL_VIDEO
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
 from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
@@ -37,6 +38,11 @@ from tests.ttnn_golden.runner import Observe, chip_mesh, place, run_golden, run_
 CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.text, num_layers=2), vae=TINY.vae)
 GEOMETRY = Geometry(48, 80, 13)
 DIT_ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise"]
+# What is done in strips of so many frames.
+STRIPS: dict[str, Callable[[int], tuple[str, int, str | None]]] = {
+    "decode": lambda frames: (LATENT_VIDEO, frames, None),
+    ENCODE: lambda frames: (PIXEL_VIDEO, frames, FIRST_STAGE),
+}
 VIDEO = Geometry(64, 64, 13)  # latents of 8 x 8, which meshes up to 4x8 cut into whole pixels
 
 
@@ -70,14 +76,14 @@ class LoweredModel:
         plan: str = "sp1tp0",
     ) -> "LoweredModel":
         """With this plan of the transformer, and others as TorchTarget chooses; or the decoder in strips of so many
-        latent frames, which only a plan that cuts no time has."""
+        latent frames, which only a plan that cuts no time has, or the encoder in strips of so many frames."""
         built = built_programs(checkpoint, geometry)
         families = {names: plans for names, plans in TTNN_FAMILIES.items() if set(names) & set(roles)}
         names = (plan, "h0w1") if strip else (plan,)
         plans = choose_plans([built], mesh, names, families, partial(torch_estimate, mesh)).plans
         lowerers, programs = {}, {}
         for role in roles:
-            program = in_strips(built[role], LATENT_VIDEO, strip) if role == "decode" and strip else built[role]
+            program = in_strips(built[role], *STRIPS[role](strip)) if role in STRIPS and strip else built[role]
             if role == "denoise":
                 program = TtnnTarget().fitted(program, mesh, plans[role])
             compiled = compile_program(program, mesh, plans[role])
@@ -176,7 +182,7 @@ def built_programs(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Prog
 class Models:
     """All programs on a mesh with bfloat8_b weights, as a bundle has them and in float32.
 
-    The decoder is lowered for VIDEO, the others for GEOMETRY.
+    Decoder and encoder are lowered for VIDEO, the others for GEOMETRY.
     """
 
     bundled: dict[str, LoweredModel]
@@ -186,8 +192,9 @@ class Models:
     def make(cls, checkpoint: Checkpoint, mesh: tuple[int, int]) -> "Models":
         transformer = LoweredModel.make(checkpoint, mesh, "bfloat8_b", DIT_ROLES)
         decoder = LoweredModel.make(checkpoint, mesh, "bfloat8_b", ["decode"], VIDEO)
-        bundled = {**dict.fromkeys(DIT_ROLES, transformer), "decode": decoder}
-        in_float32 = {id(model): model.in_float32() for model in (transformer, decoder)}
+        encoder = LoweredModel.make(checkpoint, mesh, "bfloat8_b", [ENCODE], VIDEO)
+        bundled = {**dict.fromkeys(DIT_ROLES, transformer), "decode": decoder, ENCODE: encoder}
+        in_float32 = {id(model): model.in_float32() for model in (transformer, decoder, encoder)}
         return cls(bundled, {role: in_float32[id(model)] for role, model in bundled.items()})
 
     @cached_property
@@ -196,13 +203,24 @@ class Models:
         known = self.exact["denoise"].conditioning(prompt(1, 1), prompt(11, 2), linear_quadratic_sigmas(3), 4.5)
         known |= {"latents": starting_noise(GEOMETRY), "step": np.array([1], np.int32)}
         given = {**dict.fromkeys(DIT_ROLES, known), "encode_text": prompt_ids(9)}
-        given["decode"] = {"latents": starting_noise(VIDEO)}
+        given |= {"decode": {"latents": starting_noise(VIDEO)}, ENCODE: {"frames": rows_of_pixels(any_frames(VIDEO))}}
         return {role: self.exact[role].placed(role, arrays) for role, arrays in given.items()}
 
 
 def starting_noise(geometry: Geometry) -> np.ndarray:
     """Seeded latents of the video."""
     return seeded_latents(3, (1, 12, *geometry.latent_size(CONFIG)))
+
+
+def any_frames(geometry: Geometry) -> np.ndarray:
+    """Return random bytes [F, H, W, 3] of the video."""
+    shape = (geometry.frames, geometry.height, geometry.width, 3)
+    return np.random.default_rng(4).integers(0, 256, shape, np.uint8)
+
+
+def rows_of_pixels(frames: np.ndarray) -> np.ndarray:
+    """Return frames as chips take them, [F, H, W * 3]."""
+    return frames.reshape(*frames.shape[:2], -1)
 
 
 def prompt(tokens: int, seed: int) -> Embedding:

@@ -45,6 +45,9 @@ def by_choice(bfloat16_checkpoint):
                 LoweredModel.make(bfloat16_checkpoint, mesh, weights, ["decode"], VIDEO, strip=frames)
                 for frames in (None, 1, 2)
             ]
+            made += [
+                LoweredModel.make(bfloat16_checkpoint, mesh, weights, ["encode"], VIDEO, strip=of) for of in (0, 5)
+            ]
     return emitted(low.program for model in made for low in model.programs.values())
 
 
@@ -128,4 +131,5 @@ def test_products_are_exact_where_a_program_runs_once_a_prompt_or_video(models):
         ("prepare_steps", "hifi4"),
         ("denoise", "hifi2"),
         ("decode", "hifi2"),
+        ("encode", "hifi4"),
     }

@@ -12,11 +12,11 @@ import pytest
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES
 from tests.reference_run import Reference
 from tests.ttnn_golden.compare import first_departure, record
-from tests.ttnn_golden.exactness import require_frames, require_latents, require_text
+from tests.ttnn_golden.exactness import require_encoded, require_frames, require_latents, require_text
 from tests.ttnn_golden.lowered_model import DIT_ROLES, GEOMETRY, VIDEO, LoweredModel, starting_noise
 
 STEPS = 3
-ROLES = [*DIT_ROLES, "decode"]
+ROLES = [*DIT_ROLES, "decode", "encode"]
 on_meshes = pytest.mark.parametrize("mesh", [(2, 4), (4, 8)], ids=["2x4", "4x8"])
 
 
@@ -67,6 +67,20 @@ def test_text_encoder(models, reference, mesh, tokens):
 @on_meshes
 def test_frames(models, bfloat16_checkpoint, mesh):
     require_frames(models(mesh).exact["decode"], bfloat16_checkpoint)
+
+
+@pytest.mark.slow
+@on_meshes
+def test_encoded_video(models, bfloat16_checkpoint, mesh):
+    require_encoded(models(mesh).exact["encode"], bfloat16_checkpoint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [1, 5])
+def test_an_encoder_in_strips(bfloat16_checkpoint, frames):
+    """Of one frame, fewer than convolutions look back, and with a last one of three."""
+    made = LoweredModel.make(bfloat16_checkpoint, (2, 4), "bfloat16", ["encode"], VIDEO, strip=frames)
+    require_encoded(made.in_float32(), bfloat16_checkpoint)
 
 
 @pytest.mark.slow

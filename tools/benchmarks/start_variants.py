@@ -44,7 +44,7 @@ def _bundle(folder: Path, ledger: Ledger, check: bool) -> dict[str, Any]:
 
     from mochi_aot.runtime.torch.weights import Weights
 
-    weights, total = Weights(torch.device("cpu")), 0
+    weights, total = Weights(torch.device("cpu"), (0,)), 0
     for name in opened.weights:
         weights.load(opened, name, reader.wait)
         total += sum(map(_touch, {id(tensor): tensor for tensor in weights[name]}.values()))

@@ -90,11 +90,19 @@ def check_equal(ours: np.ndarray, theirs: np.ndarray, latents: np.ndarray, dtype
 
     Raise ResultsDifferError above TOLERANCE.
     """
+    return check_difference(ours, theirs, latents, TOLERANCE[dtype], f"diffusers' in {dtype}")
+
+
+def check_difference(ours: np.ndarray, theirs: np.ndarray, latents: np.ndarray, tolerance: float, whose: str) -> float:
+    """Return the largest difference of two updates of `latents` over the largest value.
+
+    Raise ResultsDifferError above `tolerance`.
+    """
     difference = float(np.abs(ours - theirs).max() / np.abs(theirs - latents).max())
-    if not difference <= TOLERANCE[dtype]:
+    if not difference <= tolerance:
         raise ResultsDifferError(
-            f"the bundle's step differs from diffusers' by {difference:.2g} relative, expected at most "
-            f"{TOLERANCE[dtype]:.2g} in {dtype}: not timed"
+            f"the bundle's step differs from {whose} by {difference:.2g} relative, expected at most {tolerance:.2g}: "
+            "not timed"
         )
     return difference
 

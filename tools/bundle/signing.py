@@ -29,7 +29,8 @@ def open_signed(path: Path) -> Bundle | OpenDelta:
 def sign(bundle: Signed, key_file: Path, password: Callable[[], bytes] | None = None) -> PublicKey:
     """Sign a bundle, or a delta, with the key in a file, in the place of an older signature by it.
 
-    Return the public key. Raise InputFileError for a file without an Ed25519 private key, and SignatureError where no more signatures fit.
+    Return the public key. Raise InputFileError for a file without an Ed25519 private key, and SignatureError where no
+    more signatures fit.
     """
     private = read_private_key(key_file, password)
     key, there = public_key(private), signatures(bundle.path)

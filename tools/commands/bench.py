@@ -114,6 +114,32 @@ def step(
 
 
 @main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(STEP_SIZES), default="middle", show_default=True, help="Of model and video.")
+@click.option("--mesh", default="1x2", show_default=True, metavar="RxC", help="The device mesh, a process a device.")
+@click.option("--plan", default="auto", show_default=True, metavar="NAME[,NAME...]", help="As mochi-compile has it.")
+@repetitions_option
+@json_option
+@_with_phases
+def distributed(progress: Progress, size: str, mesh: str, plan: str, repetitions: int, json_file: Path | None) -> None:
+    """Time one guided denoising step of processes on this host against one process that simulates the mesh.
+
+    Writes a checkpoint of seeded weights and compiles it for the mesh. Then both make the same step in turns, once they
+    were seen to give the same latents: the simulation with as many threads as each of the processes has, and with all
+    cores.
+    """
+    from mochi_aot.compiler.partition.choose import parse_plan
+    from mochi_aot.tools.benchmarks.distributed_benchmark import (
+        distributed_numbers,
+        distributed_report,
+        measure_distributed,
+    )
+
+    with _folder(None) as place:
+        result = measure_distributed(place, size, mesh, parse_plan(plan), repetitions, progress)
+    _finish("distributed", {"size": size, **distributed_numbers(result)}, distributed_report, json_file)
+
+
+@main.command(cls=MochiCommand)
 @_programs_options
 @json_option
 @_with_phases

@@ -154,6 +154,11 @@ INPUTS = ("text_encoder", "transformer", "vae", "tokenizer", "layout", "variant"
     help="Refuse to compile for ttnn where only stand-in kernels can be built, which chips cannot use.",
 )
 @click.option(
+    "--with-encoder",
+    is_flag=True,
+    help="Put the VAE's encoder into the bundle, which mochi-run --input-video needs, and nothing else does.",
+)
+@click.option(
     "--print-ir",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -210,7 +215,7 @@ def _explain(checkpoint: str | None, progress: "Progress", as_json: bool, option
     from mochi_aot.compiler.request import open_inputs
     from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
 
-    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype")
+    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
     job = make_job(**{name: options[name] for name in names})
     inputs = Inputs(checkpoint, **{name: options[name] for name in INPUTS})
     explanation = explain(open_inputs(inputs, progress), job, progress)

@@ -1,6 +1,7 @@
 """`mochi-run`: a video, or a sweep of videos, from a bundle."""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from mochi_aot.runtime.defaults import (
     DEFAULT_FPS,
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_STEPS,
+    DEFAULT_STRENGTH,
     DEFAULT_THRESHOLD_NOISE,
     DEVICES,
+    PRESETS,
     dashed,
 )
 from mochi_aot.tools.commands.cli import MochiCommand, json_option, simulator_option
@@ -52,6 +55,24 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
 @click.command(cls=MochiCommand, context_settings={"token_normalize_func": dashed})
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--prompt", metavar="TEXT", help="What the video shows.")
+@click.option(
+    "--prompt-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A text with a prompt on each line: a video of each, with its number in its name, as out-1.mp4.",
+)
+@click.option(
+    "--num-videos-per-prompt",
+    type=int,
+    metavar="NUMBER",
+    help="So many videos of a prompt, from seeds that count on, with their numbers in their names.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="fast: 8 steps, of which 6 remove a tenth of the noise along a line, with guidance 1.5; what is given "
+    "beside it counts before it.",
+)
 @click.option("--negative-prompt", metavar="TEXT", help="What it should not show. Default: empty.")
 @click.option("--seed", type=int, help="Seed of the starting noise, the same on every target. Default: a random one.")
 @_option("--steps", type=int, help=f"Denoising steps. Default: as many as lists have numbers for, or {DEFAULT_STEPS}.")
@@ -95,7 +116,24 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     "negative prompt is to be encoded here, negative_prompt_embeds and negative_prompt_attention_mask.",
 )
 @click.option("--latents", metavar="FILE", help="Starting noise instead of a seed: safetensors with latents.")
-@click.option("--save-latents", metavar="FILE", help="Write the denoised latents to this safetensors file.")
+@click.option(
+    "--input-video",
+    metavar="FILE",
+    help="A video to begin with in the place of noise, in any format that ffmpeg reads: scaled and cut at the middle "
+    "to the geometry, of which the first frames are taken. The bundle needs the encoder: mochi-compile --with-encoder.",
+)
+@click.option(
+    "--strength",
+    type=float,
+    help="How far the input video is changed, 0 to 1: so much of the steps is done, the last ones, and the video gets "
+    "the noise that they begin with. 0 encodes and decodes it, without a prompt. Default: "
+    f"{DEFAULT_STRENGTH:g}.",
+)
+@click.option(
+    "--save-latents",
+    metavar="FILE",
+    help="Write the denoised latents to this safetensors file; with --strength 0 those of the input video.",
+)
 @click.option("--save-prompt-embeds", metavar="FILE", help="Write the encoded prompts, for use with --prompt-embeds.")
 @click.option("--no-decode", is_flag=True, default=None, help="Stop at the latents; make no video.")
 @click.option(
@@ -155,11 +193,19 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     help="Write what took how long, from the start of the process on: a Chrome trace, for chrome://tracing or "
     "Perfetto, in which the key `ledger` has the numbers that are shown at the end.",
 )
+@click.option(
+    "--launch",
+    is_flag=True,
+    help="Target torch: start a process for each device of the mesh on this host, instead of simulating the mesh in "
+    "one. For several hosts: torchrun ... -m mochi_aot.run BUNDLE ...",
+)
 @json_option
 def main(
     bundle: Path,
     device: str | None,
     sweep: Path | None,
+    prompt_file: Path | None,
+    num_videos_per_prompt: int | None,
     keep_going: bool,
     skip_existing: bool,
     force: bool,
@@ -169,6 +215,7 @@ def main(
     check: bool,
     profile: Path | None,
     delta: Path | None,
+    launch: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -176,10 +223,21 @@ def main(
 
     Files appear whole or not at all. Ctrl-C or SIGTERM stops after the current step, a second one at once.
     """
+    from mochi_aot.runtime.world import World
     from mochi_aot.tools.commands.console import Console
 
     if "://" in str(bundle) or re.match(r"[a-z][a-z0-9+.-]+:/[^/]", str(bundle)):
         raise click.UsageError("a bundle runs from a folder here: get it with `mochi-bundle pull URL -o BUNDLE` first")
+    if launch:
+        from mochi_aot.tools.commands.launching import launch_ranks
+
+        world = launch_ranks(bundle)
+    else:
+        world = World.from_environment()
+    if world is not None and world.rank > 0:
+        from mochi_aot.runtime.targets import follow
+
+        sys.exit(follow(bundle, device, world, check, delta))
     with Console() as console:
         console.phase("open the bundle")
         from mochi_aot.tools.commands.running import Settings, run_command
@@ -197,6 +255,9 @@ def main(
             profile,
             as_json,
             delta,
+            world,
+            prompt_file,
+            num_videos_per_prompt,
         )
         run_command(bundle, options, settings, console)
 

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from mochi_aot.runtime.checks import CheckedJob
 from mochi_aot.runtime.defaults import MOCK, SIMULATOR
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.interrupt import InterruptFlag
-from mochi_aot.runtime.job import Job, outputs
+from mochi_aot.runtime.job import Job, denoises, first_step, outputs
 from mochi_aot.runtime.jobs import Failure, JobsOptions, LabelledJob, Outcome, run_jobs
 from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.options import same_names, with_options
 from mochi_aot.runtime.paths import check_writable
+from mochi_aot.runtime.sampling import starting_sigma
+from mochi_aot.runtime.several import read_prompts, several_jobs
 from mochi_aot.runtime.sweep import read_sweep
+from mochi_aot.runtime.targets import dismiss
+from mochi_aot.runtime.world import World
 from mochi_aot.tools.commands.cli import keep_stdout_for_results, print_json, print_text
 from mochi_aot.tools.commands.console import LOGGER, Console, say_interrupted
 from mochi_aot.tools.commands.ledger_report import ledger_report
@@ -44,6 +49,9 @@ class Settings:
     profile: Path | None
     as_json: bool
     delta: Path | None = None
+    world: World | None = None
+    prompt_file: Path | None = None
+    num_videos: int | None = None  # of each prompt
 
 
 class JobsConsole:
@@ -103,7 +111,7 @@ def run_command(bundle: Path, options: Mapping[str, Any], settings: Settings, co
     progress, ledger = JobsConsole(console, settings.as_json), Ledger()
     ledger.add("imports", 0)
     try:
-        with InterruptFlag(progress.announce_stop) as progress.interrupt:
+        with InterruptFlag(progress.announce_stop) as progress.interrupt, _dismissing(settings.world):
             outcome = _run(bundle, options, settings, progress, ledger)
     except KeyboardInterrupt:  # Interrupted is one too
         console.close()
@@ -119,13 +127,23 @@ def run_command(bundle: Path, options: Mapping[str, Any], settings: Settings, co
         sys.exit(int(exit_code(outcome.failed[0].error)))
 
 
+@contextmanager
+def _dismissing(world: World | None) -> Iterator[None]:
+    """Have the other processes of a distributed run end too, whatever has become of this one's work."""
+    try:
+        yield
+    finally:
+        if world is not None:
+            dismiss(world)
+
+
 def _run(
     bundle: Path, options: Mapping[str, Any], settings: Settings, progress: JobsConsole, ledger: Ledger
 ) -> Outcome:
     profile = settings.profile
     if profile is not None:
         check_writable(profile, settings.force)
-    jobs = _read_jobs(settings.sweep, _job(options))
+    jobs = _read_jobs(settings, _job(options))
     how = JobsOptions(
         settings.device,
         settings.force,
@@ -136,6 +154,7 @@ def _run(
         settings.expect_id,
         settings.check,
         settings.delta,
+        settings.world,
     )
     outcome = run_jobs(bundle, jobs, how, progress, ledger, [] if profile is None else [profile])
     if outcome.done:
@@ -154,10 +173,27 @@ def _job(options: Mapping[str, Any]) -> Job:
         raise click.UsageError(str(error)) from None
 
 
-def _read_jobs(sweep: Path | None, base: Job) -> list[LabelledJob]:
+def _read_jobs(settings: Settings, base: Job) -> list[LabelledJob]:
+    sweep = settings.sweep
+    if settings.prompt_file is not None or settings.num_videos is not None:
+        return _read_several(settings, base)
     if sweep is None:
         return [("", base)]
     return [(f"{sweep}, line {number}: ", job) for number, job in read_sweep(sweep, base)]
+
+
+def _read_several(settings: Settings, base: Job) -> list[LabelledJob]:
+    """Return the videos of a prompt, or of each prompt of a file. Raise UsageError for two sources of jobs."""
+    file, count = settings.prompt_file, settings.num_videos or 1
+    if settings.sweep is not None:
+        raise click.UsageError("--sweep has a job on each line; leave out --prompt-file and --num-videos-per-prompt")
+    if settings.num_videos is not None and settings.num_videos < 1:
+        raise click.UsageError(f"--num-videos-per-prompt is {settings.num_videos}, expected 1 or more")
+    if file is not None and (base.prompt is not None or base.prompt_embeds is not None):
+        raise click.UsageError("--prompt-file has the prompts; leave out --prompt and --prompt-embeds")
+    prompts = [(0, base.prompt)] if file is None else read_prompts(file)
+    labels = ["" if file is None else f"{file}, line {number}: " for number, _ in prompts for _ in range(count)]
+    return list(zip(labels, several_jobs(base, [prompt for _, prompt in prompts], count), strict=True))
 
 
 def _report(outcome: Outcome, ledger: Ledger) -> None:
@@ -175,13 +211,25 @@ def _write_profile(path: Path, ledger: Ledger) -> None:
         temporary.write_text(json.dumps(ledger.profile()) + "\n", encoding="utf-8")
 
 
+def _beginning(job: Job) -> list[str]:
+    """Return how a job's latents came about."""
+    assert job.steps is not None, "a resolved job has steps"
+    noise = f"seed {job.seed}" if job.seed is not None else f"noise from {job.latents}"
+    if job.input_video is None:
+        return [f"{job.steps} steps", noise]
+    if not denoises(job):
+        return [f"encoded from {job.input_video}"]
+    steps = f"the last {job.steps - first_step(job)} of {job.steps} steps"
+    return [f"from {job.input_video} with {starting_sigma(job):.2g} of noise", steps, noise]
+
+
 def _summary(checked: CheckedJob, device: str, seconds: float) -> str:
     job, geometry = checked.job, checked.geometry
     what = [f"{geometry.width}x{geometry.height}", f"{geometry.frames} frames"]
     if job.decode_latents is not None:
         what.append(f"decoded from {job.decode_latents}")
     else:
-        what += [f"{job.steps} steps", f"seed {job.seed}" if job.seed is not None else f"noise from {job.latents}"]
+        what += _beginning(job)
     if device == MOCK:
         what.append("on a mock mesh, which computes nothing: all of it is zeros")
     return f"{job.output or job.save_latents}: {', '.join(what)}, {seconds:.1f} s"

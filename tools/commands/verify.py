@@ -198,8 +198,9 @@ def _verify_config(
 
     shape = chips.mesh if mesh is None else parse_mesh(mesh)
     assert shape is not None
+    size = parse_geometry(geometry)
     made = programs_of_config(
-        model_config(config), parse_geometry(geometry), shape, weights_dtype, links_dtype, chips.arch
+        model_config(config), size, shape, weights_dtype, links_dtype, chips.arch, with_encoder=True
     )
     console.phase("running the programs dry")
     settings = mesh_settings(shape, made.programs.values(), chips.arch)

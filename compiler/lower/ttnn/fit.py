@@ -1,12 +1,15 @@
-"""How much of a video the decoder works on at a time, so that a chip has room for it beside other programs' weights."""
+"""How much of a video the VAE works on at a time, so that a chip has room for it beside other programs' weights."""
+
+import math
 
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.spmd import partition
-from mochi_aot.compiler.passes.strips import TIME, in_strips
+from mochi_aot.compiler.passes.strips import TIME, annotated, in_strips
 
-LATENT_VIDEO = "latent_video"
+LATENT_VIDEO, PIXEL_VIDEO = "latent_video", "pixel_video"
+FIRST_STAGE = "down_0"  # what the encoder's strided convolution makes of all pixels; before it, nothing looks ahead
 # Of the largest value. Three of them are in memory at once, and some frames for each convolution. Larger ones would
 # save little: what a strip costs more than the video in one go is a second exchange of the borders of those frames.
 STRIP_BYTES = 640 << 20
@@ -23,6 +26,26 @@ def decoder_in_strips(program: Program, mesh: Mesh, plan: Plan) -> Program:
         return program
     frames = strip_frames(partition(program, mesh, plan))
     return program if frames == latent_frames(program) else in_strips(program, LATENT_VIDEO, frames)
+
+
+def encoder_in_strips(program: Program, mesh: Mesh, plan: Plan) -> Program:
+    """Return `program`, the encoder without a mesh, with what it does at full resolution in strips of equal length.
+
+    It comes back as it is where one strip is enough. Later stages are a quarter as large, and attend over time.
+    """
+    frames = encoder_strip_frames(program, math.prod(mesh[cut.axis] for cut in plan.values[PIXEL_VIDEO]))
+    whole = program.inputs[0].value.type.shape[0]
+    return program if frames == whole else in_strips(program, PIXEL_VIDEO, frames, FIRST_STAGE)
+
+
+def encoder_strip_frames(program: Program, pieces: int) -> int:
+    """Return the frames of a strip of an encoder whose frames are cut into so many pieces."""
+    frames = program.inputs[0].value.type.shape[0]
+    first = program.ops[: program.ops.index(annotated(program, FIRST_STAGE))]
+    largest = max(value.type.nbytes for op in first for value in op.results)
+    most = max(1, STRIP_BYTES * pieces * frames // largest)
+    strips = -(-frames // most)
+    return -(-frames // strips)
 
 
 def strip_frames(program: Program) -> int:

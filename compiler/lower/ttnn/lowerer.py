@@ -34,6 +34,7 @@ class Form(Enum):
     NATURAL = auto()  # as the IR has them
     HEADS_FIRST = auto()  # [B, N, H, D] as [B, H, N, D], as attention wants it
     PACKED = auto()  # any rank as [all but the last, last], since a tile pads the last dimension but one to 32
+    GROUPED = auto()  # a video of few channels as groups of 32 pixels, see rules/pixels.py
     FLAT = auto()  # a video [1, T, H, W, C] as [1, T, H * W, C], for the same reason
 
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from mochi_aot.artifacts.tiles import TILE_SIZE
-from mochi_aot.compiler.lower.ttnn.prepare_video import conv3d, nonzero_row, unfolded, unfolded_row
+from mochi_aot.compiler.lower.ttnn.prepare_video import (
+    conv3d,
+    nonzero_row,
+    of_pixels,
+    row_of_pixels,
+    unfolded,
+    unfolded_row,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,16 @@ def share_for(chips: int) -> Preparation:
 def unfolded_by(factor: int) -> Preparation:
     """Return the preparation of a linear's weight each of whose pixels becomes `factor` pixels."""
     return Preparation("unfolded", unfolded, (factor,))
+
+
+def for_pixels(pixels: int, colours: int) -> Preparation:
+    """Return the preparation of the weight of a product of so many pixels at once, of parts of so many colours."""
+    return Preparation("of_pixels", of_pixels, (pixels, colours))
+
+
+def row_for_pixels(pixels: int) -> Preparation:
+    """Return the preparation of the bias that goes with such a weight."""
+    return Preparation("row_of_pixels", row_of_pixels, (pixels,))
 
 
 def unfolded_row_by(factor: int) -> Preparation:

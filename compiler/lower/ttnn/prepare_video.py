@@ -59,6 +59,20 @@ def unfolded_row(bias: torch.Tensor, factor: int) -> torch.Tensor:
     return _pixels_first(bias, factor).reshape(1, -1)
 
 
+def of_pixels(weight: torch.Tensor, pixels: int, colours: int) -> torch.Tensor:
+    """Return a linear's weight [outputs, parts * colours] as [parts * pixels * colours, pixels * outputs], which makes
+    each pixel's outputs of its own colours."""
+    outputs, inputs = weight.shape
+    parts = weight.T.reshape(inputs // colours, 1, colours, 1, outputs)
+    own = torch.eye(pixels, dtype=weight.dtype, device=weight.device).reshape(1, pixels, 1, pixels, 1)
+    return (parts * own).reshape(inputs * pixels, pixels * outputs).contiguous()
+
+
+def row_of_pixels(bias: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Return a bias [outputs] as [1, pixels * outputs]."""
+    return bias.repeat(pixels).reshape(1, -1)
+
+
 def _pixels_first(rows: torch.Tensor, factor: int) -> torch.Tensor:
     """Return rows for each channel and each of the `factor` pixels it makes, as rows for each pixel and its
     channels."""

@@ -10,6 +10,7 @@ from mochi_aot.compiler.ir.program import Input, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Emitted, Lowerer, Tensor, Weight
 from mochi_aot.compiler.lower.ttnn.rules import rule_for
+from mochi_aot.compiler.lower.ttnn.rules.frames import frames_shape
 from mochi_aot.compiler.lower.ttnn.tables import is_table, makes_tables, table_form, to_table
 from mochi_aot.compiler.lower.ttnn.traffic import is_collective, sent_bytes
 from mochi_aot.compiler.partition.cost import Cost
@@ -78,6 +79,8 @@ def boundary_form(type: TensorType) -> tuple[str, str]:
 def _input(lowerer: Lowerer, item: Input) -> schema.ProgramInput:
     value = item.value
     shape, (dtype, layout) = value.type.local_shape, boundary_form(value.type)
+    if value.type.dtype == "uint8":
+        shape = frames_shape(shape)
     if is_table(lowerer.source.name, item):
         shape, dtype, layout = table_form(value.type)
     tensor = lowerer.new(shape, dtype, layout)

@@ -7,12 +7,13 @@ from functools import partial
 
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.artifacts.machines import WORMHOLE
+from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.errors import KernelsError
 from mochi_aot.compiler.lower.target import Checked, FormedParam, WeightProgress, roles
 from mochi_aot.compiler.lower.ttnn.chip_constants import DRAM_SPARE, machine_of
 from mochi_aot.compiler.lower.ttnn.dry_run import MockedMesh, mocked_mesh, run_and_pack
-from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips
+from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips, encoder_in_strips
 from mochi_aot.compiler.lower.ttnn.held import peak_bytes
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Weight
 from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings, trace_bytes
@@ -55,7 +56,8 @@ class TtnnTarget:
         """See Target."""
         if program.name == "denoise":
             return program if guidance_cut(plan, mesh) else rows_apart(program)
-        return decoder_in_strips(program, mesh, plan) if program.name == "decode" else program
+        in_strips = {"decode": decoder_in_strips, ENCODE: encoder_in_strips}.get(program.name)
+        return program if in_strips is None else in_strips(program, mesh, plan)
 
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """See Target. The denoising step's peak has the room for its recording in it."""

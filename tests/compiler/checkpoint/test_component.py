@@ -82,3 +82,20 @@ def test_a_tensor_in_two_files(tmp_path: Path) -> None:
         save_file({"x": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match=r"x is in .*a\.safetensors and in .*b\.safetensors"):
         Component("text", paths)
+
+
+def test_an_index_without_its_shards_hides_nothing(tmp_path: Path) -> None:
+    """Nor one that is a pointer of Git LFS, or no JSON."""
+    _touch(tmp_path, "model.bf16-00001-of-00001.safetensors")
+    _index(tmp_path / "model.safetensors.index.bf16.json", "model.bf16-00001-of-00001.safetensors")
+    for text in ('{"weight_map": {"a": "gone.safetensors"}}', "version https://git-lfs.github.com/spec/v1", "{"):
+        (tmp_path / "model.safetensors.index.json").write_text(text)
+        assert _found(tmp_path) == ["model.bf16-00001-of-00001.safetensors"]
+
+
+def test_the_variant_that_is_wanted_or_else_the_plain_one(tmp_path: Path) -> None:
+    _touch(tmp_path, "model.safetensors", "model.bf16.safetensors", "model.fp16.safetensors")
+    for variant, expected in ((None, ""), ("bf16", "bf16"), ("fp16", "fp16"), ("fp8", "")):
+        choice = find_weights(tmp_path, STEM, variant)
+        assert choice.taken.variant == expected
+        assert {other.variant for other in choice.others} == {"", "bf16", "fp16"} - {expected}

@@ -10,6 +10,7 @@ from mochi_aot.artifacts.schema import Placement
 from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.placement import split
+from mochi_aot.runtime.torch.positional import POSITIONAL
 from mochi_aot.runtime.torch.types import Value
 from tests.runtime.torch.programs import normal, spec
 
@@ -22,7 +23,7 @@ SPARE = st.integers(0, 2)
 def collective(op: str, mesh: Mesh, value: Value, **attrs: int) -> Value:
     """The result of a collective; it must leave its operand as it was."""
     kept = [x.clone() for x in value]
-    result: Value = COLLECTIVES[op](mesh, attrs)(value)
+    result: Value = {**COLLECTIVES, **POSITIONAL}[op](mesh, attrs)(value)
     assert all(torch.equal(x, y) for x, y in zip(value, kept, strict=True))
     return result
 

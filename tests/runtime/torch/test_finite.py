@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mochi_aot.runtime.torch import TorchBackend
-from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.mesh import Mesh
+from mochi_aot.runtime.torch.positional import POSITIONAL
 from tests.runtime.torch.programs import normal
 
 NAN, INF = float("nan"), float("inf")
@@ -19,7 +19,7 @@ def test_each_device_counts_what_it_holds(dtype: torch.dtype) -> None:
     x[0, 1, 0, 2, 1], x[0, 0, 4, 1, 2], x[0, 1, 3, 3, 0] = NAN, INF, -INF
     x[0, :, 5] = NAN
     pieces = [x[:, :, :3].contiguous(), x[:, :, 3:].contiguous()]
-    count = COLLECTIVES["count_nonfinite"](Mesh(2, 1), {"valid": [[2, 0, 3, 5]]})
+    count = POSITIONAL["count_nonfinite"](Mesh(2, 1), {"valid": [[2, 0, 3, 5]]})
     assert [c.tolist() for c in count(pieces)] == [[[1.0]], [[2.0]]]
     before = [torch.tensor([[40.0]]), torch.tensor([[0.0]])]
     assert [c.tolist() for c in count(pieces, before)] == [[[41.0]], [[2.0]]]
@@ -28,7 +28,7 @@ def test_each_device_counts_what_it_holds(dtype: torch.dtype) -> None:
 
 def test_a_device_that_holds_padding_alone_counts_nothing() -> None:
     pieces = [normal(0, 1, 1, 2, 2, 3), torch.full((1, 1, 2, 2, 3), NAN)]
-    count = COLLECTIVES["count_nonfinite"](Mesh(2, 1), {"valid": [[2, 0, 2, 2]]})
+    count = POSITIONAL["count_nonfinite"](Mesh(2, 1), {"valid": [[2, 0, 2, 2]]})
     assert [c.tolist() for c in count(pieces)] == [[[0.0]], [[0.0]]]
 
 

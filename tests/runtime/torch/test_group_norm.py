@@ -14,6 +14,7 @@ from mochi_aot.artifacts.schema import Placement
 from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.placement import assemble, split
+from mochi_aot.runtime.torch.positional import POSITIONAL
 from mochi_aot.runtime.torch.types import Value
 from tests.runtime.torch.programs import kernel, normal, spec
 
@@ -50,7 +51,7 @@ def in_parts(mesh: Mesh, x: Tensor, rows: Placement | None, columns: Placement |
     layout = spec(list(x.shape), rows=rows, columns=columns)
     value = spoil_padding(split(x, layout, mesh), split(torch.ones(x.shape), layout, mesh))
     valid = [[p.dim, axis, p.chunk, x.shape[p.dim]] for axis, p in enumerate((rows, columns)) if p is not None]
-    stats = COLLECTIVES["group_norm_stats"](mesh, {"groups": groups, "valid": valid})(value)
+    stats = POSITIONAL["group_norm_stats"](mesh, {"groups": groups, "valid": valid})(value)
     for axis, count in enumerate((mesh.rows, mesh.columns)):
         if valid:
             stats = COLLECTIVES["all_gather"](mesh, {"dim": axis, "axis": axis, "size": count})(stats)
@@ -97,7 +98,7 @@ def frames_in_parts(mesh: Mesh, x: Tensor) -> Tensor:
     chunk = -(-x.shape[1] // mesh.columns)
     layout = spec(list(x.shape), columns=Placement(1, chunk))
     value = split(x, layout, mesh)
-    stats = COLLECTIVES["group_norm_stats"](mesh, {"groups": 4, "valid": [[1, 1, chunk, x.shape[1]]]})(value)
+    stats = POSITIONAL["group_norm_stats"](mesh, {"groups": 4, "valid": [[1, 1, chunk, x.shape[1]]]})(value)
     w, b = normal(1, x.shape[-1]), normal(2, x.shape[-1])
     parts = [kernel("group_norm_apply", a, s, w, b, eps=1e-3) for a, s in zip(value, stats, strict=True)]
     assert all(part.isfinite().all() for part in parts)
@@ -111,13 +112,13 @@ def test_a_dimension_cut_twice() -> None:
     layout = spec(list(x.shape), rows=rows, columns=columns)
     value = split(x, layout, mesh)
     valid = [[3, 0, 5, 9], [3, 1, 3, 5]]
-    stats = COLLECTIVES["group_norm_stats"](mesh, {"groups": 4, "valid": valid})(value)
+    stats = POSITIONAL["group_norm_stats"](mesh, {"groups": 4, "valid": valid})(value)
     assert [float(s[0, 0, 0, 0, 0, 0]) for s in stats] == [2 * 2 * n for n in (3, 2, 3, 1)]
 
 
 def test_statistics_are_count_mean_and_squared_deviations() -> None:
     x = torch.tensor([1.0, 2.0, 3.0, 6.0]).reshape(1, 1, 1, 2, 2)
-    (stats,) = COLLECTIVES["group_norm_stats"](Mesh(1, 1), {"groups": 1, "valid": []})([x])
+    (stats,) = POSITIONAL["group_norm_stats"](Mesh(1, 1), {"groups": 1, "valid": []})([x])
     assert stats.shape == (1, 1, 1, 1, 1, 3)
     assert stats.flatten().tolist() == [4, 3, 14]
 

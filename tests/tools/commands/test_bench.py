@@ -104,6 +104,18 @@ def test_a_compile_that_fails_says_why(tmp_path: Path) -> None:
         compile_benchmark.compile_once(tmp_path / "none", ["--mesh", "1x2"], tmp_path / "out")
 
 
+def test_processes_beside_a_simulation(tmp_path: Path) -> None:
+    """What comes first in it is that both agree: without that there would be no times."""
+    arguments = ["distributed", "--size", "tiny", "--json", str(tmp_path / "o.json")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    numbers = json.loads((tmp_path / "o.json").read_text())
+    assert numbers["difference"] <= numbers["tolerance"] and numbers["mesh"] == "1x2"
+    assert numbers["ratio"]["all"] == [
+        theirs / ours for theirs, ours in zip(numbers["simulated"]["all"], numbers["processes"]["all"], strict=True)
+    ]
+
+
 def test_without_diffusers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     result = CliRunner().invoke(main, ["step", "--size", "tiny"])

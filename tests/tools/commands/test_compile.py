@@ -1,5 +1,6 @@
 """mochi-compile from the command line: what it makes, what it refuses, and what it leaves behind."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from mochi_aot.tools.commands.compiling import Terminal
 
 SIZE, LARGER = "16x16x7", "32x16x7"
 NOTICES = {"LICENSE": "be kind", "README.md": "---\nlicense: mit\n---\n# Card\n", "text_encoder/LICENSE": "be kind"}
-ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode"]
+ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +94,14 @@ def test_the_report(compiled: tuple[Bundle, Result]) -> None:
         "weights",
         "sent",
     ]
-    cells = [line.split() for line in lines[1:13]]
+    cells = [line.split() for line in lines[1:11]]
     assert [row[:2] for row in cells] == [[size, role] for size in (SIZE, LARGER) for role in ROLES]
-    for row, geometry in zip(cells[3::6], bundle.manifest.geometries, strict=True):
+    for row, geometry in zip(cells[3::5], bundle.manifest.geometries, strict=True):
         denoise = bundle.program("denoise", geometry)
         assert row[2] == denoise.plan and int(row[4]) == sum(denoise.stats.collectives.values()) > 0
-    assert lines[14].startswith("weights: ") and lines[14].endswith(" on disk, 0 B of it made before")
-    assert lines[15].startswith("took ") and ", peak memory " in lines[15]
-    assert lines[16] == f"bundle {bundle.id[:16]} in {bundle.path}"
+    assert lines[12].startswith("weights: ") and lines[12].endswith(" on disk, 0 B of it made before")
+    assert lines[13].startswith("took ") and ", peak memory " in lines[13]
+    assert lines[14] == f"bundle {bundle.id[:16]} in {bundle.path}"
     assert result.stderr.splitlines() == [
         "loading the compiler",
         f"tracing {SIZE}",
@@ -108,6 +109,20 @@ def test_the_report(compiled: tuple[Bundle, Result]) -> None:
         "partitioning over 1x2",
         "writing weights",
     ]
+
+
+def test_the_encoder_comes_if_it_is_wanted(compiled: tuple[Bundle, Result], diffusers: Path, tmp_path: Path) -> None:
+    """Beside a bundle without it, by --reuse, its own weights alone are made."""
+    without, _ = compiled
+    words = ["--checkpoint", diffusers, "--mesh", "1x2", "--geometry", SIZE, "--with-encoder", "--plan"]
+    plans = ",".join(dict.fromkeys(without.program(role, without.manifest.geometries[0]).plan for role in ROLES))
+    result = compile_(*words, plans, "--reuse", without.path, "-o", tmp_path / "with")
+    assert result.exit_code == 0, result.output
+    bundle = Bundle.open(tmp_path / "with")
+    assert sorted(bundle.manifest.geometries[0].programs) == sorted([*ROLES, "encode"])
+    more = {weight.name for weight in bundle.manifest.weights} - {weight.name for weight in without.manifest.weights}
+    assert more and all(name.split("|")[0].startswith("encoder.") for name in more)
+    assert "made before" in result.stdout and ", 0 B of it made before" not in result.stdout
 
 
 def test_the_bundle_is_whole(compiled: tuple[Bundle, Result]) -> None:
@@ -290,3 +305,43 @@ def test_dtypes_that_a_target_does_not_have(diffusers: Path, tmp_path: Path, opt
     result = compile_("--checkpoint", diffusers, "--mesh", "1x1", *options, "-o", tmp_path / "out")
     assert result.exit_code == 2 and message in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_comfyuis_files_in_eight_bits(genmo: tuple[Path, Path], tmp_path: Path) -> None:
+    """A transformer in fp8, a decoder alone, T5 in one file: notes say how they are read, the report, JSON and the
+    manifest what they are."""
+    mochi, t5 = genmo
+    dit = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in load_file(mochi / "dit.safetensors").items()}
+    save_file({f"model.diffusion_model.{key}": tensor for key, tensor in dit.items()}, tmp_path / "dit.safetensors")
+    decoder = load_file(mochi / "decoder.safetensors")
+    save_file({f"decoder.{key}": tensor for key, tensor in decoder.items()}, tmp_path / "vae.safetensors")
+    files = ["--transformer", tmp_path / "dit.safetensors", "--vae", tmp_path / "vae.safetensors"]
+    files += ["--text-encoder", t5 / "text_encoder" / "model.safetensors", "--tokenizer", t5 / "tokenizer"]
+    result = compile_(*files, "--mesh", "1x1", "--geometry", SIZE, "--json")
+    assert result.exit_code == 0, result.output
+    note = f"note: {tmp_path}/dit.safetensors: {len(dit)} tensors of float8_e4m3fn are read as bfloat16, exactly"
+    assert note in result.stderr.splitlines()
+    bundle = Bundle.open(tmp_path / "dit.bundle")
+    made, recorded = json.loads(result.stdout)["checkpoint"], bundle.manifest.checkpoint
+    assert made == recorded and recorded["layout"] == "genmo"
+    assert recorded["dtype"] == "transformer float8_e4m3fn, vae float32, text_encoder float32"
+    assert bundle.manifest.model["vae"]["encoder_channels"] == []
+    wanted = compile_(*files, "--mesh", "1x1", "--geometry", SIZE, "--with-encoder", "-o", tmp_path / "other.bundle")
+    fails(wanted, "the checkpoint has no video encoder")
+
+
+def test_a_part_that_cannot_be_used_is_one_line(genmo: tuple[Path, Path], tmp_path: Path) -> None:
+    mochi, t5 = genmo
+    pointer = tmp_path / "dit.safetensors"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    given = ("--checkpoint", mochi, "--text-encoder", t5, "--mesh", "1x1")
+    for arguments, message in (
+        (("--transformer", pointer), "is a Git LFS pointer, not the file itself: run git lfs pull in its folder"),
+        (("--vae", mochi / "dit.safetensors"), "holds a transformer, expected a VAE's decoder or a VAE"),
+        (("--variant", "bf16"), "has no weights of variant bf16"),
+        (("--layout", "diffusers"), "has no model_index.json: it is not in Diffusers' layout, which --layout asks for"),
+        (("--revision", "main"), "has no revisions: --revision is for repositories of the hub"),
+    ):
+        result = compile_(*given, *arguments)
+        fails(result, message)
+        assert result.stderr.count("\n") == 2  # that the compiler is loaded, and the error

@@ -348,7 +348,15 @@ KINDS = {
         "TtnnMissingError",
     },
     6: {"LoweringError", "PlanError", "RefusalError"},
-    7: {"CacheError", "CompileProcessError", "OutputFolderError", "RemoteError", "StateFolderError", "VideoError"},
+    7: {
+        "CacheError",
+        "CompileProcessError",
+        "HubError",
+        "OutputFolderError",
+        "RemoteError",
+        "StateFolderError",
+        "VideoError",
+    },
 }
 
 

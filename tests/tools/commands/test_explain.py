@@ -26,7 +26,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def explain(checkpoint: Path, *arguments: str) -> Result:
-    words = ["--checkpoint", str(checkpoint), "--mesh", MESH, "--geometry", SIZE, "--target", "torch", "--explain"]
+    words = [
+        "--checkpoint",
+        str(checkpoint),
+        "--mesh",
+        MESH,
+        "--geometry",
+        SIZE,
+        "--target",
+        "torch",
+        "--explain",
+        "--with-encoder",
+    ]
     result = CliRunner().invoke(main, [*words, *arguments], env={"MOCHI_CHECKPOINT": None})
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
     return result

@@ -90,6 +90,8 @@ def test_a_video_and_its_record(run: Run) -> None:
         "output": "out.mp4",
         "prompt-embeds": None,
         "latents": None,
+        "input-video": None,
+        "strength": None,
         "save-latents": "l.st",
         "save-prompt-embeds": None,
         "decode-latents": None,

@@ -74,7 +74,7 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Checkpoint) -> Bundle:
     path = tmp_path_factory.mktemp("page") / "tiny.bundle"
-    compile_bundle(tiny_checkpoint, Job((1, 2), (Geometry(16, 32, 7),), dtype="float32"), path)
+    compile_bundle(tiny_checkpoint, Job((1, 2), (Geometry(16, 32, 7),), dtype="float32", with_encoder=True), path)
     return Bundle.open(path)
 
 

@@ -9,6 +9,7 @@ from mochi_aot.compiler.lower.ttnn.rules import (
     lookup,
     mesh,
     norm,
+    pixels,
     shape,
     video,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "lookup",
     "mesh",
     "norm",
+    "pixels",
     "rule_for",
     "shape",
     "video",

@@ -54,7 +54,7 @@ def attention(lo: Lowerer, op: Op) -> None:
     if q.shape[2] < TILE_SIZE:
         lo.tensors[op.result] = _small_attention(lo, op, q, k, v, bias)
         return
-    attrs = {"is_causal": False, "scale": op.attrs["scale"], "program_config": _chunks(q.shape[2], k.shape[2])}
+    attrs = {"is_causal": False, "scale": op.attrs["scale"], "program_config": chunks(q.shape[2], k.shape[2])}
     kw: list[str] = ["attn_mask"] * len(bias)
     width = q.shape[3]
     q, k, v = (_in_whole_tiles(lo, x) for x in (q, k, v))
@@ -87,7 +87,7 @@ def _small_attention(lo: Lowerer, op: Op, q: Tensor, k: Tensor, v: Tensor, bias:
     return lo.emit("matmul", [weights, v], (*q.shape[:3], v.shape[3]), compute="hifi4")
 
 
-def _chunks(queries: int, keys: int) -> list[int]:
+def chunks(queries: int, keys: int) -> list[int]:
     """Block sizes: whole tiles, no longer than what there is."""
 
     def chunk(length: int) -> int:
@@ -118,7 +118,7 @@ def joint_attention(lo: Lowerer, op: Op) -> None:
         q.shape,
         is_causal=False,
         scale=op.attrs["scale"],
-        program_config=_chunks(q.shape[2], k.shape[2]),
+        program_config=chunks(q.shape[2], k.shape[2]),
         compute=lo.fidelity,
     )
     made = sliced(lo, made, 3, 0, text[0].shape[3])

@@ -10,6 +10,13 @@ from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Form, Lowerer
 RANK = 5
 
 
+def frames_shape(shape: Shape) -> Shape:
+    """Return how frames of bytes [F, H, W, 3] are held: as [F, H, W * 3], since memory is given out in pages of a row,
+    which three bytes would not fill."""
+    *outer, width, colours = shape
+    return (*outer, width * colours)
+
+
 def is_video(value: Value) -> bool:
     """Return whether a value is [1, T, H, W, C]."""
     return len(value.type.shape) == RANK and value.type.shape[0] == 1
@@ -18,6 +25,8 @@ def is_video(value: Value) -> bool:
 def flat(lo: Lowerer, value: Value) -> Tensor:
     """Return a video's tiles [1, T, H * W, C]; asked twice, made once."""
     x = lo.held(value)
+    if x.form is Form.GROUPED:
+        raise lo.fail("pixels in groups, of which nothing but waves and a product can be made")
     if x.form is not Form.FLAT:
         b, t, h, w, c = x.shape
         x = _viewed(lo, lo.to_layout(x, ROW_MAJOR), (b, t, h * w, c)).held_as(Form.FLAT)

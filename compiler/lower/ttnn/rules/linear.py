@@ -14,7 +14,7 @@ from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 @rule("linear")
 def linear(lo: Lowerer, op: Op) -> None:
-    slices = _slices(lo, op.result)
+    slices = joined_slices(lo, op.result)
     if _swiglu(lo, op, slices) or _heads(lo, op, slices) or _bias_before_sum(lo, op):
         return
     lo.tensors[op.result] = _product(lo, op)
@@ -79,7 +79,7 @@ def _rows(lo: Lowerer, value: Value) -> Tensor:
     return reshaped(lo, x, shape).held_as(Form.PACKED)
 
 
-def _slices(lo: Lowerer, value: Value) -> list[Op]:
+def joined_slices(lo: Lowerer, value: Value) -> list[Op]:
     """Return the slices along the last dimension that cut a joined product, in order; none if it has other uses."""
     users = lo.users[value]
     last = len(value.type.shape) - 1

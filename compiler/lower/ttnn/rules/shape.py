@@ -7,6 +7,7 @@ from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, TILE, Form, Lowerer
 from mochi_aot.compiler.lower.ttnn.rules.table import rule
 
 HEADS_FIRST = [0, 2, 1, 3]
+FRAMES = 1  # the dimension of a video [1, T, H, W, C], and of its pixels in groups
 TURNED = {Form.NATURAL: Form.HEADS_FIRST, Form.HEADS_FIRST: Form.NATURAL}  # the form after dims HEADS_FIRST
 
 
@@ -61,7 +62,8 @@ def expand(lo: Lowerer, op: Op) -> None:
 def slice_(lo: Lowerer, op: Op) -> None:
     dim, start, stop = (integer(op.attrs[key]) for key in ("dim", "start", "stop"))
     held = lo.held(op.operands[0])
-    if held.form is Form.PACKED and dim == len(op.operands[0].type.shape) - 1:
+    last = len(op.operands[0].type.shape) - 1
+    if (held.form, dim) in ((Form.PACKED, last), (Form.GROUPED, FRAMES)):
         lo.tensors[op.result] = sliced(lo, held, 1, start, stop)
     else:
         lo.tensors[op.result] = sliced(lo, lo.get(op.operands[0], None), dim, start, stop)

@@ -8,10 +8,12 @@ from mochi_aot.compiler.ir.program import Op
 from mochi_aot.compiler.lower.ttnn.lowerer import ROW_MAJOR, Lowerer, Tensor
 from mochi_aot.compiler.lower.ttnn.prepare import CONV3D, ROW, TRANSPOSED, Preparation, unfolded_by, unfolded_row_by
 from mochi_aot.compiler.lower.ttnn.prepare_video import conv_blocks
-from mochi_aot.compiler.lower.ttnn.rules.frames import flat, is_video, rows
+from mochi_aot.compiler.lower.ttnn.rules.frames import flat, frames_shape, is_video, rows
 from mochi_aot.compiler.lower.ttnn.rules.mesh import cut
+from mochi_aot.compiler.lower.ttnn.rules.pixels import grouped_product
 from mochi_aot.compiler.lower.ttnn.rules.shape import sliced
 from mochi_aot.compiler.lower.ttnn.rules.table import rule, rule_where
+from mochi_aot.compiler.lower.ttnn.rules.time_attention import time_attention
 
 TIME, COLOURS = 1, 4
 DEPTH_TO_SPACE = [0, 1, 5, 2, 6, 3, 7, 4]  # [1, T, H, W, C, t, s, s] -> [1, T, t, H, s, W, s, C]
@@ -119,6 +121,8 @@ def linear(lo: Lowerer, op: Op) -> None:
     One that is unfolded in time and space makes its outputs in another order, in which the channels of a new pixel lie
     together.
     """
+    if grouped_product(lo, op) or time_attention(lo, op):
+        return
     unfolding = _unfolding(lo, op)
     if unfolding is None:
         lo.tensors[op.result] = _product(lo, op, TRANSPOSED, ROW)
@@ -176,12 +180,10 @@ def unbatched(lo: Lowerer, op: Op) -> None:
 
 @rule_where("cast", lambda op: op.result.type.dtype == "uint8")
 def frames_as_bytes(lo: Lowerer, op: Op) -> None:
-    """Emit whole numbers up to 255 as bytes, and frames [F, H, W, 3] as [F, H, W * 3]: memory is given out in pages of
-    a row, which three bytes would not fill. ttnn reshapes no bytes, so that is done on bfloat16, which is exact
+    """Emit whole numbers up to 255 as bytes. ttnn reshapes no bytes, so that is done on bfloat16, which is exact
     here."""
-    *outer, width, colours = op.result.type.local_shape
     x = lo.to_layout(lo.to_dtype(lo.held(op.operands[0]), "bfloat16"), ROW_MAJOR)
-    shape = (*outer, width * colours)
+    shape = frames_shape(op.result.type.local_shape)
     lo.tensors[op.result] = lo.to_dtype(lo.emit("reshape", [x], shape, shape=list(shape)), "uint8")
 
 
