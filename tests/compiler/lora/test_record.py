@@ -57,7 +57,7 @@ def test_the_base_and_what_is_added_are_the_merged_weight(tuned: TunedCheckpoint
     found = recorded(param, tuned, str(preparation))
     assert found is not None
     (weight,), factors = found[0].weights, found[1]
-    assert len(weight.products) == 4 and len(factors) == 2  # of two parts, twice; of one module of the file
+    assert len(weight.products) == len(factors) == 4  # of two parts, twice; of one module of the file, read twice
     for device in ((0, 0), (0, 1), (1, 0), (1, 1)):
         base, merged = (
             preparation(local_tensor(param.recipe, param.value.type, device, source)) for source in (tuned.base, tuned)
