@@ -140,7 +140,7 @@ def _bars(progress: Progress) -> type:
 
     lock = Lock()
 
-    class Bar(tqdm):  # type: ignore[misc]  # of a library without types
+    class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # Of two bars in bytes one counts those of finished and unfinished files, the other what the network took.
             self._counts = kwargs.get("unit") == "B" and "econstruct" in str(kwargs.get("desc"))
