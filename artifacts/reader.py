@@ -174,7 +174,9 @@ class Bundle:
         return self.path / file.path
 
     def verify(self) -> None:
-        """Hash every byte, once, and validate every program. BundleError naming the first that is not as written.
+        """Hash every byte, once, and validate every program and what is said of LoRAs.
+
+        BundleError naming the first that is not as written.
 
         Two files are read at a time: while one is hashed the disk is at work for the other.
         """
@@ -188,6 +190,7 @@ class Bundle:
         for geometry in self.manifest.geometries:
             for role in geometry.programs:
                 self.program(role, geometry)
+        self.loras()
 
     def _verify_file(self, stop: Event, file: File, file_pieces: list[Piece]) -> None:
         place = self.path / file.path

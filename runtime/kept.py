@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mochi_aot.artifacts.delta import StyledBundle
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.runtime.defaults import DEFAULT_FPS
@@ -122,6 +123,7 @@ def _sampling(options: Mapping[str, object]) -> object:
 def _command(job: Job, bundle: Bundle, latents: Path) -> str:
     """Return the command line that makes the job's video of its denoised latents."""
     assert job.output is not None and job.geometry is not None, "a job that decodes has both"
-    words = ["mochi-run", str(bundle.path), "--decode-latents", str(latents), "--geometry", job.geometry]
+    style = ["--delta", str(bundle.opened.path)] if isinstance(bundle, StyledBundle) else []
+    words = ["mochi-run", str(bundle.path), *style, "--decode-latents", str(latents), "--geometry", job.geometry]
     words += [] if job.fps == DEFAULT_FPS else ["--fps", f"{job.fps:g}"]
     return shlex.join([*words, "-o", job.output])

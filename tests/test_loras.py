@@ -90,7 +90,7 @@ def theirs(checkpoint: Path, loras: dict[Path, float]) -> np.ndarray:
     return made_by_them
 
 
-@pytest.mark.parametrize("mesh", ["1x1", "2x2", "2x4"])
+@pytest.mark.parametrize("mesh", ["2x2", "2x4"])
 def test_as_diffusers_fuses(
     checkpoint: Path, loras: dict[Path, float], theirs: np.ndarray, mesh: str, tmp_path
 ) -> None:
@@ -98,6 +98,3 @@ def test_as_diffusers_fuses(
     assert relative_error(latents(bundle.path), theirs) < TOLERANCE
     names = [f"{path.name}:{strength:g}" for path, strength in loras.items()]
     assert bundle.manifest.checkpoint["lora"] == ", ".join(names)
-    if mesh == "1x1":
-        base = compiled(checkpoint, tmp_path / "base", "--mesh", mesh)
-        assert relative_error(latents(base.path), theirs) > 100 * TOLERANCE  # what is compared depends on the LoRAs

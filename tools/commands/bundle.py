@@ -24,14 +24,14 @@ def main() -> None:
 @bundle_argument
 @click.option("--key", required=True, type=click.Path(path_type=Path), help="Ed25519 private key, PEM or OpenSSH.")
 def sign(bundle: Path, key: Path) -> None:
-    """Sign BUNDLE: write an Ed25519 signature over its id into its folder `signatures`.
+    """Sign BUNDLE, or a delta: write an Ed25519 signature over its id into its folder `signatures`.
 
     Several keys may sign. An encrypted key's password is asked for in a terminal.
     """
-    from mochi_aot.artifacts.reader import Bundle
+    from mochi_aot.tools.bundle.signing import open_signed
     from mochi_aot.tools.bundle.signing import sign as sign_bundle
 
-    opened = Bundle.open(bundle)
+    opened = open_signed(bundle)
     signer = sign_bundle(opened, key, _password if sys.stdin.isatty() else None)
     print_text(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
 
@@ -46,19 +46,23 @@ def sign(bundle: Path, key: Path) -> None:
     help="File of the public keys that are trusted: lines that begin with ssh-ed25519, or PEM.",
 )
 def verify(bundle: Path, trusted: Path) -> None:
-    """Verify that a trusted key has signed BUNDLE, and that every byte of it is what was signed."""
+    """Verify that a trusted key has signed BUNDLE, or a delta, and that every byte of it is what was signed."""
     from mochi_aot.tools.commands.console import Console
 
     with Console() as console:
         from mochi_aot.artifacts.reader import Bundle
         from mochi_aot.runtime.signatures import require_signature
+        from mochi_aot.tools.bundle.signing import open_signed
 
-        opened = Bundle.open(bundle)
+        opened = open_signed(bundle)
         signers = require_signature(opened, trusted)
         console.phase("comparing every byte with its hash")
         from mochi_aot.tools.commands.bundle_report import verified
 
-        verified(opened)
+        if isinstance(opened, Bundle):
+            verified(opened)
+        else:
+            opened.verify()
     for signer in signers:
         print_text(f"{bundle}: bundle {opened.id}, signed by {signer.text}")
 

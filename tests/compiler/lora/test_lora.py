@@ -23,23 +23,11 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lora") / "mochi"
-    write_checkpoint(path, TINY, "diffusers", seed=5)
-    return path
-
-
-@pytest.fixture(scope="module")
 def genmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model in Genmo's layout."""
     path = tmp_path_factory.mktemp("lora") / "genmo"
     write_checkpoint(path, TINY, "genmo", seed=5)
     return path
-
-
-@pytest.fixture(scope="module")
-def lora(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made.diffusers_lora(checkpoint, tmp_path_factory.mktemp("made"))
 
 
 def tuned(checkpoint: Path, *loras: tuple[Path, float]) -> TunedCheckpoint:

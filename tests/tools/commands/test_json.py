@@ -23,6 +23,7 @@ ON_BENCH = "--config bench --mesh 1x2 --geometry 16x16x7"
 # Good arguments of each, in a folder with the bundle `bundle` and the checkpoint `checkpoint`.
 GOOD = {
     "mochi-bench compile": "--size tiny",
+    "mochi-bench delta": "--size tiny",
     "mochi-bench model": ON_BENCH,
     "mochi-bench quality": "--count 1 --steps 1 --mesh 1x1 --dtype float32",
     "mochi-bench serve": "--size tiny",
@@ -37,11 +38,13 @@ GOOD = {
     "mochi-run": "bundle --prompt fox --steps 2 --seed 1 -o out.mp4",
     "mochi-verify": "bundle",
 }
-# Asked for in test_bringup.py (minutes of a machine, a bundle for ttnn) and test_diff.py (two bundles).
-ELSEWHERE = {"mochi-bringup", "mochi-bundle diff"}
+# Asked for in test_bringup.py (minutes of a machine, a bundle for ttnn), and test_diff.py and test_delta.py (two
+# bundles).
+ELSEWHERE = {"mochi-bringup", "mochi-bundle delta", "mochi-bundle diff"}
 # What these measure, in processes of their own, takes minutes. Other tests run it; here the command around it is real.
 MEASURED = {
     "compile": "measure_compile",
+    "delta": "measure_delta",
     "serve": "measure_serve",
     "start": "measure_start",
     "ttnn-start": "measure_ttnn_start",
