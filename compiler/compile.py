@@ -151,9 +151,9 @@ def _write_bundle(
         watch.begin("write weights", "writing weights")
         on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
         if isinstance(checkpoint, TunedCheckpoint):
-            recorded = record_of(target.formed_params(), checkpoint, job.mesh)
-            if recorded is not None:
-                writer.add_loras(*recorded)
+            loras = record_of(target.formed_params(), checkpoint, job.mesh)
+            if loras is not None:
+                writer.add_loras(*loras)
         watch.begin("finish")
         writer.add_tokenizer(tokenizer)
         for name, notice in checkpoint.notices.items():

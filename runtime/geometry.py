@@ -64,7 +64,8 @@ def require_fitting(bundle: Bundle, role: str, name: str, shape: Sequence[int]) 
 
 def require_frames(bundle: Bundle, shape: Sequence[int]) -> Geometry:
     """Return the geometry of frames [F, H, W, 3]. Raise OptionError with the shapes that fit if there is none."""
-    shapes = {(one.frames, one.height, one.width, 3): one for one in bundle.manifest.geometries}
+    geometries = bundle.manifest.geometries
+    shapes: dict[tuple[int, ...], Geometry] = {(one.frames, one.height, one.width, 3): one for one in geometries}
     if tuple(shape) in shapes:
         return shapes[tuple(shape)]
     known = " or ".join(str(list(one)) for one in shapes)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.runtime.errors import InputFileError, OptionError
@@ -53,7 +54,7 @@ def several_jobs(base: Job, prompts: Sequence[str | None], count: int) -> list[J
 def _numbered(job: Job, number: int, total: int) -> Job:
     """Return the job with its number behind the names of its files, before their suffixes."""
     digits = f"{number:0{len(str(total))}d}"
-    names = {}
+    names: dict[str, Any] = {}
     for field in _WRITTEN:
         name = getattr(job, field)
         if name is not None:

@@ -7,6 +7,7 @@ tensor and not that of every page it ever touched.
 import copy
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -54,10 +55,7 @@ class TensorFile:
         """Return the tensors whose keys begin with `prefix`, without it, of the same open file."""
         view = copy.copy(self)
         view.prefix = self.prefix + prefix
-        view.tensors, view._scales = (
-            {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
-            for values in (self.tensors, self._scales)
-        )
+        view.tensors, view._scales = _below(self.tensors, prefix), _below(self._scales, prefix)
         return view
 
     def scaled(self, key: str) -> bool:
@@ -133,3 +131,7 @@ class TensorFile:
             if count == 0:
                 raise CheckpointError(f"{self.path} became shorter while it was read: copy it again")
             done += count
+
+
+def _below[V](values: Mapping[str, V], prefix: str) -> dict[str, V]:
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}

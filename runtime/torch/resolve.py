@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mochi_aot.artifacts.schema import Instruction
+from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
 from mochi_aot.runtime.torch.positional import POSITIONAL
@@ -11,7 +12,7 @@ from mochi_aot.runtime.torch.types import Collective, CollectiveBuilder, Kernel,
 
 
 def resolve(
-    instruction: Instruction, mesh: Mesh, collectives: Mapping[str, CollectiveBuilder]
+    instruction: Instruction, mesh: Mesh, collectives: Mapping[str, CollectiveBuilder] = COLLECTIVES
 ) -> Callable[..., Any] | None:
     """Return a callable on slots: bare tensors if this process is one device, else Values. None for an unknown op.
 

@@ -1,4 +1,4 @@
-"""Deltas: what they make of a base, against numpy; what is refused of them, field by field; and how they are written."""
+"""Deltas: what they make of a base, against numpy; what is refused of them, field by field; how they are written."""
 
 import math
 import shutil
@@ -33,7 +33,7 @@ DATA = b"".join(array.tobytes() for array in FACTORS)
 CUTS: list[Placement | None] = [
     Placement(0, 3),
     Placement(1, 2),
-]  # rows over rows of the 2x2 mesh, columns over columns
+]  # over rows and columns of the mesh
 # What is added to the whole of each, by the definition.
 ADDED_Q = SCALE * (UP[:6] @ DOWN) + HALF_SCALE * np.outer([1, 2, 0, -1, 0, 0], HALF_DOWN[0].astype(np.float32))
 ADDED_K = SCALE * (UP[6:] @ DOWN)
@@ -42,12 +42,7 @@ ADDED_K = SCALE * (UP[6:] @ DOWN)
 def pieces(q: np.ndarray, k: np.ndarray) -> list[np.ndarray]:
     """What the devices of 2x2 hold of q above k, each cut into halves both ways; k's sixth row is padding."""
     padded = np.vstack([k, np.zeros((1, 4), np.float32)])
-    halves = [
-        (slice(0, 3), slice(0, 2)),
-        (slice(0, 3), slice(2, 4)),
-        (slice(3, 6), slice(0, 2)),
-        (slice(3, 6), slice(2, 4)),
-    ]
+    halves = [(slice(row, row + 3), slice(column, column + 2)) for row in (0, 3) for column in (0, 2)]
     return [np.vstack([q[part], padded[part]]).astype(np.float32) for part in halves]
 
 
@@ -202,7 +197,7 @@ def flipped(data: bytes) -> bytes:
 def test_damage_is_told(base: Bundle, delta: Path, tmp_path: Path) -> None:
     for name, change, problem in (
         ("delta.msgpack", flipped, "do not match the SHA-256 at their end"),
-        ("delta.msgpack", lambda data: data[:40], "cut short"),
+        ("delta.msgpack", lambda data: data[:40], "40 bytes that do not match"),
         ("loras/*.bin", flipped, "the bytes do not match their hash; copy the delta or make it again"),
         ("loras/*.bin", lambda data: data[:-1], f"expected {len(DATA)} bytes, seen {len(DATA) - 1}"),
         ("weights/*.bin", lambda data: data + b"x", "expected 16 bytes, seen 17"),
@@ -215,7 +210,7 @@ def test_damage_is_told(base: Bundle, delta: Path, tmp_path: Path) -> None:
         shutil.rmtree(copy)
     damaged(next(delta.glob("weights/*.bin")), flipped)
     styled = with_delta(base, delta)  # a weight is hashed before it is used, as the bundle's are
-    with pytest.raises(BundleError, match="delta/weights/.* do not match their hash"):
+    with pytest.raises(BundleError, match=r"delta/weights/.* do not match their hash"):
         styled.check_part(styled.parts("other")[0])
     with pytest.raises(BundleError, match="do not match their hash"):
         OpenDelta.open(delta).verify()
@@ -293,8 +288,9 @@ def test_what_is_refused(base: Bundle, delta: Path, change: Callable[[Delta], De
 
 def test_a_record_is_checked_when_it_is_written_and_read(tmp_path: Path, style: Bundle) -> None:
     assert style.loras() == record() and write(tmp_path / "plain", pieces(Q, K)).loras() is None
-    wrong = replace(record(), data="0" * 64)
-    with pytest.raises(BundleError, match="its file of factors, 0000"):
+    off = replace(record().weights[0].products[0], up=9)
+    wrong = replace(record(), weights=[replace(record().weights[0], products=[off])])
+    with pytest.raises(BundleError, match=r"weight 'qk': products\[0\]: factors 9 and 1 of 4"):
         write(tmp_path / "wrong", pieces(Q, K), loras=wrong)
     assert not (tmp_path / "wrong").exists()
     damaged(next(style.path.glob("loras/*.msgpack")), flipped)

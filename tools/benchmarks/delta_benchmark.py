@@ -76,9 +76,16 @@ def _relink(folder: Path, checkpoint: Path, base: Path, size: str, rank: int, se
     """Compile with a seeded LoRA, and return the seconds that it took."""
     lora = folder / f"style{seed}.safetensors"
     write_seeded_lora(lora, PRESETS[SIZES[size].preset].dit, rank, seed)
-    options = {"target": "torch", "mesh": "1x1", "geometries": SIZES[size].start}
     return mochi_aot.compile(
-        checkpoint, output=_style(folder, seed), loras=lora, reuse=base, trust_times=True, force=True, **options
+        checkpoint,
+        mesh="1x1",
+        output=_style(folder, seed),
+        geometries=SIZES[size].start,
+        target="torch",
+        loras=lora,
+        reuse=base,
+        trust_times=True,
+        force=True,
     ).seconds
 
 

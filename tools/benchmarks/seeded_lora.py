@@ -18,7 +18,7 @@ def write_seeded_lora(path: Path, config: DiTConfig, rank: int, seed: int) -> No
             for half, shape in (("A", (rank, size)), ("B", (out, rank))):
                 values = (torch.randn(shape, generator=generator) * DEVIATION).bfloat16()
                 key = f"blocks.{block}.attn.{layer}.lora_{half}"
-                tensors.append(Tensor(key, shape, values.dtype, lambda values=values: values))
+                tensors.append(Tensor(key, shape, values.dtype, values.clone))
     write_tensors(path, tensors)
 
 

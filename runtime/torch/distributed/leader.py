@@ -93,9 +93,8 @@ class LeaderBackend:
         self._own.free_weights(names)
         self._tell("free_weights", names=names)
 
-    def memory_bytes(self) -> int | None:
-        """Return the bytes of a device's memory; None where it is not the devices' alone."""
-        return self._own.memory_bytes()
+    def memory_bytes(self) -> None:
+        """Return None: see TorchBackend."""
 
     def load_program(self, program: Program) -> "LeaderExecutable":
         """Resolve a program everywhere. Raise BackendError for one that is not of the bundle, or not known."""

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import torch.distributed as dist
+from torch._C._distributed_c10d import Store
 
 from mochi_aot.runtime.errors import BackendError
 
@@ -54,7 +54,7 @@ class Link:
         self._connection.close()
 
 
-def invite(store: dist.Store, address: str, size: int, seconds: float) -> dict[int, Link]:
+def invite(store: Store, address: str, size: int, seconds: float) -> dict[int, Link]:
     """Tell in the store where the leader is, and return a link to each of the ranks 1 to size - 1.
 
     `address` is under which they reach this host. Raise BackendError for ranks that do not come in time.
@@ -76,7 +76,7 @@ def invite(store: dist.Store, address: str, size: int, seconds: float) -> dict[i
     return links
 
 
-def answer(store: dist.Store, rank: int, seconds: float) -> Link:
+def answer(store: Store, rank: int, seconds: float) -> Link:
     """Return a link to the leader. Raise BackendError if it cannot be reached."""
     try:
         where = json.loads(store.get(_KEY))

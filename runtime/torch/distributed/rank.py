@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.device_mesh import init_device_mesh
 
 from mochi_aot.artifacts.dtypes import held_dtype
@@ -31,15 +32,15 @@ class EndedError(Exception):
 class RankBackend(TorchBackend):
     """All processes call the same methods in the same order. What the leader alone knows goes to all, and back."""
 
-    def __init__(self, world: World, store: dist.Store, mesh: Sequence[int], device: str) -> None:
+    def __init__(self, world: World, store: Store, mesh: Sequence[int], device: str) -> None:
         """Form the groups of the mesh's rows and columns. Raise BackendError, or LostError."""
         prepare_device(device)
         rows, columns = mesh
+        own = torch.device(device)
         if device == "cuda":
             torch.cuda.set_device(world.local_rank)
-        self._hold(
-            Mesh(rows, columns, world.rank), torch.device(device, world.local_rank if device == "cuda" else None)
-        )
+            own = torch.device(device, world.local_rank)
+        self._hold(Mesh(rows, columns, world.rank), own)
         self._leads = world.rank == 0
         self.collectives = collectives(form_axes(self.mesh, world, store, device))
 
@@ -70,7 +71,8 @@ class RankBackend(TorchBackend):
         with reaching():
             works = [dist.irecv(as_bytes(x), source) for source, x in sorted(pieces.items()) if source != 0]
             for work in works:
-                work.wait()
+                if work is not None:  # as it is for a process that is not of the group
+                    work.wait()
         return to_host(assemble([pieces[source] for source in sources], spec, self.mesh))
 
     def kinds(self, values: Sequence[Value]) -> list[list[str]]:
@@ -107,7 +109,7 @@ class RankBackend(TorchBackend):
         return executable.run(inputs, look)
 
 
-def form_axes(mesh: Mesh, world: World, store: dist.Store, device: str) -> list[Axis]:
+def form_axes(mesh: Mesh, world: World, store: Store, device: str) -> list[Axis]:
     """Form the groups of processes of the mesh's columns and rows. Raise LostError if that fails."""
     if sys.platform == "linux" and is_loopback(os.environ["MASTER_ADDR"]):
         os.environ.setdefault(
@@ -117,7 +119,7 @@ def form_axes(mesh: Mesh, world: World, store: dist.Store, device: str) -> list[
     with reaching():
         dist.init_process_group(
             backend,
-            store=dist.PrefixStore("groups", store),
+            store=PrefixStore("groups", store),
             rank=world.rank,
             world_size=world.size,
             device_id=torch.device("cuda", world.local_rank) if device == "cuda" else None,

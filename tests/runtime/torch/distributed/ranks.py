@@ -10,7 +10,7 @@ from typing import Any
 from mochi_aot.runtime.world import World
 from tests.forked import FORKED
 
-_HANGS = 60.0  # seconds, after which a process tells on stderr where it is
+_HANGS = 150.0  # seconds, after which a process tells on stderr where it is
 
 
 class Ranks:

@@ -1,11 +1,11 @@
-"""A few of the bundles of whole_runs.py, and what leads a run beside numbers: values that are none, and bundles that differ."""
+"""One of the bundles of whole_runs.py; and values that are no numbers, and bundles that differ."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mochi_aot.artifacts.errors import ExitCode, exit_code
+from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.errors import NumbersError
 from mochi_aot.runtime.pipeline import Pipeline
@@ -56,7 +56,7 @@ def open_other(world: World, paths: list[Path]) -> tuple[str, int]:
         return "", follow(paths[world.rank], None, world, check=True)
     try:
         open_backend(Bundle.open(paths[0]), "cpu", world)
-    except Exception as error:
+    except MochiError as error:
         return str(error), int(exit_code(error))
     finally:
         dismiss(world)
