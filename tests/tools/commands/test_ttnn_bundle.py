@@ -22,6 +22,7 @@ from mochi_aot.artifacts.envelope import pack
 from mochi_aot.artifacts.layout import MANIFEST_MAGIC, MANIFEST_PATH
 from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
+from mochi_aot.runtime.video import write_video
 from tests.forked import run_forked
 from tests.runtime import toy_bundle
 from tests.tools.commands.mutations import FREE_ON_CHIPS, accepted, refusal, unknown
@@ -180,6 +181,23 @@ refused(ttnn, "chips")
 
 
 @pytest.mark.slow
+def test_video_to_video_on_a_mock(bundle: Path, tmp_path: Path) -> None:
+    """Every op of the encoder is accepted, its weights are made, and a video of another one is of zeros, as all are."""
+    output = tmp_path / "both"
+    options = ["--with-encoder", "--mesh", "1x2", "--geometry", "64x64x7"]
+    words = ["--checkpoint", str(bundle.parent / "checkpoint"), "--target", "ttnn", "-o", str(output), *options]
+    done = run("compile", *words)
+    assert done.returncode == 0, done.stderr
+    made = Bundle.open(output)
+    assert "encode" in made.manifest.geometries[0].dram_peaks
+    write_video(tmp_path / "in.mp4", np.zeros((7, 64, 64, 3), np.uint8))
+    words = ["--device", "mock", "--prompt", "a fox", "--steps", "4", "--input-video", str(tmp_path / "in.mp4")]
+    done = run("run", str(output), *words, "--strength", "0.5", "-o", str(tmp_path / "out.mp4"))
+    assert done.returncode == 0, done.stderr
+    assert "the last 2 of 4 steps" in done.stdout and "mock mesh" in done.stdout
+
+
+@pytest.mark.slow
 def test_bundles_in_one_process(bundle: Path, tmp_path: Path) -> None:
     """One for ttnn and one for torch at once; two for ttnn one after the other, if they are of the same mesh."""
     toy_bundle.write_bundle(tmp_path / "torch")
@@ -193,7 +211,8 @@ def test_bundles_in_one_process(bundle: Path, tmp_path: Path) -> None:
         f"a process has one ttnn mesh open at a time, and {bundle} has it here; close that bundle before {bundle} is "
         "loaded, or load it in another process",
         "True [6.0, 2.0, 3.0]",
-        "bundle: no program 'encode'; it has decode, denoise, encode_text, prepare_prompt, prepare_steps",
+        "bundle has no video encoder, which input videos need; compile it again with --with-encoder (and --reuse, "
+        "which makes the encoder's weights alone)",
         "(13, 64, 128, 3)",
         f"ttnn was set up for a mock of 2x4 chips in this process; load {tall} in another process",
         f"ttnn was set up for a mock of 2x4 chips in this process; load {bundle} in another process",

@@ -54,7 +54,7 @@ with BundleWriter(folder / "b") as writer:
         mesh_settings=schema.MeshSettings("wormhole_b0", "1d", 32768, 0), ttnn=version("ttnn"),
     )
 """
-ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode"]
+ROLES = ["encode_text", "prepare_prompt", "prepare_steps", "denoise", "decode", "encode"]
 GEOMETRY = "64x128x13"
 
 

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from mochi_aot.compiler.lower.ttnn.prepare_video import conv3d, conv_blocks, nonzero_row, unfolded, unfolded_row
+from mochi_aot.compiler.lower.ttnn.prepare_video import (
+    conv3d,
+    conv_blocks,
+    nonzero_row,
+    of_pixels,
+    row_of_pixels,
+    unfolded,
+    unfolded_row,
+)
 
 
 def test_rows_of_a_convolution() -> None:
@@ -36,3 +44,13 @@ def test_no_scale_is_zero() -> None:
     scale = torch.tensor([0.0, 1e-9, -1e-9, -0.5, 2.0], dtype=torch.bfloat16)
     small = pytest.approx(1e-6)
     assert nonzero_row(scale).tolist() == [[small, small, small, -0.5, 2.0]]
+
+
+def test_pixels_of_a_group_are_products_of_their_own() -> None:
+    """Two parts of three colours, four pixels at once, against a product for each pixel."""
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(5, 6, generator=generator), torch.randn(5, generator=generator)
+    pixels = torch.randn(4, 2, 3, generator=generator)  # pixel, part, colour
+    row = pixels.transpose(0, 1).reshape(1, -1)  # a part's pixels lie next to each other
+    made = row @ of_pixels(weight, 4, 3) + row_of_pixels(bias, 4)
+    torch.testing.assert_close(made.reshape(4, 5), pixels.reshape(4, 6) @ weight.T + bias)
