@@ -115,7 +115,7 @@ def compile(
     if trust_times and not (resume or reuse):
         raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
     inputs = Inputs(
-        None if checkpoint is None else str(checkpoint),
+        str(checkpoint.absolute()) if isinstance(checkpoint, Path) else checkpoint,  # a Path is never the hub's
         _path(text_encoder),
         _path(transformer),
         _path(vae),

@@ -10,6 +10,12 @@ DEFAULT_FPS = 30.0
 # models, would begin at 99 % noise; this begins at 81 %.
 DEFAULT_STRENGTH = 0.3
 
+# Named choices of a job's options; what else is given counts before them.
+PRESETS: dict[str, dict[str, float | int]] = {
+    # Genmo's fast mode: few steps, in which guidance has to be weak.
+    "fast": {"steps": 8, "threshold-noise": 0.1, "linear-steps": 6, "guidance-scale": 1.5},
+}
+
 CHIPS = "chips"
 MOCK = "mock"  # a mesh without hardware, on which everything happens but the computing
 SIMULATOR = "simulator"  # Tenstorrent's functional simulator: real kernels and numbers, without hardware

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from mochi_aot.runtime.defaults import ALIASES, SIZES, dashed
+from mochi_aot.runtime.defaults import ALIASES, PRESETS, SIZES, dashed
 from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import with_sizes
 from mochi_aot.runtime.job import Job, option_name
@@ -32,8 +32,20 @@ def same_names(values: Mapping[str, Any]) -> dict[str, Any]:
 def with_options(base: Job, values: Mapping[str, Any]) -> Job:
     """Return `base` with values by option name, of which those in SIZES change its geometry.
 
-    The names are as `same_names` returns them, the values of the types of Job's fields.
+    The names are as `same_names` returns them, the values of the types of Job's fields. `preset` stands for those
+    options of PRESETS that are not among the values. Raise OptionError for an unknown one, and beside sigmas.
     """
+    preset = values.get("preset")
+    if preset is not None:
+        values = {**_preset(preset, values), **values}
     changes = {FIELDS[name]: value for name, value in values.items() if name in FIELDS}
     geometry = with_sizes(changes.pop("geometry", base.geometry), *(values.get(size) for size in SIZES))
     return replace(base, **changes, geometry=geometry)
+
+
+def _preset(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    if name not in PRESETS:
+        raise OptionError(f"preset is {name!r}, expected {', '.join(PRESETS)}")
+    if values.get("sigmas") is not None:
+        raise OptionError("preset and sigmas are both a schedule; give one")
+    return PRESETS[name]

@@ -18,6 +18,7 @@ _HINTS = get_type_hints(Job)
 _TYPES: dict[str, tuple[Any, ...]] = {
     **{name: get_args(_HINTS[field]) or (_HINTS[field],) for name, field in FIELDS.items()},
     **dict.fromkeys(SIZES, (int, type(None))),
+    "preset": (str, type(None)),
 }
 _TYPE_WORDS = {
     str: "text",

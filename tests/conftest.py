@@ -12,8 +12,9 @@ os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # What is kept for a user, such as kernels, is kept for these tests alone.
 os.environ["MOCHI_CACHE"] = tempfile.mkdtemp(prefix="mochi-tests-")
-# No test needs the network.
+# No test needs the network; those that fetch have a server of their own, which may be slow on a busy machine.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_ETAG_TIMEOUT"] = os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] = "300"
 
 import pytest
 from hypothesis import settings

@@ -1,7 +1,6 @@
 """Checkpoints of the Hugging Face hub, through huggingface_hub: its cache, its tokens, its offline mode."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,6 +11,7 @@ from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.hub.cache import snapshot_of
 from mochi_aot.compiler.hub.errors import HubError
 from mochi_aot.compiler.hub.files import HubFiles
+from mochi_aot.compiler.hub.logs import handed_on
 from mochi_aot.compiler.job import Progress
 
 _LOGIN = "log in with hf auth login, or set HF_TOKEN"
@@ -24,6 +24,15 @@ def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progr
     Where the hub is out of reach, or not to be asked, the folder is what earlier fetches have left. Raise
     CheckpointError.
     """
+    import huggingface_hub.utils  # noqa: F401  which sets up its logger
+
+    with handed_on():
+        return _fetched(repository, revision, wanted, progress)
+
+
+def _fetched(repository: str, revision: str | None, wanted: Wanted, progress: Progress) -> Path:
+    from huggingface_hub import snapshot_download
+
     progress.phase(f"looking up {repository} on the hub")
     try:
         names = _names(repository, revision)
@@ -31,10 +40,14 @@ def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progr
         return _left(repository, revision, error, progress)
     needed = HubFiles(repository, names, lambda name: _read(repository, revision, name)).needed(wanted)
     progress.phase(f"fetching {repository}")
-    from huggingface_hub import snapshot_download
-
-    with _hub_errors(repository, revision):
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=needed, tqdm_class=_bars(progress)))
+    bars = _bars(progress)
+    return Path(
+        _asked(
+            repository,
+            revision,
+            lambda: snapshot_download(repository, revision=revision, allow_patterns=needed, tqdm_class=bars),
+        )
+    )
 
 
 def fetch_file(repository: str, revision: str | None, choose: Callable[[list[str] | None], str]) -> Path:
@@ -50,24 +63,21 @@ def fetch_file(repository: str, revision: str | None, choose: Callable[[list[str
     except HubError:
         names = None
     chosen = choose(names)
-    with _hub_errors(repository, revision):
-        return Path(hf_hub_download(repository, chosen, revision=revision))
+    return Path(_asked(repository, revision, lambda: hf_hub_download(repository, chosen, revision=revision)))
 
 
 def _names(repository: str, revision: str | None) -> list[str]:
     """Return the names of all files of a revision."""
     from huggingface_hub import HfApi
 
-    with _hub_errors(repository, revision):
-        return [file.rfilename for file in HfApi().model_info(repository, revision=revision).siblings or []]
+    info = _asked(repository, revision, lambda: HfApi().model_info(repository, revision=revision))
+    return [file.rfilename for file in info.siblings or []]
 
 
 def _read(repository: str, revision: str | None, name: str) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download
 
-    with _hub_errors(repository, revision):
-        path = Path(hf_hub_download(repository, name, revision=revision))
-    return read_json(path)
+    return read_json(Path(_asked(repository, revision, lambda: hf_hub_download(repository, name, revision=revision))))
 
 
 def _left(repository: str, revision: str | None, error: HubError, progress: Progress) -> Path:
@@ -82,19 +92,17 @@ def _left(repository: str, revision: str | None, error: HubError, progress: Prog
     return snapshot_of(cache, revision)
 
 
-@contextmanager
-def _hub_errors(repository: str, revision: str | None) -> Iterator[None]:
-    """Raise what huggingface_hub raises as CheckpointError, or as HubError where trying again may help."""
+def _asked[Answer](repository: str, revision: str | None, ask: Callable[[], Answer]) -> Answer:
+    """Return what `ask` does; raise what huggingface_hub raises as CheckpointError, or as HubError where trying again
+    may help."""
     import httpx2
     from huggingface_hub.errors import HFValidationError
 
-    problem = None
     try:
-        yield
+        return ask()
     except (HFValidationError, OSError, httpx2.HTTPError) as error:
         problem = _problem(error, repository, revision)
-    if problem is not None:  # raised without its cause, an OSError that would make a failure of the system of it
-        raise problem
+    raise problem  # outside, so that it has no context: an OSError there would make a failure of the system of it
 
 
 def _problem(error: Exception, repository: str, revision: str | None) -> CheckpointError:
@@ -132,7 +140,7 @@ def _bars(progress: Progress) -> type:
 
     lock = Lock()
 
-    class Bar(tqdm):  # type: ignore[misc]  # of a library without types
+    class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # Of two bars in bytes one counts those of finished and unfinished files, the other what the network took.
             self._counts = kwargs.get("unit") == "B" and "econstruct" in str(kwargs.get("desc"))

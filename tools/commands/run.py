@@ -16,6 +16,7 @@ from mochi_aot.runtime.defaults import (
     DEFAULT_STRENGTH,
     DEFAULT_THRESHOLD_NOISE,
     DEVICES,
+    PRESETS,
     dashed,
 )
 from mochi_aot.tools.commands.cli import MochiCommand, json_option, simulator_option
@@ -54,6 +55,24 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
 @click.command(cls=MochiCommand, context_settings={"token_normalize_func": dashed})
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--prompt", metavar="TEXT", help="What the video shows.")
+@click.option(
+    "--prompt-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A text with a prompt on each line: a video of each, with its number in its name, as out-1.mp4.",
+)
+@click.option(
+    "--num-videos-per-prompt",
+    type=int,
+    metavar="NUMBER",
+    help="So many videos of a prompt, from seeds that count on, with their numbers in their names.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="fast: 8 steps, of which 6 remove a tenth of the noise along a line, with guidance 1.5; what is given "
+    "beside it counts before it.",
+)
 @click.option("--negative-prompt", metavar="TEXT", help="What it should not show. Default: empty.")
 @click.option("--seed", type=int, help="Seed of the starting noise, the same on every target. Default: a random one.")
 @_option("--steps", type=int, help=f"Denoising steps. Default: as many as lists have numbers for, or {DEFAULT_STEPS}.")
@@ -185,6 +204,8 @@ def main(
     bundle: Path,
     device: str | None,
     sweep: Path | None,
+    prompt_file: Path | None,
+    num_videos_per_prompt: int | None,
     keep_going: bool,
     skip_existing: bool,
     force: bool,
@@ -235,6 +256,8 @@ def main(
             as_json,
             delta,
             world,
+            prompt_file,
+            num_videos_per_prompt,
         )
         run_command(bundle, options, settings, console)
 

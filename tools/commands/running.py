@@ -22,6 +22,7 @@ from mochi_aot.runtime.ledger import Ledger
 from mochi_aot.runtime.options import same_names, with_options
 from mochi_aot.runtime.paths import check_writable
 from mochi_aot.runtime.sampling import starting_sigma
+from mochi_aot.runtime.several import read_prompts, several_jobs
 from mochi_aot.runtime.sweep import read_sweep
 from mochi_aot.runtime.targets import dismiss
 from mochi_aot.runtime.world import World
@@ -48,6 +49,8 @@ class Settings:
     as_json: bool
     delta: Path | None = None
     world: World | None = None
+    prompt_file: Path | None = None
+    num_videos: int | None = None  # of each prompt
 
 
 class JobsConsole:
@@ -131,7 +134,7 @@ def _run(
     profile = settings.profile
     if profile is not None:
         check_writable(profile, settings.force)
-    jobs = _read_jobs(settings.sweep, _job(options))
+    jobs = _read_jobs(settings, _job(options))
     how = JobsOptions(
         settings.device,
         settings.force,
@@ -161,10 +164,27 @@ def _job(options: Mapping[str, Any]) -> Job:
         raise click.UsageError(str(error)) from None
 
 
-def _read_jobs(sweep: Path | None, base: Job) -> list[LabelledJob]:
+def _read_jobs(settings: Settings, base: Job) -> list[LabelledJob]:
+    sweep = settings.sweep
+    if settings.prompt_file is not None or settings.num_videos is not None:
+        return _read_several(settings, base)
     if sweep is None:
         return [("", base)]
     return [(f"{sweep}, line {number}: ", job) for number, job in read_sweep(sweep, base)]
+
+
+def _read_several(settings: Settings, base: Job) -> list[LabelledJob]:
+    """Return the videos of a prompt, or of each prompt of a file. Raise UsageError for two sources of jobs."""
+    file, count = settings.prompt_file, settings.num_videos or 1
+    if settings.sweep is not None:
+        raise click.UsageError("--sweep has a job on each line; leave out --prompt-file and --num-videos-per-prompt")
+    if settings.num_videos is not None and settings.num_videos < 1:
+        raise click.UsageError(f"--num-videos-per-prompt is {settings.num_videos}, expected 1 or more")
+    if file is not None and (base.prompt is not None or base.prompt_embeds is not None):
+        raise click.UsageError("--prompt-file has the prompts; leave out --prompt and --prompt-embeds")
+    prompts = [(0, base.prompt)] if file is None else read_prompts(file)
+    labels = ["" if file is None else f"{file}, line {number}: " for number, _ in prompts for _ in range(count)]
+    return list(zip(labels, several_jobs(base, [prompt for _, prompt in prompts], count), strict=True))
 
 
 def _report(outcome: Outcome, ledger: Ledger) -> None:

@@ -183,7 +183,9 @@ def test_a_token_is_sent_and_its_absence_is_told(hub: Hub, monkeypatch: pytest.M
     assert fetch(layout="genmo").name == COMMIT
 
 
-def test_a_fetch_that_breaks_off_goes_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_that_breaks_off_goes_on(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Where it was, in the same call: the rest of the file is asked for, and the whole file is right."""
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
     hub.cut["dit.safetensors"] = 1_000_000
@@ -191,6 +193,8 @@ def test_a_fetch_that_breaks_off_goes_on(hub: Hub, monkeypatch: pytest.MonkeyPat
     assert [(name, asked) for name, asked in hub.ranges if asked != "bytes=0-"] == [
         ("dit.safetensors", f"bytes={1_000_000 // (1 << 16) * (1 << 16)}-")
     ]
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "mochi_aot"]
+    assert "Trying to resume download" in told and "\n" not in told and capfd.readouterr().err == ""
     assert (path / "dit.safetensors").read_bytes() == (hub.root / "dit.safetensors").read_bytes()
 
 
