@@ -88,7 +88,7 @@ def follow(path: Path, device: str | None, world: World, check: bool, delta: Pat
 
 
 def dismiss(world: World) -> None:
-    """Have the other ranks end, whether or not a backend was opened for them. To be called by rank 0."""
+    """Have the other ranks end, for which no backend may have been opened. To be called by rank 0."""
     from mochi_aot.runtime.torch.distributed.leader import dismiss_all
 
     dismiss_all(world)

@@ -6,6 +6,9 @@ import torch
 
 from mochi_aot.runtime.torch.attention import Tokens, by_head, valid_positions
 
+_FLASH_DTYPES = (torch.bfloat16, torch.float16)  # that flash attention on GPUs has kernels for
+_SCORE_BYTES = 1 << 30  # of scores at a time: those of a full video are 180 GB
+
 
 @dataclass(frozen=True)
 class Partial:
@@ -32,13 +35,28 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> P
         # The kernel under scaled_dot_product_attention on the CPU; that function itself does not give the lse.
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
         return Partial(out.float(), lse)
+    if q.dtype in _FLASH_DTYPES:
+        # The same of GPUs, as scaled_dot_product_attention calls it.
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale)[:2]
+        return Partial(out.float(), lse)
     return attend_by_scores(q, k, v, scale)
 
 
-def attend_by_scores(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> Partial:
-    """Return the same from q [1,H,N,D] and k, v [1,H,K,D] by the definition, with all N x K scores in memory."""
-    scores = (q.float() * scale) @ k.float().transpose(-1, -2)
-    return Partial(torch.softmax(scores, -1) @ v.float(), torch.logsumexp(scores, -1))
+def attend_by_scores(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, most_bytes: int = _SCORE_BYTES
+) -> Partial:
+    """Return the same from q [1,H,N,D] and k, v [1,H,K,D] by the definition.
+
+    The scores of as many queries are in memory at a time as take no more than `most_bytes`, or of one.
+    """
+    together = max(1, most_bytes // (4 * k.shape[1] * k.shape[2]))
+    k, v = k.float().transpose(-1, -2), v.float()
+    outs, lses = [], []
+    for some in q.split(together, 2):
+        scores = (some.float() * scale) @ k
+        outs.append(torch.softmax(scores, -1) @ v)
+        lses.append(torch.logsumexp(scores, -1))
+    return Partial(torch.cat(outs, 2), torch.cat(lses, 2))
 
 
 @dataclass(frozen=True)

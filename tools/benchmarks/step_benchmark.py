@@ -90,7 +90,7 @@ def check_equal(ours: np.ndarray, theirs: np.ndarray, latents: np.ndarray, dtype
 
     Raise ResultsDifferError above TOLERANCE.
     """
-    return check_difference(ours, theirs, latents, TOLERANCE[dtype], f"diffusers' in {dtype}")
+    return check_difference(ours, theirs, latents, TOLERANCE[dtype], "diffusers'")
 
 
 def check_difference(ours: np.ndarray, theirs: np.ndarray, latents: np.ndarray, tolerance: float, whose: str) -> float:

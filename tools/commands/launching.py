@@ -27,6 +27,7 @@ _HOST = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LEADER_SECONDS = 25.0  # for rank 0 to end by itself once another rank has failed
 _OTHERS_SECONDS = 15.0  # for the others to end by themselves once rank 0 has
+_FAILED_SECONDS = 3.0  # the same, where rank 0 has failed: it may not have met them, nor tell them
 
 
 def launch_ranks(path: Path) -> World | None:
@@ -93,29 +94,35 @@ class _Ranks:
 
     def wait(self) -> int:
         """Return rank 0's exit code once all have ended: those that do not end by themselves are killed."""
-        code = self._wait_while(lambda: self._leader in self._ranks, _LEADER_SECONDS)
-        self._wait_while(lambda: bool(self._ranks), _OTHERS_SECONDS, begun=True)
+        code = self._wait_while(lambda: self._leader in self._ranks, None)
+        self._wait_while(lambda: bool(self._ranks), _OTHERS_SECONDS if code == 0 else _FAILED_SECONDS)
         return int(ExitCode.SYSTEM) if code is None else code
 
-    def _wait_while(self, unfinished: Callable[[], bool], seconds: float, begun: bool = False) -> int | None:
-        """Return rank 0's exit code if it has ended. The time begins with the first rank that fails, or is `begun`."""
-        code, deadline = None, time.monotonic() + seconds if begun else None
+    def _wait_while(self, unfinished: Callable[[], bool], seconds: float | None) -> int | None:
+        """Return rank 0's exit code if it has ended. Without `seconds` time begins with the first rank that fails."""
+        code, deadline = None, None if seconds is None else time.monotonic() + seconds
         while unfinished():
             pid, status = os.waitpid(-1, os.WNOHANG if deadline else 0)
             if pid in self._ranks:
-                rank, ended = self._ranks.pop(pid), os.waitstatus_to_exitcode(status)
-                if ended < 0:
-                    LOGGER.error("%s", f"rank {rank} was ended by {signal.Signals(-ended).name}")
-                if rank == 0 and ended >= 0:
+                ended = self._ended(pid, os.waitstatus_to_exitcode(status))
+                if pid == self._leader and ended >= 0:
                     code = ended
                 elif ended != 0 and deadline is None:
-                    deadline = time.monotonic() + seconds
+                    deadline = time.monotonic() + _LEADER_SECONDS
             elif deadline and time.monotonic() > deadline:
                 self._kill()
-                deadline = time.monotonic() + seconds
+                deadline = time.monotonic() + _OTHERS_SECONDS
             else:
                 time.sleep(0.02)
         return code
+
+    def _ended(self, pid: int, ended: int) -> int:
+        """Note that a rank has ended, and return how; say so of a signal, unless rank 0 had ended before."""
+        leading = self._leader in self._ranks
+        rank = self._ranks.pop(pid)
+        if ended < 0 and leading:
+            LOGGER.error("%s", f"rank {rank} was ended by {signal.Signals(-ended).name}")
+        return ended
 
     def _kill(self) -> None:
         for pid in self._ranks:

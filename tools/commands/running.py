@@ -3,8 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,8 +110,10 @@ def run_command(bundle: Path, options: Mapping[str, Any], settings: Settings, co
     progress, ledger = JobsConsole(console, settings.as_json), Ledger()
     ledger.add("imports", 0)
     try:
-        with InterruptFlag(progress.announce_stop) as progress.interrupt, _dismissing(settings.world):
+        with InterruptFlag(progress.announce_stop) as progress.interrupt:
             outcome = _run(bundle, options, settings, progress, ledger)
+            if settings.world is not None:
+                dismiss(settings.world)  # who starts the processes ends the others of one that fails, not of this
     except KeyboardInterrupt:  # Interrupted is one too
         console.close()
         code = 128 + progress.interrupt.number if progress.interrupt is not None else 130
@@ -125,16 +126,6 @@ def run_command(bundle: Path, options: Mapping[str, Any], settings: Settings, co
         print_json({"done": progress.results, "skipped": outcome.skipped, "failed": failed, **ledger.numbers()})
     if outcome.failed:
         sys.exit(int(exit_code(outcome.failed[0].error)))
-
-
-@contextmanager
-def _dismissing(world: World | None) -> Iterator[None]:
-    """Have the other processes of a distributed run end too, whatever has become of this one's work."""
-    try:
-        yield
-    finally:
-        if world is not None:
-            dismiss(world)
 
 
 def _run(

@@ -21,6 +21,7 @@ Message = dict[str, Any]
 
 _KEY = "leader"
 _HELLO_SECONDS = 10.0  # within which whoever has connected says who it is
+_HELLO_BYTES = 1000
 
 
 class Link:
@@ -28,7 +29,6 @@ class Link:
 
     def __init__(self, connection: socket.socket) -> None:
         """Messages are short, and each is waited for."""
-        connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # tells of a host that has gone
         self._connection, self._lines = connection, connection.makefile("rb")
@@ -39,10 +39,10 @@ class Link:
         with self._lock, suppress(OSError):
             self._connection.sendall(json.dumps(message).encode() + b"\n")
 
-    def receive(self) -> Message | None:
-        """Return the next message; None once the other side has ended."""
+    def receive(self, limit: int = -1) -> Message | None:
+        """Return the next message; None once the other side has ended, and for one that is longer than `limit`."""
         try:
-            line = self._lines.readline()
+            line = self._lines.readline(limit)
             return json.loads(line) if line.endswith(b"\n") else None
         except (OSError, ValueError):
             return None
@@ -83,6 +83,7 @@ def answer(store: Store, rank: int, seconds: float) -> Link:
         connection = socket.create_connection((where["address"], where["port"]), seconds)
     except (OSError, RuntimeError) as error:  # the latter is the store's
         raise BackendError(f"rank {rank} cannot reach rank 0: {str(error).partition(chr(10))[0]}") from error
+    connection.settimeout(None)
     link = Link(connection)
     link.send({"rank": rank, "token": where["token"]})
     return link
@@ -108,9 +109,11 @@ def _server(address: str) -> socket.socket:
 def _greeted(connection: socket.socket, token: str, size: int) -> tuple[int, Link] | None:
     """Return who has connected, or None, the connection closed, for a stranger."""
     connection.settimeout(_HELLO_SECONDS)
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        hello = json.loads(connection.makefile("rb").readline(1000))
+    link = Link(connection)
+    with suppress(TypeError, KeyError):  # of what is no hello
+        hello: Any = link.receive(_HELLO_BYTES)
         if secrets.compare_digest(str(hello["token"]), token) and 0 < hello["rank"] < size:
-            return int(hello["rank"]), Link(connection)
-    connection.close()
+            connection.settimeout(None)
+            return int(hello["rank"]), link
+    link.close()
     return None

@@ -79,6 +79,24 @@ def test_both_ways_to_attend_agree(scale: float) -> None:
     torch.testing.assert_close(fused.lse, plain.lse, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("most_bytes", [1, 4 * 2 * 9 * 3, 1 << 20])
+def test_queries_some_at_a_time(most_bytes: int) -> None:
+    """One, three, and all five; matrix products of other sizes may round otherwise."""
+    q, k, v = normal(0, 5, 2, 8), normal(1, 9, 2, 8), normal(2, 9, 2, 8)
+    some, fused = attend_by_scores(by_head(q), by_head(k), by_head(v), 0.4, most_bytes), attend(q, k, v, 0.4)
+    torch.testing.assert_close(some.out, fused.out, rtol=0, atol=1e-5)
+    torch.testing.assert_close(some.lse, fused.lse, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_a_gpu_is_asked_for(dtype: torch.dtype) -> None:
+    """Tensors without numbers: torch has such calls, and their results have these shapes. No GPU has run them."""
+    q, k = (torch.empty(tokens, 24, 128, dtype=dtype, device="meta") for tokens in (300, 70))
+    part = attend(q, k, k, 0.1)
+    assert part.sequence().shape == (300, 24, 128) and part.lse.shape == (1, 24, 300)
+    assert part.out.dtype is part.lse.dtype is torch.float32
+
+
 def test_merging_is_attention_to_both_blocks() -> None:
     """Also when nearly all weight is in one of the blocks."""
     q, k, v = normal(0, 5, 2, 8), normal(1, 9, 2, 8), normal(2, 9, 2, 8)
