@@ -117,6 +117,6 @@ def _qkv(devices: int, batch: int, tokens: int, dtype: torch.dtype) -> list[Valu
     return [[normal(10 * i + j, batch, tokens, 2, 8, dtype=dtype) for i in range(devices)] for j in range(3)]
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 4), (1, 8)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 4)])
 def test_ring_attention_merges_as_in_the_simulation(rows: int, columns: int, ranks: Ranks) -> None:
     assert ranks.run(rows * columns, attend, rows) == [24] * (rows * columns)
