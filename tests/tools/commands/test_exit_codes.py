@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -105,9 +106,11 @@ def hang_up() -> NoReturn:
 
 
 def stop_by(number: signal.Signals) -> NoReturn:
-    """The first signal stops a command at once, or at its next safe moment; the second stops those too."""
+    """The first signal stops a command at once, or at its next safe moment; a later one, which is not taken for the
+    same wish, stops those too."""
     for _ in range(2):
         signal.raise_signal(number)  # in this thread: os.kill may choose another one
+        time.sleep(1.1)
     raise AssertionError(f"{number.name} did nothing")
 
 
@@ -303,7 +306,9 @@ def errors_in_the_tree() -> dict[str, type]:
     for path in (
         path for name in ("artifacts", "compiler", "runtime", "tools") for path in (package / name).rglob("*.py")
     ):
-        if names := re.findall(r"^class (\w+Error)\((?!OSError)\w*Error\):", path.read_text(), re.MULTILINE):
+        if names := re.findall(
+            r"^class (\w+Error)\((?!OSError|RuntimeError)\w*Error\):", path.read_text(), re.MULTILINE
+        ):
             module = importlib.import_module("mochi_aot." + ".".join(path.relative_to(package).with_suffix("").parts))
             found |= {name: getattr(module, name) for name in names}
     return found
@@ -328,6 +333,7 @@ KINDS = {
         "CheckpointError",
         "InputFileError",
         "KeysError",
+        "LoraError",
         "ModelError",
         "NumbersError",
         "RebuildError",
@@ -343,6 +349,7 @@ KINDS = {
         "MockMeshError",
         "MockPlatformError",
         "PackageMissingError",
+        "RankError",
         "ServePackageError",
         "TtnnAlreadyImportedError",
         "TtnnMissingError",
