@@ -24,6 +24,7 @@ ON_BENCH = "--config bench --mesh 1x2 --geometry 16x16x7"
 GOOD = {
     "mochi-bench compile": "--size tiny",
     "mochi-bench delta": "--size tiny",
+    "mochi-bench distributed": "--size tiny",
     "mochi-bench model": ON_BENCH,
     "mochi-bench quality": "--count 1 --steps 1 --mesh 1x1 --dtype float32",
     "mochi-bench serve": "--size tiny",
@@ -45,6 +46,7 @@ ELSEWHERE = {"mochi-bringup", "mochi-bundle delta", "mochi-bundle diff"}
 MEASURED = {
     "compile": "measure_compile",
     "delta": "measure_delta",
+    "distributed": "measure_distributed",
     "serve": "measure_serve",
     "start": "measure_start",
     "ttnn-start": "measure_ttnn_start",
