@@ -79,6 +79,14 @@ def _programs_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _start_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of what is compiled for one device, kept, and started again and again."""
+    size = click.option(
+        "--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model."
+    )
+    return size(repetitions_option(folder_option(command)))
+
+
 @click.group(cls=MochiGroup)
 def main() -> None:
     """Measure, on a machine that does nothing else meanwhile."""
@@ -306,10 +314,8 @@ def ttnn_start(progress: Progress, size: str, repetitions: int, folder: Path | N
 
 
 @main.command(cls=MochiCommand)
-@click.option("--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model.")
+@_start_options
 @click.option("--jobs", type=click.IntRange(min=1), default=4, show_default=True, help="Videos timed together.")
-@repetitions_option
-@folder_option
 @json_option
 @_with_phases
 def serve(
@@ -329,10 +335,8 @@ def serve(
 
 
 @main.command(cls=MochiCommand)
-@click.option("--size", type=click.Choice(START_SIZES), default="small", show_default=True, help="Of the model.")
+@_start_options
 @click.option("--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Of the LoRA.")
-@repetitions_option
-@folder_option
 @json_option
 @_with_phases
 def delta(

@@ -1,5 +1,6 @@
 """`mochi-compile`: a checkpoint in, a bundle out."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 INPUTS = ("text_encoder", "transformer", "vae", "tokenizer", "layout", "variant", "revision")  # beside the checkpoint
 
 
+def _path_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
+    """Return an option that names a part of what is read, which the compiler looks at."""
+    return click.option(name, type=click.Path(path_type=Path), metavar=metavar, help=text)
+
+
 @click.command(cls=MochiCommand)
 @click.option(
     "--checkpoint",
@@ -44,31 +50,24 @@ INPUTS = ("text_encoder", "transformer", "vae", "tokenizer", "layout", "variant"
     help="Which weights to take in Diffusers' layout where there are several: bf16, as in model.bf16.safetensors."
     "  [default: those without one, if they are whole]",
 )
-@click.option(
+@_path_option(
     "--transformer",
-    type=click.Path(path_type=Path),
-    metavar="FILE|DIR",
-    help="The transformer, instead of the checkpoint's: a file, safetensors or GGUF, in Genmo's keys, with or without "
+    "FILE|DIR",
+    "The transformer, instead of the checkpoint's: a file, safetensors or GGUF, in Genmo's keys, with or without "
     "ComfyUI's prefixes, or in Diffusers'; or a folder in Diffusers' layout.",
 )
-@click.option(
-    "--vae",
-    type=click.Path(path_type=Path),
-    metavar="FILE|DIR",
-    help="The VAE, instead of the checkpoint's: as --transformer. The encoder may be missing.",
+@_path_option(
+    "--vae", "FILE|DIR", "The VAE, instead of the checkpoint's: as --transformer. The encoder may be missing."
 )
-@click.option(
+@_path_option(
     "--text-encoder",
-    type=click.Path(path_type=Path),
-    metavar="DIR|FILE",
-    help="T5, instead of the checkpoint's, or for Genmo's layout, which has none: its folder with its tokenizer, or a "
-    "file.",
+    "DIR|FILE",
+    "T5, instead of the checkpoint's, or for Genmo's layout, which has none: its folder with its tokenizer, or a file.",
 )
-@click.option(
+@_path_option(
     "--tokenizer",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder with T5's tokenizer.json or spiece.model, where it is not beside T5 or in the checkpoint.",
+    "DIR",
+    "Folder with T5's tokenizer.json or spiece.model, where it is not beside T5 or in the checkpoint.",
 )
 @click.option(
     "--lora",
