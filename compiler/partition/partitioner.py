@@ -29,7 +29,7 @@ class Partitioner:
         """Place inputs and parameters as the plan says."""
         for item in self.source.inputs:
             value = item.value
-            placed = self._placed(self.plan.inputs.get(value.name, ()), value.type.shape)
+            placed = self._placed_by(self.plan.inputs.get(value.name, ()), value.type.shape)
             self.values[value] = self.builder.input(value.name, value.type.placed(placed), item.rate)
         for param in self.source.params:
             self.values[param.value] = self._param(param, self._seed(param))
@@ -64,9 +64,9 @@ class Partitioner:
     def annotated(self, name: str, shape: tuple[int, ...]) -> Placements | None:
         """Return where the plan wants the value that the reference calls `name`; None if it does not say."""
         cuts = self.plan.values.get(name)
-        return None if cuts is None else self._placed(cuts, shape)
+        return None if cuts is None else self._placed_by(cuts, shape)
 
-    def _placed(self, cuts: tuple[Cut, ...], shape: tuple[int, ...]) -> Placements:
+    def _placed_by(self, cuts: tuple[Cut, ...], shape: tuple[int, ...]) -> Placements:
         try:
             return value_placements(cuts, shape, self.mesh)
         except PlanError as error:

@@ -211,6 +211,15 @@ ATTENTION = [
         program_config=[32, 32],
         compute="hifi2",
     ),
+    one(  # each position sees itself and those before it
+        "transformer.scaled_dot_product_attention",
+        [Q, Q.flip(-1), Q.flip(-2)],
+        (0.3 * Q @ Q.flip(-1).mT + torch.full((Q.shape[-2],) * 2, -torch.inf).triu(1)).softmax(-1) @ Q.flip(-2),
+        is_causal=True,
+        scale=0.3,
+        program_config=[32, 32],
+        compute="hifi2",
+    ),
     one(
         "experimental.rotary_embedding_llama",
         [

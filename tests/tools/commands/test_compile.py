@@ -112,7 +112,7 @@ def test_the_report(compiled: tuple[Bundle, Result]) -> None:
 
 
 def test_the_encoder_comes_if_it_is_wanted(compiled: tuple[Bundle, Result], diffusers: Path, tmp_path: Path) -> None:
-    """Beside a bundle without it, by --reuse, its own weights alone are made."""
+    """Beside a bundle without it, by --reuse, its own weights and constants alone are made."""
     without, _ = compiled
     words = ["--checkpoint", diffusers, "--mesh", "1x2", "--geometry", SIZE, "--with-encoder", "--plan"]
     plans = ",".join(dict.fromkeys(without.program(role, without.manifest.geometries[0]).plan for role in ROLES))
@@ -121,7 +121,8 @@ def test_the_encoder_comes_if_it_is_wanted(compiled: tuple[Bundle, Result], diff
     bundle = Bundle.open(tmp_path / "with")
     assert sorted(bundle.manifest.geometries[0].programs) == sorted([*ROLES, "encode"])
     more = {weight.name for weight in bundle.manifest.weights} - {weight.name for weight in without.manifest.weights}
-    assert more and all(name.split("|")[0].startswith("encoder.") for name in more)
+    assert more and all(name.startswith(("encoder.", "constant:")) for name in more)
+    assert more <= {weight.name for weight in bundle.program("encode", bundle.manifest.geometries[0]).weights}
     assert "made before" in result.stdout and ", 0 B of it made before" not in result.stdout
 
 
