@@ -85,7 +85,7 @@ def refusal(bundle: Bundle, manifest: Manifest) -> str | None:
     try:
         check_manifest(manifest, "manifest")
         for file in manifest.files:
-            _check_size(bundle.path, file)
+            _check_size(bundle.path / file.path, file)
         for program in programs.values():
             check_program_fits(program, manifest, program.name)
         verify_programs(other)
