@@ -39,14 +39,14 @@ def main(mesh: tuple[int, int], names: list[str], weights_dtype: str) -> None:
 
 
 def lowered(mesh: tuple[int, int], names: list[str], weights_dtype: str) -> dict[str, Lowered]:
-    """Programs by role, under the plans of these names."""
+    """Programs by role, under the plans of these names; those that none is for are left out."""
     built = build_programs(CONFIG, GEOMETRY, "bfloat16", SeededSource(CONFIG))
     target, low = TtnnTarget(weights_dtype), {}
     for roles, family in TTNN_FAMILIES.items():
-        (plan,) = (family[name] for name in names if name in family)
-        for role in roles:
-            made = compile_program(built[role], mesh, plan, target)
-            low[role] = lower(Lowerer(made.program, mesh, weights_dtype), plan.name, made.cost)
+        for plan in (family[name] for name in names if name in family):
+            for role in roles:
+                made = compile_program(built[role], mesh, plan, target)
+                low[role] = lower(Lowerer(made.program, mesh, weights_dtype), plan.name, made.cost)
     return low
 
 
