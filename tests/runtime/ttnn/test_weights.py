@@ -26,7 +26,7 @@ def test_bfloat8_b_is_within_its_rounding(tmp_path: Path) -> None:
 
 
 def _differing(folder: Path, weights_dtype: str) -> list[str]:
-    """Names of weights in a bundle some piece of which is not what it should be, of all programs of the target."""
+    """Names of weights in a bundle some piece of which is not what it should be, of all programs but the encoder."""
     import ttnn
 
     from mochi_aot.artifacts.reader import Bundle
@@ -39,7 +39,7 @@ def _differing(folder: Path, weights_dtype: str) -> list[str]:
 
     write_checkpoint(folder / "checkpoint", CONFIG, "diffusers")
     checkpoint = open_checkpoint(folder / "checkpoint")
-    roles = [role for roles in TTNN_FAMILIES for role in roles]
+    roles = [role for roles in TTNN_FAMILIES for role in roles if role != "encode"]  # see test_prepare_video.py
     made = LoweredModel.make(checkpoint, MESH, weights_dtype, roles, VIDEO)
     plans = tuple({made.programs[role].program.plan for role in roles})
     job = compiling.Job(MESH, (VIDEO,), plans, "bfloat16", "ttnn", weights_dtype)
