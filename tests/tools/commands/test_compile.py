@@ -102,7 +102,8 @@ def test_the_report(compiled: tuple[Bundle, Result]) -> None:
     assert lines[12].startswith("weights: ") and lines[12].endswith(" on disk, 0 B of it made before")
     assert lines[13].startswith("took ") and ", peak memory " in lines[13]
     assert lines[14] == f"bundle {bundle.id[:16]} in {bundle.path}"
-    assert result.stderr.splitlines() == [
+    # On a slow machine a phase says how long it has been going on.
+    assert [line for line in result.stderr.splitlines() if not line.endswith(" so far")] == [
         "loading the compiler",
         f"tracing {SIZE}",
         f"tracing {LARGER}",
