@@ -79,7 +79,7 @@ class Stop:
 @contextmanager
 def stopping(stop: Stop) -> Iterator[None]:
     """Let the signals raise Stopped meanwhile, except those that are ignored, as SIGHUP is under nohup."""
-    with stop, _handling(stop.ask), _quiet_destructors():
+    with stop, handling(stop.ask), _quiet_destructors():
         yield
 
 
@@ -95,7 +95,7 @@ class InterruptFlag:
         self._on_request = on_request
         self._requested, self._asked = False, 0.0
         self._stop = Stop()
-        self._handling = _handling(self._handle)
+        self._handling = handling(self._handle)
         self.number = int(signal.SIGINT)
 
     def __enter__(self) -> Self:
@@ -123,7 +123,7 @@ class InterruptFlag:
 
 
 @contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Have a function called for each of the signals meanwhile, unless it is ignored."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     taken = [number for number, old in before.items() if old not in (signal.SIG_IGN, None)]

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.runtime.errors import InputFileError, OptionError
 from mochi_aot.runtime.job import Job, option_name
 from mochi_aot.runtime.noise import MAX_SEED
+from mochi_aot.runtime.text_lines import read_lines
 
 MAX_VIDEOS = 10_000
 # Files that each video has to have for itself.
@@ -17,14 +17,7 @@ _WRITTEN = ("output", "save_latents", "save_prompt_embeds")
 
 def read_prompts(path: Path) -> list[tuple[int, str]]:
     """Return each line of a text that is not blank, with its number. Raise InputFileError if there is none."""
-    try:
-        text = read_regular(path).decode("utf-8-sig")
-    except OSError as error:
-        raise InputFileError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputFileError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
-    prompts = [(number, line) for number, line in lines if line]
+    prompts = [(number, line.strip()) for number, line in read_lines(path)]
     if not prompts:
         raise InputFileError(f"{path} has no prompts; write one on each line")
     return prompts

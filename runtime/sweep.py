@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from mochi_aot.artifacts.regular_file import read_regular
 from mochi_aot.runtime.defaults import ALIASES, SIZES, dashed
 from mochi_aot.runtime.errors import InputFileError, OptionError
 from mochi_aot.runtime.job import Job
 from mochi_aot.runtime.options import FIELDS, same_names, with_options
+from mochi_aot.runtime.text_lines import read_lines
 
 MAX_LINE, MAX_JOBS = 1 << 20, 100_000  # characters; lines
 _NUMBERS = tuple[float, ...]
@@ -36,16 +36,8 @@ def read_sweep(path: Path, base: Job) -> list[tuple[int, Job]]:
     Raise InputFileError, with the line's number, for the first line that is not a JSON object of known options with
     values of their types, and if there is no job at all.
     """
-    try:
-        text = read_regular(path).decode("utf-8-sig")
-    except OSError as error:
-        raise InputFileError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputFileError(f"{path} is not UTF-8 text (byte {error.start})") from None
     jobs: list[tuple[int, Job]] = []
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also split at U+2028 within a prompt
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         if len(jobs) == MAX_JOBS:
             raise InputFileError(f"{path} has more than {MAX_JOBS} jobs; write several files")
         try:

@@ -2,7 +2,6 @@
 
 import os
 import queue
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import Executable, Value
-from mochi_aot.runtime.interrupt import SIGNALS
+from mochi_aot.runtime.interrupt import handling
 from mochi_aot.runtime.opening import open_bundle
 from mochi_aot.runtime.torch.distributed.axis import LostError
 from mochi_aot.runtime.torch.distributed.links import Link, Message, answer
@@ -148,12 +147,5 @@ def _handing_on(link: Link) -> Iterator[None]:
     def hand_on(number: int, frame: FrameType | None) -> None:
         threading.Thread(target=link.send, args=({"signal": number},), daemon=True).start()
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    taken = [number for number, old in before.items() if old is not signal.SIG_IGN]
-    for number in taken:
-        signal.signal(number, hand_on)
-    try:
+    with handling(hand_on):
         yield
-    finally:
-        for number in taken:
-            signal.signal(number, before[number])
