@@ -14,7 +14,7 @@ from mochi_aot.artifacts.integrity import bundle_id, hash_bytes, new_hash
 from mochi_aot.artifacts.layout import DELTA_MAGIC, DELTA_PATH, MAX_METADATA_BYTES, factor_path
 from mochi_aot.artifacts.low_rank import addition, factor_array
 from mochi_aot.artifacts.pieces import Checker, pieces
-from mochi_aot.artifacts.reader import Bundle
+from mochi_aot.artifacts.reader import Bundle, check_size
 from mochi_aot.artifacts.regular_file import open_regular, read_blocks
 from mochi_aot.artifacts.schema import File, Manifest, Shard, Weight
 
@@ -48,7 +48,7 @@ class OpenDelta:
                 read = memoryview(_read_factors(path / file.path, file))
                 factors = [factor_array(factor, read) for factor in delta.factors]
             else:
-                _check_size(path / file.path, file)
+                check_size(path / file.path, file, _REMEDY)
         return cls(path, delta, bundle_id(data), factors)
 
     def verify(self) -> None:
@@ -160,18 +160,9 @@ def _read_header(path: Path) -> bytes:
 
 
 def _read_factors(place: Path, file: File) -> bytes:
-    _check_size(place, file)
+    check_size(place, file, _REMEDY)
     with os_errors(f"read {place}"), open_regular(place) as stream:
         data = stream.read(file.nbytes + 1)
     if hash_bytes(data, all_processors=True) != file.blake3:
         raise BundleError(f"{place}: the bytes do not match their hash{_REMEDY}")
     return data
-
-
-def _check_size(place: Path, file: File) -> None:
-    with os_errors(f"read {place}"):
-        if not place.is_file():
-            raise BundleError(f"{place} is missing, expected {file.nbytes} bytes{_REMEDY}")
-        seen = place.stat().st_size
-    if seen != file.nbytes:
-        raise BundleError(f"{place}: expected {file.nbytes} bytes, seen {seen}{_REMEDY}")

@@ -51,7 +51,7 @@ class Bundle:
         manifest = unpack(MANIFEST_MAGIC, Manifest, data, where)
         check_manifest(manifest, where)
         for file in manifest.files:
-            _check_size(path / file.path, file)
+            check_size(path / file.path, file)
         return cls(path, manifest, bundle_id(data))
 
     def for_device(self, device: int) -> "Bundle":
@@ -148,7 +148,7 @@ class Bundle:
         if weight.file is None:
             return None
         place = self.place(weight.file)
-        _check_size(place, self.manifest.files[weight.file])
+        check_size(place, self.manifest.files[weight.file])
         return place
 
     def loras(self) -> LoraRecord | None:
@@ -255,17 +255,18 @@ def _state(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _check_size(place: Path, file: File) -> None:
+def check_size(place: Path, file: File, remedy: str = REMEDY) -> None:
+    """Raise BundleError, which ends with `remedy`, for a file that is not there or has another size than is written."""
     with os_errors(f"read {place}"):
         if not place.is_file():
-            raise BundleError(f"{place} is missing, expected {file.nbytes} bytes{REMEDY}")
+            raise BundleError(f"{place} is missing, expected {file.nbytes} bytes{remedy}")
         seen = place.stat().st_size
-    _require_size(place, file, seen)
+    _require_size(place, file, seen, remedy)
 
 
-def _require_size(place: Path, file: File, seen: int) -> None:
+def _require_size(place: Path, file: File, seen: int, remedy: str = REMEDY) -> None:
     if seen != file.nbytes:
-        raise BundleError(f"{place}: expected {file.nbytes} bytes, seen {seen}{REMEDY}")
+        raise BundleError(f"{place}: expected {file.nbytes} bytes, seen {seen}{remedy}")
 
 
 def _check_hash(place: Path, file: File, seen: str) -> None:

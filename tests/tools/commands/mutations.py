@@ -7,7 +7,7 @@ from typing import Any
 
 from mochi_aot.artifacts import Bundle
 from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.artifacts.reader import _check_size
+from mochi_aot.artifacts.reader import check_size
 from mochi_aot.artifacts.schema import Manifest
 from mochi_aot.artifacts.validate import check_manifest, check_program_fits
 from mochi_aot.runtime.programs import verify_programs
@@ -85,7 +85,7 @@ def refusal(bundle: Bundle, manifest: Manifest) -> str | None:
     try:
         check_manifest(manifest, "manifest")
         for file in manifest.files:
-            _check_size(bundle.path / file.path, file)
+            check_size(bundle.path / file.path, file)
         for program in programs.values():
             check_program_fits(program, manifest, program.name)
         verify_programs(other)
