@@ -1,12 +1,16 @@
 """Calls that fail in commands, in short: run.py has the campaign over all of them."""
 
 import errno
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.faults.run import Fault, prepare, problems
+from mochi_aot.tools.serve.store import JobStore
+from tests.faults.run import Fault, library, prepare, problems
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="the library that lets calls fail is C")
 
@@ -38,3 +42,31 @@ def test_a_call_that_fails_is_one_line(folder: Path, name: str, fault: Fault, co
     done, hit, found = problems(folder, name, fault)
     assert (found, done.returncode, hit) == ([], code, True)
     assert reason in done.stderr
+
+
+QUEUE = """
+import sqlite3, sys
+from pathlib import Path
+from mochi_aot.tools.serve.keys import Caller
+from mochi_aot.tools.serve.store import JobStore
+store, ann = JobStore(Path(sys.argv[1]), 10), Caller("ann")
+add = lambda: store.add(ann, "m", {}, 30.0, 0, retry_after=1)
+add()
+job = store.take("m")
+store.put_back(job)
+print("taken and put back")
+try:
+    add()
+except sqlite3.OperationalError as error:
+    print(error, store.waiting())
+"""
+
+
+def test_a_job_is_accepted_once_it_is_on_the_disk(tmp_path: Path) -> None:
+    """SQLite waits for the disk at the first write of its log and after the first job, and then for each job alone."""
+    JobStore(tmp_path / "state", 10).close()
+    variables = {"FAULT_CALL": "fsync", "FAULT_ERRNO": str(errno.EIO), "FAULT_NTH": "3", "LD_PRELOAD": str(library())}
+    variables |= {"FAULT_PREFIX": str(tmp_path / "state/jobs.sqlite3-wal"), "FAULT_LOG": str(tmp_path / "hit")}
+    command = [sys.executable, "-c", QUEUE, str(tmp_path / "state")]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    assert done.stdout == "taken and put back\ndisk I/O error 1\n"

@@ -1,7 +1,8 @@
 """The jobs on disk: a queue that outlives the process, in one SQLite file, and the finished videos beside it.
 
 A job is accepted once its row is on the disk. Its files appear whole (`Video.save`), and the row says "completed" only
-after them, so that a video is served whole or not at all, wherever the process is killed.
+after them, so that a video is served whole or not at all, wherever the process is killed. What a worker notes of a job
+does not wait for the disk: a process that is killed loses none of it, and a machine that fails makes the video again.
 """
 
 import fcntl
@@ -127,7 +128,7 @@ class JobStore:
 
     def take(self, model: str) -> StoredJob | None:
         """Return the next job of a bundle, which is running from now on; None where none waits."""
-        with self._change() as database:
+        with self._change(waits=False) as database:
             row = database.execute(
                 f"SELECT number FROM jobs WHERE status = ? AND model = ? {_ORDER} LIMIT 1", (QUEUED, model)
             ).fetchone()
@@ -239,7 +240,7 @@ class JobStore:
         return self.videos / f"{job.id}.json"
 
     def _end(self, job: StoredJob, status: str, more: str, *values: object) -> bool:
-        with self._change() as database:
+        with self._change(waits=False) as database:
             change = f"UPDATE jobs SET status = ?, {more} WHERE number = ? AND status = ?"
             return database.execute(change, (status, *values, job.number, RUNNING)).rowcount == 1
 
@@ -262,9 +263,10 @@ class JobStore:
             (self.videos / f"{name}{suffix}").unlink(missing_ok=True)
 
     @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, on the disk at the end of the block; nothing of it after an exception."""
+    def _change(self, waits: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction, on the disk at the end of the block if it `waits`; nothing of it after an exception."""
         with self._lock:
+            self._database.execute(f"PRAGMA synchronous = {'FULL' if waits else 'NORMAL'}")
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
@@ -275,7 +277,7 @@ class JobStore:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """Return the database, with its table; each commit waits for the disk."""
+    """Return the database, with its table."""
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.row_factory = sqlite3.Row

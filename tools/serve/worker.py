@@ -15,6 +15,7 @@ from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, 
 _LOG = logging.getLogger("mochi_aot")
 _IDLE = 60.0  # seconds after which an idle worker looks what can be forgotten
 _FAILURES_IN_A_ROW = 3  # of the device, after which it counts as broken
+_PAUSE = 0.1  # seconds between two steps that are told: who watches many short ones would take time from them
 _TIMES, _LEAST = 10.0, 60.0  # a step may take so many times the slowest one before it, and so many seconds in any case
 
 
@@ -79,6 +80,7 @@ class Worker(threading.Thread):
         self._metrics, self._changed, self._gone_wrong = metrics, changed, gone_wrong
         self._began = 0.0  # when loading began
         self._ending, self._woken = False, threading.Event()
+        self._told = 0.0  # when the last progress was told
         self._beat: float | None = None  # when the work that goes on now last came further
         self._slowest_step = 0.0  # but for the first of each job, which may wait for weights
         self._between_steps = False
@@ -227,8 +229,12 @@ class Worker(threading.Thread):
         return step_ended
 
     def _show(self, progress: Progress) -> None:
-        self.progress, self._beat = progress, time.monotonic()
-        self._changed()
+        """Note how far the job is; tell of each phase, and of a step where none was told just before."""
+        last, now = self.progress, time.monotonic()
+        self.progress, self._beat = progress, now
+        if last is None or last.phase != progress.phase or now - self._told >= _PAUSE:
+            self._told = now
+            self._changed()
 
 
 def _as_without_callback(video: Video) -> Video:
