@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from mochi_aot.artifacts.errors import about
 from mochi_aot.artifacts.held_folder import held_for_now
 
 _PREFIX = ".mochi-new-"
@@ -18,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     nothing is left of it, and `path` is as it was. Several threads and processes may replace one path at the same time:
     the last one to end has it. Raise OSError where nothing can be written, and where the block has written nothing.
     """
-    with folder_beside(path) as folder:
+    with about(path), folder_beside(path) as folder:
         new = folder / path.name
         yield new
         if not new.is_symlink():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -54,6 +55,17 @@ def os_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise BundleError(f"cannot {action}: {error.strerror or error}") from error
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Have an OSError that names no file, as one of a file that is open already, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.strerror is not None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

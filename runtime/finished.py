@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mochi_aot.artifacts.atomic_file import folder_beside, sync
+from mochi_aot.artifacts.errors import about
 from mochi_aot.artifacts.held_folder import HeldFolder, hold
 from mochi_aot.artifacts.renaming import rename_new
 from mochi_aot.runtime.errors import OutputExistsError, OutputFolderError
@@ -35,7 +36,7 @@ def finishing(video: Path, record: Path, force: bool) -> Iterator[Finished]:
     After any exception nothing is left, and what was there is as it was. Raise OutputExistsError where one of them has
     appeared meanwhile, unless `force`, and OSError.
     """
-    with folder_beside(video) as folder:
+    with about(video), folder_beside(video) as folder:
         made, note = Finished(folder / video.name), folder / record.name
         yield made
         sync(made.video)

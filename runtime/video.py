@@ -1,5 +1,7 @@
 """Frames to mp4, through the ffmpeg that imageio-ffmpeg brings along."""
 
+import errno
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -13,6 +15,8 @@ import numpy as np
 from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.runtime.defaults import DEFAULT_FPS
 from mochi_aot.runtime.errors import VideoError
+
+_OF_THE_DISK = (errno.EIO, errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
 
 
 def write_video(
@@ -38,7 +42,7 @@ def write_video(
         finally:
             process.wait()
         if process.returncode != 0:
-            raise VideoError(f"ffmpeg failed on {path} (exit code {process.returncode}): {_last_line(log)}")
+            raise VideoError(f"ffmpeg failed on {path.name} (exit code {process.returncode}): {_why(process, log)}")
 
 
 def _command(path: Path, shape: tuple[int, ...], fps: float) -> list[str]:
@@ -60,7 +64,11 @@ def _feed(process: subprocess.Popen, frames: np.ndarray, before_frame: Callable[
             process.stdin.close()
 
 
-def _last_line(log: IO[bytes]) -> str:
+def _why(process: subprocess.Popen, log: IO[bytes]) -> str:
+    """Return ffmpeg's last words; without any, as its log is on the same full disk, what its exit code says."""
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    if lines:
+        return lines[-1]
+    number = 256 - process.returncode  # ffmpeg exits with the low byte of AVERROR(e), which is -e
+    return os.strerror(number) if number in _OF_THE_DISK else "it said nothing"

@@ -31,6 +31,7 @@ mount --bind "$1" "$1" && if [ "$2" = tmp ]; then mount --bind /tmp /tmp && moun
 mount -o remount,ro,bind / && shift 2 && exec "$@"
 """
 NO_PROGRAMS = 'mount -t tmpfs -o noexec,mode=0777 none "$1" && shift && exec "$@"'
+SMALL_DISK = 'mount -t tmpfs -o size=4k none "$1" && shift && exec "$@"'
 # ttnn has its kernels built by programs: this many small ones are enough.
 CONFIG = replace(BENCH, dit=replace(BENCH.dit, layers=2), text=replace(BENCH.text, num_layers=2), vae=TINY.vae)
 TARGETS = ("torch", "ttnn")
@@ -288,3 +289,20 @@ def test_an_output_folder_that_cannot_be_written(target: str, made: Path, tmp_pa
     for tool, arguments in (("run", video(made, target, mine / "v.mp4")), ("compile", words)):
         one_error(run(tool, *arguments, variables=variables), 7, "of root.*Permission denied")
     assert names(mine) == set()
+
+
+@needs_root
+@pytest.mark.slow
+def test_a_full_disk(made: Path, tmp_path: Path) -> None:
+    """One line with the name of what could not be written, whoever wrote it: ffmpeg, zstd, safetensors or Python."""
+    folder = scratch(tmp_path / "out")
+    words = video(made, "torch", folder / "v.mp4")
+    runs = [
+        ("run", words, "ffmpeg failed on v.mp4 .*: No space left on device"),
+        ("run", [*words, "--save-latents", folder / "l.safetensors"], "out/l.safetensors: No space left on device"),
+        ("bundle", ["pack", made / "torch", "-o", folder / "b.tar"], "cannot write .*/out/b.tar: No space left"),
+        ("checkpoint", [folder / "c", "--preset", "tiny"], "out/c: No space left on device"),
+    ]
+    for tool, arguments, pattern in runs:
+        done = run(tool, *arguments, variables={"HOME": "/"}, before=namespace(SMALL_DISK, folder), user=os.geteuid())
+        one_error(done, 7, pattern)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mochi_aot.artifacts.errors import about
 from mochi_aot.artifacts.staging import StagedFolder
 from mochi_aot.compiler.checkpoint.errors import CheckpointExistsError
 
@@ -23,7 +24,8 @@ def atomic_folder(path: Path, replace: bool) -> Iterator[Path]:
     staged = StagedFolder(path.absolute(), replace, check=_check_place)
     staged.create()
     try:
-        yield staged.folder
+        with about(path):
+            yield staged.folder
         staged.publish()
     finally:
         staged.discard()

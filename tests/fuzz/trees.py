@@ -14,34 +14,29 @@ FLOATS = [0.0, -0.0, 0.5, 1.0, -1.0, 1e-300, 1e300, float("inf"), float("-inf"),
 TEXTS = ["", "a", "float32", "bfloat16", "bfloat8_b", "uint8", "bool", "torch", "ttnn", "decode", "denoise", "latents"]
 TEXTS += ["../..", "/etc/passwd", "a\x1b[2J", "a\nb", "\0", "\ud800", "\u202e", "0" * 64, "x" * 5000, "frames", "1e999"]
 ATOMS = [None, True, False, [], {}, [[]], *NUMBERS, *FLOATS, *TEXTS]
+_DEEPER = 0.85  # how often a container is entered rather than changed itself
 
 
-def places(tree: Tree) -> list[Place]:
-    """Return every place in a tree but its root."""
-    found: list[Place] = []
-    open_ = [tree]
-    while open_:
-        node = open_.pop()
-        keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
-        for key in keys:
-            found.append((node, key))
-            open_.append(node[key])
-    return found
+def a_place(tree: Tree, choice: random.Random) -> Place | None:
+    """Return a place in a tree, not its root, by going down at random; None where there is none."""
+    place = None
+    while isinstance(tree, dict | list) and tree and (place is None or choice.random() < _DEEPER):
+        key = choice.choice(list(tree)) if isinstance(tree, dict) else choice.randrange(len(tree))
+        place, tree = (tree, key), tree[key]
+    return place
 
 
 def mutate(tree: Tree, choice: random.Random) -> Tree:
-    """Return a tree with one to four changes; the argument stays as it is."""
-    tree = copy.deepcopy(tree)
+    """Return a tree with one to four changes, made in place where they are not the whole of it."""
     for _ in range(choice.choice((1, 1, 1, 2, 2, 3, 4))):
-        found = places(tree)
-        if not found:
-            return choice.choice(ATOMS)
-        place = choice.choice(found)
-        choice.choice(_CHANGES)(place, found, choice)
+        place = a_place(tree, choice)
+        if place is None:
+            return copy.deepcopy(choice.choice(ATOMS))
+        choice.choice(_CHANGES)(place, tree, choice)
     return tree
 
 
-def _other_value(place: Place, found: list[Place], choice: random.Random) -> None:
+def _other_value(place: Place, tree: Tree, choice: random.Random) -> None:
     """Another value of the same type."""
     node, key = place
     value = node[key]
@@ -54,7 +49,7 @@ def _other_value(place: Place, found: list[Place], choice: random.Random) -> Non
     elif isinstance(value, str):
         node[key] = _other_text(value, choice)
     else:
-        node[key] = choice.choice(ATOMS)
+        node[key] = copy.deepcopy(choice.choice(ATOMS))
 
 
 def _other_text(value: str, choice: random.Random) -> str:
@@ -63,25 +58,25 @@ def _other_text(value: str, choice: random.Random) -> str:
     return choice.choice((choice.choice(TEXTS), value[:at], value[:at] + char + value[at:], value * 2))
 
 
-def _atom(place: Place, found: list[Place], choice: random.Random) -> None:
+def _atom(place: Place, tree: Tree, choice: random.Random) -> None:
     node, key = place
     node[key] = copy.deepcopy(choice.choice(ATOMS))
 
 
-def _graft(place: Place, found: list[Place], choice: random.Random) -> None:
+def _graft(place: Place, tree: Tree, choice: random.Random) -> None:
     """What stands somewhere else in the tree."""
     node, key = place
-    other, name = choice.choice(found)
-    if name in other if isinstance(other, dict) else name < len(other):
-        node[key] = copy.deepcopy(other[name])
+    other = a_place(tree, choice)
+    assert other is not None, "there is at least the place that is to be changed"
+    node[key] = copy.deepcopy(other[0][other[1]])
 
 
-def _remove(place: Place, found: list[Place], choice: random.Random) -> None:
+def _remove(place: Place, tree: Tree, choice: random.Random) -> None:
     node, key = place
     del node[key]
 
 
-def _repeat(place: Place, found: list[Place], choice: random.Random) -> None:
+def _repeat(place: Place, tree: Tree, choice: random.Random) -> None:
     node, key = place
     if isinstance(node, list):
         node[key:key] = [copy.deepcopy(node[key])] * choice.choice((1, 1, 2, 20))
@@ -89,13 +84,13 @@ def _repeat(place: Place, found: list[Place], choice: random.Random) -> None:
         node[choice.choice(TEXTS)] = copy.deepcopy(node[key])
 
 
-def _shuffle(place: Place, found: list[Place], choice: random.Random) -> None:
+def _shuffle(place: Place, tree: Tree, choice: random.Random) -> None:
     node, _ = place
     if isinstance(node, list):
         choice.shuffle(node)
 
 
-def _nest(place: Place, found: list[Place], choice: random.Random) -> None:
+def _nest(place: Place, tree: Tree, choice: random.Random) -> None:
     node, key = place
     for _ in range(choice.choice((1, 2, 20, 200))):
         node[key] = [node[key]]

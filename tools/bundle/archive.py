@@ -6,8 +6,7 @@ makes each header itself to compare: no name, size or kind of member is taken fr
 """
 
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -128,13 +127,14 @@ def _write_file(
     start, checker = file.tell(), Checker(file_pieces, str(place))
     compressed = _is_worth_it(place, zstd)
     file.write(bytes(tarfile.BLOCKSIZE))
-    writer = zstd.ZstdCompressor(level=LEVEL, write_content_size=True) if compressed else None
-    with writer.stream_writer(file, size=item.nbytes, closefd=False) if writer else _as_it_is(file) as stream:
-        for block in blocks(place):
-            checker.update(block)
-            stream.write(block)
-            progress(len(block))
+    packer = zstd.ZstdCompressor(level=LEVEL).compressobj(size=item.nbytes) if compressed else None
+    for block in blocks(place):
+        checker.update(block)
+        file.write(packer.compress(block) if packer else block)
+        progress(len(block))
     checker.finish()
+    if packer:
+        file.write(packer.flush())
     size = file.tell() - start - tarfile.BLOCKSIZE
     file.write(_padding(size))
     file.seek(start)
@@ -146,11 +146,6 @@ def _is_worth_it(place: Path, zstd: Any) -> bool:
     with os_errors(f"read {place}"), open_regular(place) as file:
         sample = file.read(SAMPLE_BYTES)
     return len(zstd.ZstdCompressor(level=LEVEL).compress(sample)) < WORTH * len(sample)
-
-
-@contextmanager
-def _as_it_is(file: BinaryIO) -> Iterator[BinaryIO]:
-    yield file
 
 
 # ---- reading

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY, MODEL_DTYPES
 from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
 from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json, print_text
@@ -435,7 +436,8 @@ def _finish(
         print_json(numbers)
         return
     if json_file is not None:
-        json_file.write_text(json.dumps(numbers, indent=2) + "\n")
+        with replacing(json_file) as new:
+            new.write_text(json.dumps(numbers, indent=2) + "\n")
     print_text(report(numbers))
 
 

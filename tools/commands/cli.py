@@ -135,6 +135,8 @@ def _end_with(error: Exception, ctx: click.Context) -> NoReturn:
     elif code is ExitCode.FAULT and not isinstance(error, MochiError):
         told = "" if ctx.meta.get(_VERBOSE) else "; please report it, with --verbose for the traceback"
         text = f"internal error: {type(error).__name__}: {error}{told}"
+    elif isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        text = f"{error.filename}: {error.strerror}"
     elif isinstance(error, MemoryError):
         text = f"out of memory: {error}" if text else "out of memory"
     _end(text, code, error if ctx.meta.get(_VERBOSE) else None)

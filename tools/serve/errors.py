@@ -14,6 +14,15 @@ class RequestError(MochiError):
         self.status, self.field, self.retry_after = status, field, retry_after
 
 
+class StoreError(RequestError):
+    """The jobs cannot be read or written: a full disk, or one that fails."""
+
+    exit_code = ExitCode.SYSTEM
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(503, f"the queue's file, jobs.sqlite3, cannot be used: {reason}", retry_after=30)
+
+
 class StateFolderError(MochiError):
     """The folder of the jobs cannot be used: another server has it, or it was written by another version."""
 

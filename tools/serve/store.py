@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mochi_aot.tools.serve.errors import RequestError, StateFolderError
+from mochi_aot.tools.serve.errors import RequestError, StateFolderError, StoreError
 from mochi_aot.tools.serve.keys import Caller
 
 QUEUED, RUNNING, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
@@ -74,7 +74,10 @@ class StoredJob:
 
 
 class JobStore:
-    """The jobs of one state folder, which one process may have open at a time. Any thread may call any method."""
+    """The jobs of one state folder, which one process may have open at a time. Any thread may call any method.
+
+    All of them raise StoreError where the file cannot be read or written.
+    """
 
     def __init__(self, folder: Path, max_queue: int) -> None:
         """Open the folder, or make it. Jobs that were running when the last process ended are queued again.
@@ -140,8 +143,8 @@ class JobStore:
 
     def is_wanted(self, job: StoredJob) -> bool:
         """Tell whether a running job is still to be finished: neither cancelled nor deleted."""
-        with self._lock:
-            return _count(self._database, "number = ? AND status = ?", job.number, RUNNING) == 1
+        with self._held() as database:
+            return _count(database, "number = ? AND status = ?", job.number, RUNNING) == 1
 
     def put_back(self, job: StoredJob) -> None:
         """Queue a running job again, which stopped because the server ends."""
@@ -196,24 +199,24 @@ class JobStore:
 
     def find(self, caller: Caller, name: str) -> StoredJob | None:
         """Return a caller's job; None where it has none of that id."""
-        with self._lock:
-            return _find(self._database, caller, name)
+        with self._held() as database:
+            return _find(database, caller, name)
 
     def list(self, caller: Caller, limit: int, after: str | None = None, newest_first: bool = True) -> list[StoredJob]:
         """Return up to `limit` of a caller's jobs, those that follow `after` in this order."""
         compare, order = ("<", "DESC") if newest_first else (">", "ASC")
-        with self._lock:
+        with self._held() as database:
             where, values = "owner = ?", [caller.name]
             if after is not None:
                 where += f" AND number {compare} (SELECT number FROM jobs WHERE owner = ? AND id = ?)"
                 values += [caller.name, after]
             query = f"SELECT * FROM jobs WHERE {where} ORDER BY number {order} LIMIT ?"
-            return [_job(row) for row in self._database.execute(query, (*values, limit))]
+            return [_job(row) for row in database.execute(query, (*values, limit))]
 
     def waiting(self) -> int:
         """Return how many jobs are queued."""
-        with self._lock:
-            return _count(self._database, "status = ?", QUEUED)
+        with self._held() as database:
+            return _count(database, "status = ?", QUEUED)
 
     def sweep(self, keep_seconds: float, keep_bytes: int) -> None:
         """Forget what ended before `keep_seconds`, and the oldest videos where all have more than `keep_bytes`."""
@@ -263,17 +266,27 @@ class JobStore:
             (self.videos / f"{name}{suffix}").unlink(missing_ok=True)
 
     @contextmanager
-    def _change(self, waits: bool = True) -> Iterator[sqlite3.Connection]:
-        """One transaction, on the disk at the end of the block if it `waits`; nothing of it after an exception."""
+    def _held(self) -> Iterator[sqlite3.Connection]:
+        """Let no other thread use the database meanwhile. Raise StoreError for what SQLite cannot do."""
         with self._lock:
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if waits else 'NORMAL'}")
-            self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
+            except sqlite3.Error as error:
+                raise StoreError(str(error)) from error
+
+    @contextmanager
+    def _change(self, waits: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction, on the disk at the end of the block if it `waits`; nothing of it after an exception."""
+        with self._held() as database:
+            database.execute(f"PRAGMA synchronous = {'FULL' if waits else 'NORMAL'}")
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if database.in_transaction:  # a commit that fails may leave it open
+                    database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mochi_aot import BackendError, BundleInfo, MochiError, Video, VideoPipeline, describe, load
+from mochi_aot.artifacts.errors import ExitCode, exit_code
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
 
 _LOG = logging.getLogger("mochi_aot")
 _IDLE = 60.0  # seconds after which an idle worker looks what can be forgotten
+_TRIES = 3  # of a job that meets a host that fails, after which it counts as the cause
 _FAILURES_IN_A_ROW = 3  # of the device, after which it counts as broken
 _PAUSE = 0.1  # seconds between two steps that are told: who watches many short ones would take time from them
 _TIMES, _LEAST = 10.0, 60.0  # a step may take so many times the slowest one before it, and so many seconds in any case
@@ -195,6 +197,8 @@ class Worker(threading.Thread):
             self._store.drop(job)
             return CANCELLED, ""
         except (MochiError, OSError) as error:
+            if _is_of_the_host(error) and job.tries < _TRIES:
+                raise  # the server ends, and the job runs again when it is started anew
             return self._failed(job, type(error).__name__, str(error), error)
         except Exception as error:  # noqa: BLE001  a fault of one job is no reason to lose the others
             _LOG.exception("%s", f"{job.id}: internal error", extra={"numbers": {"job": job.id}})
@@ -235,6 +239,12 @@ class Worker(threading.Thread):
         if last is None or last.phase != progress.phase or now - self._told >= _PAUSE:
             self._told = now
             self._changed()
+
+
+def _is_of_the_host(error: Exception) -> bool:
+    """Tell whether the host failed rather than the job: its disk is full, or fails, or ffmpeg cannot be started."""
+    out_of_memory = isinstance(error.__cause__ or error.__context__, MemoryError)  # which another job may not be
+    return exit_code(error) is ExitCode.SYSTEM and not out_of_memory
 
 
 def _as_without_callback(video: Video) -> Video:

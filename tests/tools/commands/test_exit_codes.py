@@ -362,6 +362,7 @@ KINDS = {
         "OutputFolderError",
         "RemoteError",
         "StateFolderError",
+        "StoreError",
         "VideoError",
     },
 }
