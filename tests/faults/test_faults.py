@@ -45,8 +45,9 @@ def test_a_call_that_fails_is_one_line(folder: Path, name: str, fault: Fault, co
 
 
 QUEUE = """
-import sqlite3, sys
+import sys
 from pathlib import Path
+from mochi_aot.tools.serve.errors import StoreError
 from mochi_aot.tools.serve.keys import Caller
 from mochi_aot.tools.serve.store import JobStore
 store, ann = JobStore(Path(sys.argv[1]), 10), Caller("ann")
@@ -57,7 +58,7 @@ store.put_back(job)
 print("taken and put back")
 try:
     add()
-except sqlite3.OperationalError as error:
+except StoreError as error:
     print(error, store.waiting())
 """
 
@@ -67,6 +68,7 @@ def test_a_job_is_accepted_once_it_is_on_the_disk(tmp_path: Path) -> None:
     JobStore(tmp_path / "state", 10).close()
     variables = {"FAULT_CALL": "fsync", "FAULT_ERRNO": str(errno.EIO), "FAULT_NTH": "3", "LD_PRELOAD": str(library())}
     variables |= {"FAULT_PREFIX": str(tmp_path / "state/jobs.sqlite3-wal"), "FAULT_LOG": str(tmp_path / "hit")}
+    reason = "the queue's file, jobs.sqlite3, cannot be used: disk I/O error"
     command = [sys.executable, "-c", QUEUE, str(tmp_path / "state")]
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
-    assert done.stdout == "taken and put back\ndisk I/O error 1\n"
+    assert done.stdout == f"taken and put back\n{reason} 1\n"

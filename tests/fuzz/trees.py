@@ -79,7 +79,7 @@ def _remove(place: Place, tree: Tree, choice: random.Random) -> None:
 def _repeat(place: Place, tree: Tree, choice: random.Random) -> None:
     node, key = place
     if isinstance(node, list):
-        node[key:key] = [copy.deepcopy(node[key])] * choice.choice((1, 1, 2, 20))
+        node[key:key] = [copy.deepcopy(node[key])] * choice.choice((1, 1, 2, 5))
     else:
         node[choice.choice(TEXTS)] = copy.deepcopy(node[key])
 

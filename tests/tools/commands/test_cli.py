@@ -34,7 +34,7 @@ def _command(fault: BaseException | None) -> click.Command:
     [
         (None, 0, ""),
         (MochiError("x is y, expected z"), 3, "error: x is y, expected z\n"),
-        (PermissionError(13, "Permission denied", "/x"), 7, "error: [Errno 13] Permission denied: '/x'\n"),
+        (PermissionError(13, "Permission denied", "/x"), 7, "error: /x: Permission denied\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (click.UsageError("odd"), 2, "Usage: command [OPTIONS]\nTry 'command --help' for help.\n\nError: odd\n"),
     ],
