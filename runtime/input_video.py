@@ -15,7 +15,9 @@ from mochi_aot.runtime.errors import InputFileError, OptionError, VideoError
 from mochi_aot.runtime.geometry import geometry_name
 
 # Nothing but this file is opened, whatever is written in it: playlists may name addresses.
-_READING = ["-nostdin", "-protocol_whitelist", "file,pipe,fd"]
+# Formats that hold a video themselves: playlists, concat scripts and the like name other files, of which nobody knows.
+_FORMATS = "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,ivf,h264,hevc,m4v,mjpeg,nut,mxf,yuv4mpegpipe"
+_READING = ["-nostdin", "-protocol_whitelist", "file,pipe,fd", "-format_whitelist", _FORMATS]
 
 
 def check_video_file(path: Path, geometry: Geometry) -> None:

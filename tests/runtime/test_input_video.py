@@ -110,12 +110,17 @@ def test_files_that_are_none(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:200])
     playlist = "#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
     (tmp_path / "list.m3u8").write_text(playlist)
+    # Of a file that is there, and could be somebody else's.
+    (tmp_path / "local.m3u8").write_text(playlist.replace("http://127.0.0.1:9/a.ts", str(clip)))
+    (tmp_path / "concat.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
     for name, message in {
         "none.mp4": "does not exist",
         ".": "is no file",
         "text.mp4": "is no video that ffmpeg can read",
         "cut.mp4": "is no video that ffmpeg can read",
         "list.m3u8": "is no video that ffmpeg can read",
+        "local.m3u8": "is no video that ffmpeg can read",
+        "concat.mp4": "is no video that ffmpeg can read",
     }.items():
         for read in (check_video_file, read_video):
             with pytest.raises(InputFileError, match=rf"^\S*{name}? ?{message}") as caught:
