@@ -10,10 +10,11 @@ Names are looked up when they are first used: importing this package loads neith
 packages below this one are the folders at the top of the repository, by links.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# Nothing is imported here: until tools.commands has its handlers, a signal would be a traceback of what is.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from mochi_aot.artifacts.errors import BundleError, MochiError
     from mochi_aot.compiler.api import compile
     from mochi_aot.runtime.api import PromptEmbeds, VideoPipeline, load
@@ -79,7 +80,9 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

@@ -39,6 +39,7 @@ def test_what_type_checkers_see_is_what_is_looked_up() -> None:
     """The imports under TYPE_CHECKING, the table and `__all__` say the same."""
     (block,) = (node for node in ast.parse(Path(mochi_aot.__file__).read_text()).body if isinstance(node, ast.If))
     seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen.pop("Any") == "typing"
     assert seen == mochi_aot._MODULES
     assert set(mochi_aot.__all__) == {*seen, "__version__"}
 
@@ -48,3 +49,12 @@ def test_a_name_that_is_not_there() -> None:
         _ = mochi_aot.decompile
     with pytest.raises(ImportError, match="cannot import name 'decompile' from 'mochi_aot'"):
         from mochi_aot import decompile  # noqa: F401
+
+
+def test_nothing_is_imported_before_signals_are_handled() -> None:
+    """A signal that comes while typing or importlib is imported would be a traceback."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import os, signal; before = {*sys.modules}"
+    code += "; import mochi_aot.tools.commands; print(sorted({*sys.modules} - before))"
+    command = [sys.executable, "-S", "-c", code, str(Path(__file__).parents[1])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "['mochi_aot', 'mochi_aot.tools', 'mochi_aot.tools.commands']\n"

@@ -3,10 +3,13 @@
 import os
 import signal
 import sys
-from types import FrameType
+
+TYPE_CHECKING = False  # see mochi_aot's own
+if TYPE_CHECKING:
+    from types import FrameType
 
 
-def _end_at_once(number: int, frame: FrameType | None) -> None:
+def _end_at_once(number: int, frame: "FrameType | None") -> None:
     os._exit(128 + number)
 
 

@@ -111,10 +111,12 @@ def stop(command: Command, folder: Path, number: signal.Signals, seconds: float)
 def _faults(command: Command, folder: Path, number: signal.Signals, code: int, stderr: str) -> list[str]:
     faults = []
     left = _left(folder)
-    # Before Python has read the command there is no handler, and nothing to clean up: the signal ends the process.
+    # Before Python has read the command there is no handler, and nothing to clean up: the signal ends the process,
+    # SIGINT with a traceback of what Python imports for itself.
+    before_all = code == -number and "/mochi_aot/tools/" not in stderr
     if code not in (0, 128 + number, -number):
         faults.append(f"exit code {code}: {stderr.strip()[-300:]}")
-    if "Traceback" in stderr or "terminate called" in stderr:
+    if ("Traceback" in stderr and not before_all) or "terminate called" in stderr:
         faults.append(f"stderr: {stderr[-2000:]}")
     if number == signal.SIGKILL:
         return faults
