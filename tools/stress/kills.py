@@ -112,9 +112,10 @@ def _faults(command: Command, folder: Path, number: signal.Signals, code: int, s
     faults = []
     left = _left(folder)
     # Before Python has read the command there is no handler, and nothing to clean up: the signal ends the process,
-    # SIGINT with a traceback of what Python imports for itself.
-    before_all = code == -number and "/mochi_aot/tools/" not in stderr
-    if code not in (0, 128 + number, -number):
+    # SIGINT with a traceback of what Python imports for itself, or as a fatal error of its site module.
+    in_site = "Fatal Python error: init_import_site" in stderr
+    before_all = in_site or (code == -number and "/mochi_aot/tools/" not in stderr)
+    if code not in (0, 128 + number, -number) and not in_site:
         faults.append(f"exit code {code}: {stderr.strip()[-300:]}")
     if ("Traceback" in stderr and not before_all) or "terminate called" in stderr:
         faults.append(f"stderr: {stderr[-2000:]}")
