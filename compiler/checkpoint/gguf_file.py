@@ -1,11 +1,14 @@
 """The header of GGUF files, by the `gguf` package: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
 
+import mmap
 from math import prod
 from pathlib import Path
 
 from mochi_aot.artifacts.errors import library_errors
+from mochi_aot.artifacts.regular_file import open_regular
 from mochi_aot.artifacts.safetensors_header import Entry
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
+from mochi_aot.compiler.checkpoint.gguf_limits import check_gguf
 
 _READ = ("F32", "F16", "BF16", "Q8_0")  # GGUF's names of types, which STORED has too
 _BLOCK = 32  # numbers of Q8_0 that share a scale
@@ -40,6 +43,8 @@ def read_gguf_header(path: Path) -> dict[str, Entry]:
     except ImportError:
         raise CheckpointError(f"{path} is a GGUF file: pip install gguf, or give a safetensors file") from None
     with library_errors(lambda reason: CheckpointError(f"{path} is not a whole GGUF file ({reason}): copy it again")):
+        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            check_gguf(data)
         reader = GGUFReader(path)
     others = sorted({tensor.tensor_type.name for tensor in reader.tensors} - set(_READ))
     if others:

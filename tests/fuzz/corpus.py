@@ -1,6 +1,7 @@
 """The files in corpus/KIND: each of them once broke something, or is a good file that fuzzing starts from.
 
-Manifests and programs lie there as JSON of their fields, so that they stay readable and outlive a format version.
+Manifests, programs and deltas lie there as JSON of their fields, so that they stay readable and outlive a format
+version.
 """
 
 import json
@@ -10,7 +11,7 @@ from tests.fuzz.forms import Form
 from tests.fuzz.subjects import SUBJECTS
 
 FOLDER = Path(__file__).parent / "corpus"
-_AS_FIELDS = ("manifest", "program")
+_AS_FIELDS = ("manifest", "program", "delta")
 
 
 def corpus(kind: str) -> dict[str, bytes]:

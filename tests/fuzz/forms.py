@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
-from mochi_aot.artifacts.layout import FORMAT_VERSION, MANIFEST_MAGIC, PROGRAM_MAGIC
+from mochi_aot.artifacts.layout import DELTA_MAGIC, FORMAT_VERSION, MANIFEST_MAGIC, PROGRAM_MAGIC
 from tests.fuzz.trees import Tree
 
 _BLOCK = 512
@@ -87,7 +88,19 @@ def _build_journal(tree: Tree) -> bytes:
     return b"".join(hashlib.sha256(line).hexdigest()[:16].encode() + b" " + line + b"\n" for line in lines)
 
 
-MANIFEST, PROGRAM = sealed(MANIFEST_MAGIC), sealed(PROGRAM_MAGIC)
+def _parse_words(data: bytes) -> Tree:
+    """As whole numbers of four bytes, among which are counts, lengths and types."""
+    end = len(data) // 4 * 4
+    return {"words": list(struct.unpack(f"<{end // 4}I", data[:end])), "rest": data[end:].decode("latin-1")}
+
+
+def _build_words(tree: Tree) -> bytes:
+    words = [number & 0xFFFFFFFF for number in tree["words"]]
+    return struct.pack(f"<{len(words)}I", *words) + tree["rest"].encode("latin-1")
+
+
+MANIFEST, PROGRAM, DELTA = sealed(MANIFEST_MAGIC), sealed(PROGRAM_MAGIC), sealed(DELTA_MAGIC)
+GGUF = Form(_parse_words, _build_words)
 TAR = Form(_parse_tar, _build_tar)
 TENSORS = Form(_parse_tensors, _build_tensors)
 JOURNAL = Form(_parse_journal, _build_journal)

@@ -54,7 +54,7 @@ from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.tools.commands.bundle_report import describe
 from mochi_aot.tools.commands.listing import listing
 from tests.artifacts.samples import write_cache
-from tests.fuzz import forms
+from tests.fuzz import fine_tunes, forms
 from tests.fuzz.forms import Form
 from tests.runtime import toy_bundle
 
@@ -105,6 +105,13 @@ def _memory() -> str | None:
 def _file(name: str, data: bytes) -> Path:
     path = scratch() / name
     path.write_bytes(data)
+    return path
+
+
+@cache
+def _folder(name: str) -> Path:
+    path = scratch() / name
+    path.mkdir()
     return path
 
 
@@ -300,4 +307,9 @@ SUBJECTS = {
     "journal": Subject(_read_journal, forms.JOURNAL, _journals),
     "tokenizer": Subject(_read_tokenizer, forms.JSON, lambda: [toy_bundle.tokenizer_json()]),
     "config": Subject(_read_config, forms.JSON, _configs),
+    "delta": Subject(lambda data: fine_tunes.read_delta(_folder("tuned"), data), forms.DELTA, fine_tunes.deltas),
+    "lora": Subject(
+        lambda data: fine_tunes.read_lora_file(_file("l.safetensors", data)), forms.TENSORS, fine_tunes.loras
+    ),
+    "gguf": Subject(lambda data: fine_tunes.read_gguf(_file("a.gguf", data)), forms.GGUF, fine_tunes.ggufs),
 }

@@ -25,6 +25,9 @@ RUNS = {
     "journal": 2500,
     "tokenizer": 3000,
     "config": 3000,
+    "delta": 1500,
+    "lora": 2000,
+    "gguf": 1500,
 }
 ROOM = 4 << 30  # bytes that a claim of a file may take before the allocator refuses
 
@@ -74,7 +77,7 @@ def trees() -> st.SearchStrategy[Any]:
     return st.recursive(leaf, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4))
 
 
-@pytest.mark.parametrize("kind", ["manifest", "program", "sweep", "journal", "tokenizer", "config"])
+@pytest.mark.parametrize("kind", ["manifest", "program", "sweep", "journal", "tokenizer", "config", "delta"])
 def test_any_tree_raises_nothing_but_the_projects_errors(kind: str) -> None:
     subject = SUBJECTS[kind]
     shape = st.lists(trees(), max_size=3) if subject.form in (forms.LINES, forms.JOURNAL) else trees()
