@@ -135,7 +135,7 @@ class Bundle:
 
     def check_unchanged(self) -> None:
         """Raise BundleError if a mapped file was written to, cut or replaced since, as far as size and time tell."""
-        for index, state in self._states.items():
+        for index, state in self._states.copy().items():  # another thread may map more files meanwhile
             place = self.place(index)
             with os_errors(f"read {place}"):
                 seen = _state(place.stat())
