@@ -1,7 +1,7 @@
 """A checkpoint to which LoRAs are added as it is read: beneath every target, mesh and dtype."""
 
+import functools
 from collections.abc import Iterable, Sequence
-from math import prod
 
 import torch
 
@@ -86,13 +86,15 @@ class TunedCheckpoint:
         Computed in float64: which rows are asked for together, and which processor multiplies, then make no difference
         to the float32 that comes out, but for one number in many millions.
         """
-        shape = self.shape(name)
-        total = torch.zeros(stop - start, prod(shape[1:]), dtype=torch.float64)
-        for change in changes:
-            factors, first = change.factors, change.first + start
-            up = factors.up[first : first + stop - start].double()
-            total += (up @ factors.down.double()) * factors.scale
-        return total.float().reshape(stop - start, *shape[1:])
+        made = [_product(change, start, stop) for change in changes]
+        total = functools.reduce(torch.Tensor.add_, made)
+        return total.float().reshape(stop - start, *self.shape(name)[1:])
+
+
+def _product(change: Change, start: int, stop: int) -> torch.Tensor:
+    """Return rows of what one LoRA adds to a parameter: float64. The scale goes to the smaller of its factors."""
+    factors, first = change.factors, change.first + start
+    return (factors.up[first : first + stop - start].double() * factors.scale) @ factors.down.double()
 
 
 def _said(lora: Lora) -> str:
