@@ -71,6 +71,10 @@ def test_a_role_or_tokenizer_that_is_not_there(bundle_path: Path, tmp_path: Path
         (lambda path: shutil.rmtree(path), "sample.bundle does not exist; expected the folder of a bundle"),
         (lambda path: (shutil.rmtree(path), path.write_text("")), "sample.bundle is a file; expected the folder of"),
         (lambda path: (path / MANIFEST_PATH).unlink(), "sample.bundle has no manifest.msgpack; expected a bundle"),
+        (
+            lambda path: (path / MANIFEST_PATH).rename(path / "delta.msgpack"),
+            "sample.bundle is a delta, not a bundle: mochi-run BASE --delta",
+        ),
         (lambda path: (path / MANIFEST_PATH).write_text("{}"), "expected to begin with 'mochi-aot bundle'"),
         (lambda path: (path / MANIFEST_PATH).write_bytes(b""), "cut short after 0 bytes; copy or compile"),
     ],

@@ -211,13 +211,16 @@ def _explain(checkpoint: str | None, progress: "Progress", as_json: bool, option
     from mochi_aot.compiler.api import make_job
     from mochi_aot.compiler.explain import explain
     from mochi_aot.compiler.job import Inputs
-    from mochi_aot.compiler.request import open_inputs
+    from mochi_aot.compiler.lora.choice import parse_lora
+    from mochi_aot.compiler.request import open_inputs, with_loras
     from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
 
-    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
+    names = ("mesh", "arch", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
     job = make_job(**{name: options[name] for name in names})
     inputs = Inputs(checkpoint, **{name: options[name] for name in INPUTS})
-    explanation = explain(open_inputs(inputs, progress), job, progress)
+    choices = [parse_lora(lora) for lora in options["loras"]]
+    source = open_inputs(inputs, progress, options["check_weights"])
+    explanation = explain(with_loras(source, choices, options["check_weights"]) or source, job, progress)
     if as_json:
         print_json(plan_numbers(explanation))
     else:
