@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mochi_aot.artifacts.delta import OpenDelta, StyledBundle
-from mochi_aot.artifacts.delta_schema import Delta, Factor, Product, TunedWeight
+from mochi_aot.artifacts.delta import StyledBundle
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
@@ -194,14 +193,7 @@ def test_where_all_weights_fit_they_stay(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def brighter(base: Bundle, amount: float) -> StyledBundle:
-    """The toy with `amount` added to each number of its text table, by factors."""
-    up = np.ones((toy_bundle.VOCABULARY, 1), np.float32)
-    down = np.full((1, toy_bundle.WIDTH), amount, np.float32)
-    factors = [Factor("float32", list(factor.shape), 0) for factor in (up, down)]
-    product = Product(0, 1, 1.0, 0, 0, [toy_bundle.VOCABULARY, toy_bundle.WIDTH], [None, None])
-    tuned = [TunedWeight("text", "", "plain", [product])]
-    delta = Delta(base.id, "0" * 64, {}, factors, tuned, [], [], [], "test")
-    return StyledBundle(base, OpenDelta(base.path, delta, f"{amount:064}", [up, down]))
+    return StyledBundle(base, toy_bundle.write_brighter(base.path.parent / f"{amount}", base.path, amount))
 
 
 @pytest.mark.parametrize(("free", "times"), [(1 << 20, 1), (0, 2)], ids=["room", "no room"])
