@@ -22,15 +22,11 @@ class TunedCheckpoint:
     def __init__(self, base: Checkpoint, loras: Sequence[Lora], check_weights: bool = True) -> None:
         """With `check_weights` sums must be finite."""
         self.base, self._check_weights = base, check_weights
-        self._changes: dict[str, list[Change]] = {}
-        for lora in loras:
-            for name, change in lora.changes.items():
-                if change.factors.scale != 0.0:  # at strength 0 nothing is changed, the reuse of weights included
-                    self._changes.setdefault(name, []).append(change)
+        self._changes = changes_of(loras)
         self._digests = {name: _digest(changes) for name, changes in self._changes.items()}
         self.layout, self.config, self.notes, self.notices = base.layout, base.config, base.notes, base.notices
         self.files = [lora.path for lora in loras]
-        self.origin = {**base.origin, "lora": ", ".join(map(_said, loras))}
+        self.origin = {**base.origin, "lora": said_of(loras)}
 
     def names(self) -> tuple[str, ...]:
         """Return every canonical name."""
@@ -97,10 +93,24 @@ def _product(change: Change, start: int, stop: int) -> torch.Tensor:
     return (factors.up[first : first + stop - start].double() * factors.scale) @ factors.down.double()
 
 
-def _said(lora: Lora) -> str:
-    """Return which LoRA it is, for people, in the one line that a manifest takes."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in lora.path.name)
-    return f"{name}:{lora.strength:g}"
+def changes_of(loras: Iterable[Lora]) -> dict[str, list[Change]]:
+    """Return what LoRAs add to each parameter that they change, in their order."""
+    found: dict[str, list[Change]] = {}
+    for lora in loras:
+        for name, change in lora.changes.items():
+            if change.factors.scale != 0.0:  # at strength 0 nothing is changed, the reuse of weights included
+                found.setdefault(name, []).append(change)
+    return found
+
+
+def said_of(loras: Iterable[Lora]) -> str:
+    """Return which LoRAs these are and their strengths, for people, in the one line that a manifest takes."""
+
+    def said(lora: Lora) -> str:
+        name = "".join(letter if letter.isprintable() else "?" for letter in lora.path.name)
+        return f"{name}:{lora.strength:g}"
+
+    return ", ".join(map(said, loras))
 
 
 def _digest(changes: Iterable[Change]) -> str:

@@ -4,6 +4,7 @@ tests/data/loras/red.safetensors is what `mochi-train tune tools/training/shapes
 --batch 16` writes, in bfloat16.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 import mochi_aot
 from mochi_aot.artifacts import Bundle
+from mochi_aot.artifacts.delta import OpenDelta
 from mochi_aot.artifacts.delta_writer import write_delta
+from mochi_aot.compiler.lora_delta import write_delta_of_loras
 from mochi_aot.compiler.lower import shards
 from mochi_aot.tools.training.evaluate import GUIDANCE_SCALE, Prompt
 from mochi_aot.tools.training.semantics import observe
@@ -57,6 +60,13 @@ def test_on_a_torch_mesh_and_by_a_delta(asked: Prompt, tmp_path: Path, monkeypat
     assert made.weight_bytes_reused >= sum(shard.nbytes for shard in style.manifest.shards) - nbytes
     files = [path for path in (style.path / "weights").iterdir() if path.stat().st_nlink == 1]
     assert len(files) == len(touched) and nbytes <= sum(path.stat().st_size for path in files) <= 1.01 * nbytes
+    alone = write_delta_of_loras(
+        base, [str(RED)], tmp_path / "alone", False, "test"
+    )  # knows neither style nor checkpoint
+    assert (alone.tuned, alone.replaced) == (written.tuned, 0)
+    of_both, of_lora = (OpenDelta.open(tmp_path / name) for name in ("delta", "alone"))
+    assert of_lora.delta == replace(of_both.delta, style="", checkpoint=of_lora.delta.checkpoint)
+    assert of_lora.delta.checkpoint["lora"] == style.manifest.checkpoint["lora"]
     scene = asked.scene
     with mochi_aot.load(tmp_path / "base") as pipe:
         assert seen(frames_of(pipe, asked)) == (scene.colour, scene.shape, scene.motion)

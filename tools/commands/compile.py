@@ -14,6 +14,7 @@ from mochi_aot.tools.commands.cli import (
     arch_option,
     chip_dtype_option,
     json_option,
+    lora_option,
     print_json,
     print_text,
 )
@@ -69,14 +70,7 @@ def _path_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
     "DIR",
     "Folder with T5's tokenizer.json or spiece.model, where it is not beside T5 or in the checkpoint.",
 )
-@click.option(
-    "--lora",
-    "loras",
-    multiple=True,
-    metavar="FILE|ID[:STRENGTH]",
-    help="Merge a LoRA into the weights: a safetensors file, a folder that has one, or a repository of the hub, and "
-    "how strongly it counts, 1 unless said. In the keys of Genmo, diffusers, peft or ComfyUI. Repeatable.",
-)
+@lora_option("Merge a LoRA into the weights")
 @click.option("--mesh", metavar="RxC", help="The device mesh: rows x columns.  [default: of the machine in --arch]")
 @arch_option
 @click.option(
