@@ -6,6 +6,7 @@ from mochi_aot.compiler.checkpoint import Checkpoint, open_checkpoint
 from mochi_aot.compiler.checkpoint.content_record import ContentRecord
 from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.compile import compile_bundle
+from mochi_aot.compiler.hub.part import local_part
 from mochi_aot.compiler.hub.place import local_checkpoint
 from mochi_aot.compiler.job import Inputs, Progress, Request, Summary
 from mochi_aot.compiler.lora.choice import LoraChoice
@@ -14,6 +15,8 @@ from mochi_aot.compiler.lora.nearby import loras_beside
 from mochi_aot.compiler.lora.place import find_lora
 from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.profile import Profile, check_profile_place
+
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer")  # fields of Inputs, and of Wanted
 
 
 def compile_request(request: Request, progress: Progress) -> Summary:
@@ -62,11 +65,10 @@ def open_inputs(
 ) -> Checkpoint:
     """Open the checkpoint that was asked for, fetched from the hub where it is not on this machine.
 
-    `progress` is told what there is to say of it. Raise CheckpointError.
+    Parts may be on the hub, too. `progress` is told what there is to say of it. Raise CheckpointError.
     """
-    wanted = Wanted(
-        inputs.layout, inputs.variant, inputs.transformer, inputs.vae, inputs.text_encoder, inputs.tokenizer
-    )
+    parts = {name: local_part(name, getattr(inputs, name), inputs.variant, progress) for name in PARTS}
+    wanted = Wanted(inputs.layout, inputs.variant, **parts)
     place = local_checkpoint(inputs.checkpoint, inputs.revision, wanted, progress)
     source = open_checkpoint(place, None, check_weights, record, wanted)
     for note in source.notes:

@@ -28,7 +28,7 @@ INPUTS = ("text_encoder", "transformer", "vae", "tokenizer", "layout", "variant"
 
 def _path_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
     """Return an option that names a part of what is read, which the compiler looks at."""
-    return click.option(name, type=click.Path(path_type=Path), metavar=metavar, help=text)
+    return click.option(name, type=click.Path(), metavar=metavar, help=text)  # or a name on the hub
 
 
 @click.command(cls=MochiCommand)
@@ -53,21 +53,22 @@ def _path_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
 )
 @_path_option(
     "--transformer",
-    "FILE|DIR",
+    "FILE|DIR|ID",
     "The transformer, instead of the checkpoint's: a file, safetensors or GGUF, in Genmo's keys, with or without "
-    "ComfyUI's prefixes, or in Diffusers'; or a folder in Diffusers' layout.",
+    "ComfyUI's prefixes, or in Diffusers'; or a folder in Diffusers' layout; or either of the "
+    "hub, as OWNER/NAME/PATH@REVISION.",
 )
 @_path_option(
-    "--vae", "FILE|DIR", "The VAE, instead of the checkpoint's: as --transformer. The encoder may be missing."
+    "--vae", "FILE|DIR|ID", "The VAE, instead of the checkpoint's: as --transformer. The encoder may be missing."
 )
 @_path_option(
     "--text-encoder",
-    "DIR|FILE",
+    "DIR|FILE|ID",
     "T5, instead of the checkpoint's, or for Genmo's layout, which has none: its folder with its tokenizer, or a file.",
 )
 @_path_option(
     "--tokenizer",
-    "DIR",
+    "DIR|ID",
     "Folder with T5's tokenizer.json or spiece.model, where it is not beside T5 or in the checkpoint.",
 )
 @lora_option("Merge a LoRA into the weights")
@@ -202,16 +203,15 @@ def _explain(checkpoint: str | None, progress: "Progress", as_json: bool, option
     from mochi_aot.runtime.cache import ensure_temporary_files
 
     ensure_temporary_files()  # before torch is imported
-    from mochi_aot.compiler.api import make_job
+    from mochi_aot.compiler.api import make_inputs, make_job
     from mochi_aot.compiler.explain import explain
-    from mochi_aot.compiler.job import Inputs
     from mochi_aot.compiler.lora.choice import parse_lora
     from mochi_aot.compiler.request import open_inputs, with_loras
     from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
 
     names = ("mesh", "arch", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
     job = make_job(**{name: options[name] for name in names})
-    inputs = Inputs(checkpoint, **{name: options[name] for name in INPUTS})
+    inputs = make_inputs(checkpoint, **{name: options[name] for name in INPUTS})
     choices = [parse_lora(lora) for lora in options["loras"]]
     source = open_inputs(inputs, progress, options["check_weights"])
     explanation = explain(with_loras(source, choices, options["check_weights"]) or source, job, progress)
