@@ -27,8 +27,7 @@ def check_record(record: LoraRecord, manifest: Manifest, where: str) -> None:
 
 def check_delta(delta: Delta, where: str) -> None:
     """Raise BundleError for a delta that contradicts itself; `check_fits` compares it with its base."""
-    for name in ("base", "style"):
-        seen = getattr(delta, name)
+    for name, seen in (("base", delta.base), ("style", delta.style or delta.base)):  # not every style has a bundle
         require(HASH_HEX.fullmatch(seen) is not None, where, f"{name}: expected the id of a bundle, seen {seen!r}")
     for index, file in enumerate(delta.files):
         _check_file(file, f"{where}: files[{index}]")

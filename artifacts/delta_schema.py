@@ -60,7 +60,7 @@ class LoraRecord:
 
 @dataclass(frozen=True)
 class Delta:
-    """What makes the bundle `style` of the bundle `base`, both ids.
+    """What makes the bundle `style` of the bundle `base`, both ids; `style` is empty where no such bundle was compiled.
 
     `tuned` are weights to which products of factors are added; `weights` those that take the place of the base's, with
     indices into `shards` and `files`, which are the delta's own. `checkpoint` is the style's.

@@ -1,5 +1,6 @@
 """Writes what makes one bundle of another: the factors of its LoRAs, and weights whose bytes differ otherwise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,9 +35,11 @@ _SAME = (
 
 @dataclass(frozen=True)
 class WrittenDelta:
-    """A delta that was written: its id, how many weights have products added and how many are others, and its bytes."""
+    """A delta that was written: its id and its style's, how many weights have products added and how many are others,
+    and its bytes."""
 
     id: str
+    style: str
     tuned: int
     replaced: int
     nbytes: int
@@ -54,20 +57,48 @@ def write_delta(base: Bundle, style: Bundle, path: Path, force: bool, created_by
     record = style.loras()
     tuned = [] if record is None else _tuned(base, record, changed)
     products = {weight.name for weight in tuned}
+
+    def fill(contents: _Contents) -> list[TunedWeight]:
+        moved = []
+        if record is not None and tuned:
+            moved = contents.add_factors(_factor_data(style, record), record, tuned)
+        for name in changed:
+            if name not in products:
+                contents.add_weight(style, style.weights[name])
+        return moved
+
+    return _written(base, style.id, style.manifest.checkpoint, fill, path, force, created_by)
+
+
+def write_lora_delta(
+    base: Bundle, record: LoraRecord, data: bytes, checkpoint: dict[str, str], path: Path, force: bool, created_by: str
+) -> WrittenDelta:
+    """Write to the folder `path` a delta that adds the products of a record to `base`; `data` are its factors, and
+    `checkpoint` says what the sum is made of. There is no bundle of that style. Raise BundleError."""
+    tuned = [replace(weight, source="") for weight in record.weights]
+    return _written(base, "", checkpoint, lambda c: c.add_factors(data, record, tuned), path, force, created_by)
+
+
+def _written(
+    base: Bundle,
+    style: str,
+    checkpoint: dict[str, str],
+    fill: "Callable[[_Contents], list[TunedWeight]]",
+    path: Path,
+    force: bool,
+    created_by: str,
+) -> WrittenDelta:
+    """Write a delta whose files `fill` writes; it returns the weights to which products are added."""
     staged = StagedFolder(path.absolute(), force, check=_check_place)
     try:
         staged.create()
         contents = _Contents(staged.folder)
-        if record is not None and tuned:
-            tuned = contents.add_factors(style, record, tuned)
-        for name in changed:
-            if name not in products:
-                contents.add_weight(style, style.weights[name])
+        tuned = fill(contents)
         contents.finish()
         delta = Delta(
             base.id,
-            style.id,
-            style.manifest.checkpoint,
+            style,
+            checkpoint,
             contents.factors,
             tuned,
             contents.weights,
@@ -84,7 +115,7 @@ def write_delta(base: Bundle, style: Bundle, path: Path, force: bool, created_by
     finally:
         staged.discard()
     nbytes = len(data) + sum(file.nbytes for file in delta.files)
-    return WrittenDelta(bundle_id(data), len(tuned), len(delta.weights), nbytes)
+    return WrittenDelta(bundle_id(data), style, len(tuned), len(delta.weights), nbytes)
 
 
 def check_same_programs(base: Bundle, style: Bundle) -> None:
@@ -132,11 +163,11 @@ class _Contents:
         self._tensors: dict[str, int] = {}
         self._open: tuple[int, WeightFile] | None = None
 
-    def add_factors(self, style: Bundle, record: LoraRecord, tuned: list[TunedWeight]) -> list[TunedWeight]:
-        """Write the factors that these weights need, and return them with the indices that those have here."""
+    def add_factors(self, stored: bytes, record: LoraRecord, tuned: list[TunedWeight]) -> list[TunedWeight]:
+        """Write those of the `stored` factors that these weights need; return these with the indices that they have
+        here."""
         used = sorted({index for weight in tuned for p in weight.products for index in (p.up, p.down)})
         data, renamed = bytearray(), {}
-        stored = _factor_data(style, record)
         for index in used:
             factor = record.factors[index]
             renamed[index] = len(self.factors)

@@ -1,6 +1,7 @@
 """Names, numbers and limits of the bundle format; docs/format.md explains them."""
 
 import re
+from enum import Enum
 
 FORMAT_VERSION = 4
 MANIFEST_MAGIC = "mochi-aot bundle"
@@ -21,6 +22,8 @@ LORA_MAGIC = "mochi-aot loras"
 ALIGNMENT = 4096
 # A weight file is closed when the next shard would pass this size.
 WEIGHT_FILE_BYTES = 4 << 30
+# A weight of which all devices together hold at least this has files of its own, which another bundle can link.
+OWN_FILE_BYTES = 256 << 10
 # Licences and cards: how many, and of what size each.
 MAX_NOTICES, MAX_NOTICE_BYTES = 32, 1 << 20
 # Read whole into memory, hence bounded: at full size on 32 devices a manifest has about 6 MiB, a program less.
@@ -35,6 +38,15 @@ DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, fram
 MODEL_DTYPES = ("float32", "bfloat16")  # of weights and activations, and of how a checkpoint is stored
 CHECKPOINT_LAYOUTS = ("genmo", "diffusers")  # that checkpoints are published in
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
+
+
+class FileGroup(Enum):
+    """Which weight files a shard goes to: those of one weight alone, of all small ones, or of constants."""
+
+    OWN = "own"
+    SMALL = "small"
+    CONSTANT = "constant"
+
 
 HASH_HEX = re.compile(r"[0-9a-f]{64}")
 

@@ -1,5 +1,6 @@
 """Products of factors, and the piece of their sum that a device adds to a weight."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from math import prod
@@ -66,7 +67,8 @@ def addition(
         count = max(_BLOCK_ELEMENTS // max(columns, 1), 1)
         for start in range(held.start, held.stop, count):
             stop = min(start + count, held.stop)
-            block = sum(_rows(product, factors, slice(start, stop), across) for product in products)
+            made = (_rows(product, factors, slice(start, stop), across) for product in products)
+            block = functools.reduce(np.add, made)
             place = row + start - held.start
             total[place : place + stop - start, : across.stop - across.start] = block
     return in_form(tuned.form, total)
@@ -88,5 +90,5 @@ def in_form(form: str, matrix: np.ndarray) -> np.ndarray:
 
 def _rows(product: Product, factors: Sequence[np.ndarray], rows: slice, columns: slice) -> np.ndarray:
     up = factors[product.up][product.first + rows.start : product.first + rows.stop].astype(np.float64)
-    made: np.ndarray = up @ factors[product.down][:, columns].astype(np.float64)
-    return made * product.scale
+    made: np.ndarray = (up * product.scale) @ factors[product.down][:, columns].astype(np.float64)
+    return made

@@ -16,6 +16,7 @@ from mochi_aot.artifacts.envelope import unpack
 from mochi_aot.artifacts.errors import BundleError, os_errors
 from mochi_aot.artifacts.integrity import bundle_id, hash_bytes, hash_file
 from mochi_aot.artifacts.layout import (
+    DELTA_PATH,
     LORA_MAGIC,
     MANIFEST_MAGIC,
     MANIFEST_PATH,
@@ -135,7 +136,7 @@ class Bundle:
 
     def check_unchanged(self) -> None:
         """Raise BundleError if a mapped file was written to, cut or replaced since, as far as size and time tell."""
-        for index, state in self._states.items():
+        for index, state in self._states.copy().items():  # another thread may map more files meanwhile
             place = self.place(index)
             with os_errors(f"read {place}"):
                 seen = _state(place.stat())
@@ -244,6 +245,11 @@ def _read_manifest(path: Path) -> bytes:
         if not path.is_dir():
             seen = "is a file" if path.exists() else "does not exist"
             raise BundleError(f"{path} {seen}; expected the folder of a bundle, as mochi-compile writes it")
+        if not place.is_file() and (path / DELTA_PATH).is_file():
+            raise BundleError(
+                f"{path} is a delta, not a bundle: mochi-run BASE --delta {path} uses it; it moves as any folder does, "
+                "by tar or cp, and is checked when it is opened"
+            )
         if not place.is_file():
             raise BundleError(f"{path} has no {MANIFEST_PATH}; expected a bundle, as mochi-compile writes it")
         with open_regular(place) as stream:

@@ -31,7 +31,7 @@ class WeightFile:
         self.path, self.nbytes = path, 0
         self._descriptor: int | None = None
         self._base: Path | None = None  # has the same first `nbytes` bytes, and is not ours to change
-        self._buffer = mmap.mmap(-1, BUFFER_BYTES)
+        self._buffer: mmap.mmap | None = None  # from the first write until the file is closed: files may be hundreds
         self._pending = 0  # bytes in the buffer, not yet in the file
 
     def append(self, data: memoryview) -> int:
@@ -58,6 +58,7 @@ class WeightFile:
         """Close the file, whole and on the disk."""
         if self._base is not None:
             if self._base.stat().st_size == self.nbytes and _linked(self._base, self.path):
+                self.close()
                 return
             self._copy_base()
         self._flush(self.nbytes)
@@ -71,6 +72,7 @@ class WeightFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
+        self._buffer = None  # not closed: after an error, its traceback has views of it
 
     def _copy_base(self) -> None:
         base, nbytes = self._base, self.nbytes
@@ -82,6 +84,7 @@ class WeightFile:
 
     def _write(self, data: memoryview) -> None:
         self.nbytes += len(data)
+        self._buffer = buffer = self._buffer or mmap.mmap(-1, BUFFER_BYTES)
         while len(data) > 0:
             whole = len(data) // ALIGNMENT * ALIGNMENT
             if self._pending % ALIGNMENT == 0 and whole >= DIRECT_WRITE_BYTES and _address(data) % ALIGNMENT == 0:
@@ -90,7 +93,7 @@ class WeightFile:
                 data = data[whole:]
                 continue
             count = min(len(data), BUFFER_BYTES - self._pending)
-            self._buffer[self._pending : self._pending + count] = data[:count]
+            buffer[self._pending : self._pending + count] = data[:count]
             self._pending += count
             data = data[count:]
             if self._pending == BUFFER_BYTES:
@@ -98,7 +101,7 @@ class WeightFile:
 
     def _flush(self, end: int) -> None:
         """Write what is in the buffer, which ends at byte `end` of the file, and zeros up to the next page."""
-        if self._pending == 0:
+        if self._buffer is None or self._pending == 0:
             return
         padded = align(self._pending)
         self._buffer[self._pending : padded] = bytes(padded - self._pending)

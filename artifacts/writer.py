@@ -23,6 +23,7 @@ from mochi_aot.artifacts.layout import (
     TOKENIZER_PATH,
     WEIGHT_FILE_BYTES,
     WEIGHT_FOLDER,
+    FileGroup,
     align,
     factor_path,
     kernel_path,
@@ -76,7 +77,7 @@ class BundleWriter:
         self._notices: dict[str, int] = {}
         self._loras: LoraRecord | None = None
         self._weight_files: dict[int, WeightFile] = {}  # by their index among the files
-        self._open: dict[bool, int] = {}  # of these, the one for constants and the one for all else
+        self._open: dict[FileGroup, int] = {}  # of these, those to which shards are added
         self._tensors = itertools.count(1)  # several threads ask for places
 
     def __enter__(self) -> Self:
@@ -124,15 +125,15 @@ class BundleWriter:
         self._add_file(lora_path(hash_bytes(packed)), packed)
         self._loras = record
 
-    def add_shard(self, data: Buffer, digest: str | None = None, constant: bool = False) -> int:
+    def add_shard(self, data: Buffer, digest: str | None = None, group: FileGroup = FileGroup.SMALL) -> int:
         """Write one device's part of a weight, unless the same bytes were written before; return its index.
 
         `data` is any C-contiguous buffer, such as a numpy array, in the storage dtype of dtypes.DTYPES; `digest` is its
-        hash, if that is known. Pieces that are `constant`, not from a checkpoint, have files of their own.
+        hash, if that is known. Shards of `group` OWN have files of their own with those added up to `add_weight`.
         """
         view = memoryview(data).cast("B")
         known = digest or hash_bytes(view)
-        return self._place_shard(known, len(view), constant, lambda file: file.append(view))
+        return self._place_shard(known, len(view), group, lambda file: file.append(view))
 
     def tensor_place(self) -> Path:
         """Return a path for the next tensor file."""
@@ -180,17 +181,17 @@ class BundleWriter:
         A compile that resumes this one may find it if it says what it was made of.
         """
         self._weights.append(weight)
+        if (index := self._open.pop(FileGroup.OWN, None)) is not None:
+            self._close_weight_file(index)
         if weight.source and self._staged.journal is not None:
             with os_errors(f"write {self._staged.path}"):
                 self._staged.journal.add(self._made(weight))
 
-    def add_reusable(self, made: ReusableWeight, constant: bool = False) -> None:
+    def add_reusable(self, made: ReusableWeight, group: FileGroup = FileGroup.SMALL) -> None:
         """Record a weight that `reusable` has found, with its bytes."""
         shards, file = [], None
         if made.devices:
-            indices = [
-                self._place_shard(part.blake3, part.nbytes, constant, partial(_adopt, part)) for part in made.parts
-            ]
+            indices = [self._place_shard(part.blake3, part.nbytes, group, partial(_adopt, part)) for part in made.parts]
             shards = [indices[device] for device in made.devices]
         else:
             place = self.tensor_place()
@@ -283,23 +284,23 @@ class BundleWriter:
             weight.source, weight.name, weight.dtype, weight.local_shape, parts, devices, synced=False
         )
 
-    def _place_shard(self, digest: str, nbytes: int, constant: bool, place: Callable[[WeightFile], int]) -> int:
+    def _place_shard(self, digest: str, nbytes: int, group: FileGroup, place: Callable[[WeightFile], int]) -> int:
         if digest not in self._shard_index:
             with os_errors(f"write {self._staged.path}"):
-                index = self._weight_file(nbytes, constant)
+                index = self._weight_file(nbytes, group)
                 offset = place(self._weight_files[index])
             self._shard_index[digest] = len(self._shards)
             self._shards.append(Shard(index, offset, nbytes, digest))
         return self._shard_index[digest]
 
-    def _weight_file(self, nbytes: int, constant: bool) -> int:
+    def _weight_file(self, nbytes: int, group: FileGroup) -> int:
         """Return the open weight file, or a new one if `nbytes` more would take it past the limit."""
-        index = self._open.get(constant)
+        index = self._open.get(group)
         if index is not None and align(self._weight_files[index].nbytes) + nbytes <= self._file_bytes:
             return index
         if index is not None:
             self._close_weight_file(index)
-        self._open[constant] = index = len(self._files)
+        self._open[group] = index = len(self._files)
         self._files.append(None)  # its place; its name is known when it is complete
         path = self._staged.folder / WEIGHT_FOLDER / f"open-{index}.bin"
         path.parent.mkdir(exist_ok=True)
@@ -312,8 +313,11 @@ class BundleWriter:
 
     def _name_weight_files(self) -> None:
         """Name the weight files, last of all: until then the journal says where a shard is."""
+        shards: dict[int, list[Shard]] = {index: [] for index in self._weight_files}
+        for shard in self._shards:
+            shards[shard.file].append(shard)
         for index, file in self._weight_files.items():
-            digest = hash_shards(shard for shard in self._shards if shard.file == index)
+            digest = hash_shards(shards[index])
             with os_errors(f"write {self._staged.path}"):
                 file.path.rename(self._staged.folder / weight_path(digest))
             self._files[index] = File(weight_path(digest), file.nbytes, digest)

@@ -10,7 +10,7 @@ from mochi_aot.artifacts.layout import CHECKPOINT_LAYOUTS, CHIP_DTYPES, DEFAULT_
 from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileOptionError
-from mochi_aot.compiler.hub.names import hub_name
+from mochi_aot.compiler.hub.names import hub_name, part_name
 from mochi_aot.compiler.job import Inputs, Job, KernelSummary, ProgramSummary, Progress, Request, Summary
 from mochi_aot.compiler.lora.choice import parse_lora
 from mochi_aot.compiler.partition.choose import parse_plan
@@ -67,6 +67,7 @@ def compile(
             "p300", "quietbox2", "bh-loudbox", "bh-galaxy".
         output: Folder of the bundle; beside the checkpoint, with .bundle appended, if not given.
         text_encoder: Folder of the T5 encoder and its tokenizer, for Genmo's layout, which has none, or a file of T5.
+            This and the next three may be of a repository on the hub: "OWNER/NAME", "OWNER/NAME/PATH@REVISION".
         transformer: File of the transformer, safetensors or GGUF, or a folder in Diffusers' layout; instead of the
             checkpoint's.
         vae: File of the VAE, or a folder in Diffusers' layout; instead of the checkpoint's.
@@ -114,16 +115,7 @@ def compile(
     job = make_job(mesh, geometries, plan, dtype, *chosen)
     if trust_times and not (resume or reuse):
         raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
-    inputs = Inputs(
-        str(checkpoint.absolute()) if isinstance(checkpoint, Path) else checkpoint,  # a Path is never the hub's
-        _path(text_encoder),
-        _path(transformer),
-        _path(vae),
-        _path(tokenizer),
-        layout,
-        variant,
-        revision,
-    )
+    inputs = make_inputs(checkpoint, text_encoder, transformer, vae, tokenizer, layout, variant, revision)
     request = Request(
         inputs,
         job,
@@ -158,12 +150,30 @@ def default_output(checkpoint: str | Path | None) -> Path:
         raise CompileOptionError("no checkpoint was given: checkpoint, or transformer, vae and text_encoder")
     if name := hub_name(str(checkpoint)):
         return Path(f"{name}.bundle")
+    if not isinstance(checkpoint, Path) and (part := part_name(checkpoint)):
+        return Path(f"{Path(part.path or part.repository).stem}.bundle")
     path = Path(checkpoint)
     if path.name in ("", ".."):
         path = path.resolve()
     if not path.name:
         raise CompileOptionError(f"no bundle can be written beside {path}: give an output")
     return path.with_name((path.stem if path.is_file() else path.name) + ".bundle")
+
+
+def make_inputs(
+    checkpoint: str | Path | None,
+    text_encoder: str | Path | None = None,
+    transformer: str | Path | None = None,
+    vae: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    layout: str | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
+) -> Inputs:
+    """Return what is read, as options name it. A Path is never the hub's."""
+    root = str(checkpoint.absolute()) if isinstance(checkpoint, Path) else checkpoint
+    parts = _part(text_encoder), _part(transformer), _part(vae), _part(tokenizer)
+    return Inputs(root, *parts, layout, variant, revision)
 
 
 def make_job(
@@ -241,6 +251,10 @@ def _parsed(size: Size) -> Geometry:
     if isinstance(size, Geometry):
         return size
     return parse_geometry(size if isinstance(size, str) else "x".join(map(str, size)))
+
+
+def _part(place: str | Path | None) -> Path | None:
+    return place.absolute() if isinstance(place, Path) else _path(place)
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -1,10 +1,14 @@
 """Which plans a compile would consider and take, without compiling."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
+from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.checkpoint import Checkpoint
 from mochi_aot.compiler.compile import check_encoder, chosen_plans
 from mochi_aot.compiler.job import Job, Progress
+from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.lower.target import Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
@@ -15,15 +19,27 @@ from mochi_aot.compiler.sizes import check_geometries
 
 
 @dataclass(frozen=True)
+class Touched:
+    """Which parameters LoRAs change: how many of all, and their bytes of all bytes, in the dtype of the bundle."""
+
+    loras: str
+    parameters: int
+    of_parameters: int
+    nbytes: int
+    of_nbytes: int
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What was chosen among what. `memory_bytes` are those of a device that plans may use, infinite on hosts."""
 
     job: Job
     choice: Choice
     memory_bytes: float
+    touched: Touched | None = None
 
 
-def explain(checkpoint: Checkpoint, job: Job, progress: Progress | None = None) -> Explanation:
+def explain(checkpoint: Checkpoint | TunedCheckpoint, job: Job, progress: Progress | None = None) -> Explanation:
     """Return the plans that compiling `checkpoint` for `job` would consider. Nothing is written, no mesh is mocked.
 
     Raises GeometryError and PlanError where the compile would, before it writes anything.
@@ -40,4 +56,15 @@ def explain(checkpoint: Checkpoint, job: Job, progress: Progress | None = None) 
         progress.phase(f"tracing {geometry}")
         traced.append(build_programs(checkpoint.config, geometry, job.dtype, checkpoint, with_encoder=job.with_encoder))
     progress.phase(f"considering plans for {job.mesh[0]}x{job.mesh[1]}")
-    return Explanation(job, chosen_plans(traced, job.mesh, job.plans, target), target.memory_bytes(job.mesh))
+    choice = chosen_plans(traced, job.mesh, job.plans, target)
+    touched = _touched(checkpoint, job.dtype) if isinstance(checkpoint, TunedCheckpoint) else None
+    return Explanation(job, choice, target.memory_bytes(job.mesh), touched)
+
+
+def _touched(checkpoint: TunedCheckpoint, dtype: str) -> Touched:
+    def nbytes(names: Iterable[str]) -> int:
+        return sum(prod(checkpoint.shape(name)) * DTYPES[dtype].storage.itemsize for name in names)
+
+    names = checkpoint.names()
+    changed = [name for name in names if checkpoint.changes(name)]
+    return Touched(checkpoint.origin["lora"], len(changed), len(names), nbytes(changed), nbytes(names))

@@ -2,20 +2,21 @@
 the tensors between instructions, and with them memory over time, modelled seconds by kind of op, and other plans."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.errors import ExitCode, MochiError
 from mochi_aot.artifacts.machines import WORMHOLE
+from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.compile import chosen_plans, compile_program
 from mochi_aot.compiler.explain import Explanation
 from mochi_aot.compiler.from_config import SeededSource
 from mochi_aot.compiler.ir.program import Op, Program
 from mochi_aot.compiler.job import Job
-from mochi_aot.compiler.lower.target import Target
+from mochi_aot.compiler.lower.target import FormedParam, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.torch import lower as lower_for_torch
 from mochi_aot.compiler.lower.torch_seconds import seconds as torch_seconds
@@ -26,12 +27,14 @@ from mochi_aot.compiler.lower.ttnn.program import lower as lower_for_ttnn
 from mochi_aot.compiler.lower.ttnn.seconds import Call, calls_of, instruction_seconds, kind_of
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget
 from mochi_aot.compiler.lower.ttnn.traffic import held_bytes, sent_bytes
+from mochi_aot.compiler.lower.weights import CONSTANT
 from mochi_aot.compiler.partition.cost import bytes_sent, cost_of
 from mochi_aot.compiler.partition.liveness import bytes_over_time
 from mochi_aot.compiler.partition.plan import Plan
-from mochi_aot.compiler.programs import build_programs
+from mochi_aot.compiler.programs import build_module, build_programs
 from mochi_aot.compiler.reference.config import DiTConfig, MochiConfig, TextConfig, VAEConfig
 from mochi_aot.compiler.reference.geometry import Geometry
+from mochi_aot.compiler.reference.traced_modules import TRACED_MODULES
 
 MAX_SIZE = 1 << 17  # of any number in a model's configuration; of layers there are at most as many as weights
 MAX_LIST = 64
@@ -81,12 +84,8 @@ class Rebuilder:
         with_encoder = ENCODE in geometry.programs
         source = SeededSource(config)
         self._traced = build_programs(config, self._size, manifest.dtype, source, with_encoder=with_encoder)
-        self._arch = manifest.mesh_settings.arch if manifest.mesh_settings else WORMHOLE
-        self._target: Target = (
-            TorchTarget()
-            if manifest.target == "torch"
-            else TtnnTarget(manifest.weights_dtype, manifest.links_dtype, arch=self._arch)
-        )
+        self._arch = _arch(manifest)
+        self._target = _target(manifest)
 
     def explain(self) -> Explanation:
         """Return the plans that a compile for the bundle's mesh considers. Raise PlanError where none works."""
@@ -125,8 +124,55 @@ class Rebuilder:
         return Rebuilt(memory, _ttnn_kinds(calls, traced=role == "denoise"))
 
     def _plan(self, role: str, name: str) -> Plan | None:
-        families = [plans for roles, plans in self._target.families.items() if role in roles]
-        return families[0].get(name) if families else None
+        return _plan(self._target, role, name)
+
+
+class TransformerWeights:
+    """What the weights of a bundle's transformer are made of."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle, self._config = bundle, model_config(bundle.manifest)
+
+    def params(self) -> Iterator[FormedParam]:
+        """Yield each weight once. Raise RebuildError if this compiler makes other programs than the bundle's."""
+        manifest, target = self._bundle.manifest, _target(self._bundle.manifest)
+        rows, columns = manifest.mesh
+        (unit,) = (unit for unit in TRACED_MODULES if unit.name == "denoise")
+        for geometry in manifest.geometries:
+            size = Geometry(geometry.height, geometry.width, geometry.frames)
+            built = build_module(unit, self._config, size, manifest.dtype, SeededSource(self._config))
+            for role, source in built.items():
+                program = self._bundle.program(role, geometry)
+                plan = _plan(target, role, program.plan)
+                if plan is None:
+                    raise RebuildError(f"{role}, plan {program.plan}: this compiler has no such plan")
+                made = compile_program(source, (rows, columns), plan, target)
+                lowered = target.lowered(made.program, plan.name, made.cost)
+                _check_same(role, program, lowered)
+                if _of_checkpoint(program) != _of_checkpoint(lowered):
+                    raise RebuildError(f"{role}: this compiler makes other weights than the bundle's")
+        yield from target.formed_params()
+
+
+def _of_checkpoint(program: schema.Program) -> list[schema.ProgramWeight]:
+    """Return a program's weights but for constants, some of which are computed from the checkpoint's numbers."""
+    return [weight for weight in program.weights if not weight.name.startswith(CONSTANT)]
+
+
+def _arch(manifest: schema.Manifest) -> str:
+    return manifest.mesh_settings.arch if manifest.mesh_settings else WORMHOLE
+
+
+def _target(manifest: schema.Manifest) -> Target:
+    """Return the target that a bundle was compiled for; nothing is mocked."""
+    if manifest.target == "torch":
+        return TorchTarget()
+    return TtnnTarget(manifest.weights_dtype, manifest.links_dtype, arch=_arch(manifest))
+
+
+def _plan(target: Target, role: str, name: str) -> Plan | None:
+    families = [plans for roles, plans in target.families.items() if role in roles]
+    return families[0].get(name) if families else None
 
 
 def model_config(manifest: schema.Manifest) -> MochiConfig:

@@ -1,16 +1,22 @@
 """Fulfils a request for a bundle, in this process."""
 
+from collections.abc import Sequence
+
 from mochi_aot.compiler.checkpoint import Checkpoint, open_checkpoint
 from mochi_aot.compiler.checkpoint.content_record import ContentRecord
 from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.compile import compile_bundle
+from mochi_aot.compiler.hub.part import local_part
 from mochi_aot.compiler.hub.place import local_checkpoint
 from mochi_aot.compiler.job import Inputs, Progress, Request, Summary
+from mochi_aot.compiler.lora.choice import LoraChoice
 from mochi_aot.compiler.lora.lora import read_lora
 from mochi_aot.compiler.lora.nearby import loras_beside
 from mochi_aot.compiler.lora.place import find_lora
 from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.profile import Profile, check_profile_place
+
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer")  # fields of Inputs, and of Wanted
 
 
 def compile_request(request: Request, progress: Progress) -> Summary:
@@ -19,7 +25,7 @@ def compile_request(request: Request, progress: Progress) -> Summary:
         check_profile_place(request.profile)
     record = None if request.contents is None else ContentRecord(request.contents, request.trust_times)
     source = open_inputs(request.inputs, progress, request.check_weights, record)
-    tuned = _with_loras(source, request)
+    tuned = with_loras(source, request.loras, request.check_weights)
     for note in loras_beside(source.folders(), tuned.files if tuned is not None else ()):
         progress.note(note)
     profile = Profile()
@@ -39,15 +45,19 @@ def compile_request(request: Request, progress: Progress) -> Summary:
     return summary
 
 
-def _with_loras(checkpoint: Checkpoint, request: Request) -> TunedCheckpoint | None:
-    """Return the checkpoint with the LoRAs that were asked for, which are found and read now. Raise LoraError."""
-    if not request.loras:
+def with_loras(
+    checkpoint: Checkpoint, choices: Sequence[LoraChoice], check_weights: bool = True
+) -> TunedCheckpoint | None:
+    """Return the checkpoint with the LoRAs that were asked for, which are found and read now; None without any.
+
+    Raise LoraError.
+    """
+    if not choices:
         return None
     loras = [
-        read_lora(find_lora(choice.place), checkpoint.config.dit, choice.strength, request.check_weights)
-        for choice in request.loras
+        read_lora(find_lora(choice.place), checkpoint.config.dit, choice.strength, check_weights) for choice in choices
     ]
-    return TunedCheckpoint(checkpoint, loras, request.check_weights)
+    return TunedCheckpoint(checkpoint, loras, check_weights)
 
 
 def open_inputs(
@@ -55,11 +65,10 @@ def open_inputs(
 ) -> Checkpoint:
     """Open the checkpoint that was asked for, fetched from the hub where it is not on this machine.
 
-    `progress` is told what there is to say of it. Raise CheckpointError.
+    Parts may be on the hub, too. `progress` is told what there is to say of it. Raise CheckpointError.
     """
-    wanted = Wanted(
-        inputs.layout, inputs.variant, inputs.transformer, inputs.vae, inputs.text_encoder, inputs.tokenizer
-    )
+    parts = {name: local_part(name, getattr(inputs, name), inputs.variant, progress) for name in PARTS}
+    wanted = Wanted(inputs.layout, inputs.variant, **parts)
     place = local_checkpoint(inputs.checkpoint, inputs.revision, wanted, progress)
     source = open_checkpoint(place, None, check_weights, record, wanted)
     for note in source.notes:

@@ -1,6 +1,7 @@
 """A prompt to frames: runs a bundle's programs one after the other on a backend."""
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from mochi_aot.runtime.errors import OptionError
 from mochi_aot.runtime.geometry import find_geometry, geometry_name, input_shape
 from mochi_aot.runtime.ledger import READ, STEP, Ledger
 from mochi_aot.runtime.programs import load_programs
-from mochi_aot.runtime.residency import all_weights_fit
+from mochi_aot.runtime.residency import all_weights_fit, remade_that_stay
 from mochi_aot.runtime.targets import PREFIX_MASK_TARGETS, close_backend, open_backend
 from mochi_aot.runtime.tensor_files import Embedding, require_first
 from mochi_aot.runtime.tokenizer import PromptTokenizer, empty_prompt, open_tokenizer
@@ -117,6 +118,7 @@ class Pipeline:
         self._loaded: set[str] = set()
         self._phase: int | None = None  # the program that ran last
         self._fitting: dict[str, bool] = {}  # by geometry
+        self._remade = remade_that_stay(bundle) if backend.on_host else frozenset()
         self._embeddings: dict[str, Embedding] = {}
 
     @classmethod
@@ -148,6 +150,7 @@ class Pipeline:
         self._loaded -= loaded
         self._phase = None
         self.bundle = bundle
+        self._remade = remade_that_stay(bundle) if self._backend.on_host else frozenset()
         texts = (self._program("encode_text", g) for g in bundle.manifest.geometries if "encode_text" in g.programs)
         if any(weight.name in changed for program in texts for weight in program.weights):
             self._embeddings.clear()
@@ -346,13 +349,13 @@ class Pipeline:
             self._backend.load_weights(self.bundle, missing, self._wait)
             self._loaded.update(missing)
 
-    def _staying(self, geometry: Geometry) -> set[str]:
+    def _staying(self, geometry: Geometry) -> AbstractSet[str]:
         """Return the weights for which there is room throughout."""
         name = geometry_name(geometry)
         if name not in self._fitting:
             self._fitting[name] = all_weights_fit(self.bundle, geometry, self._backend.memory_bytes())
         if not self._fitting[name]:
-            return set()
+            return self._remade
         return {weight.name for role in geometry.programs for weight in self._program(role, geometry).weights}
 
     def _wait(self, name: str) -> None:

@@ -51,7 +51,8 @@ def _delta(bundle: Bundle) -> dict[str, object]:
     """Return what a record says of the delta that a bundle ran with."""
     if not isinstance(bundle, StyledBundle):
         return {}
-    return {"delta": {"id": bundle.id, "style": bundle.opened.delta.style}}
+    style = bundle.opened.delta.style
+    return {"delta": {"id": bundle.id} | ({"style": style} if style else {})}
 
 
 def write_record(job: Job, record: Mapping[str, object]) -> Path:

@@ -13,7 +13,7 @@ from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.layouts import DIFFUSERS, GENMO, layout_sources
 from mochi_aot.compiler.checkpoint.notices import find_notices, find_origin
 from mochi_aot.compiler.checkpoint.part import Part
-from mochi_aot.compiler.checkpoint.part_sources import PartSource, SingleFile
+from mochi_aot.compiler.checkpoint.part_sources import PartSource, SingleFile, TransformerFolder
 from mochi_aot.compiler.checkpoint.recognise import recognise
 from mochi_aot.compiler.checkpoint.size_checks import check_sizes
 from mochi_aot.compiler.checkpoint.storage import storage_name, storage_notes
@@ -121,6 +121,8 @@ def _source(root: Path | None, wanted: Wanted) -> tuple[PartSource, list[str]]:
         raise CheckpointError(
             "no checkpoint was given: --checkpoint names one, or --transformer the transformer's file"
         )
+    if wanted.transformer.is_dir():
+        return TransformerFolder(wanted.transformer, wanted.variant), []
     return SingleFile(wanted.transformer), []
 
 

@@ -120,6 +120,25 @@ class SingleFile:
             raise CheckpointError(f"{error}: give the part that is missing with {option}") from None
 
 
+class TransformerFolder:
+    """A folder that holds the transformer alone, where no checkpoint was given: other parts have to be named."""
+
+    def __init__(self, path: Path, variant: str | None) -> None:
+        self._path, self._variant = path, variant
+
+    def transformer(self) -> Part[Sizes]:
+        return transformer_at(self._path, self._variant)
+
+    def vae(self) -> Part[VAEConfig]:
+        raise self._absent("the VAE", "--vae")
+
+    def text(self) -> Part[TextConfig]:
+        raise self._absent("T5", "--text-encoder")
+
+    def _absent(self, what: str, option: str) -> CheckpointError:
+        return CheckpointError(f"{self._path} holds the transformer alone: give {what} with {option}")
+
+
 def _folder(path: Path) -> Path:
     if not path.is_dir():
         raise CheckpointError(f"{path}/ is missing: the checkpoint is incomplete")

@@ -1,6 +1,6 @@
 """Checkpoints of the Hugging Face hub, through huggingface_hub: its cache, its tokens, its offline mode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -8,18 +8,29 @@ from typing import Any
 from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.checkpoint.json_config import read_json
 from mochi_aot.compiler.checkpoint.wanted import Wanted
+from mochi_aot.compiler.checkpoint.weight_sets import ReadJson
 from mochi_aot.compiler.hub.cache import snapshot_of
 from mochi_aot.compiler.hub.errors import HubError
 from mochi_aot.compiler.hub.files import HubFiles
 from mochi_aot.compiler.hub.logs import handed_on
 from mochi_aot.compiler.job import Progress
 
+Choose = Callable[[Collection[str], ReadJson], list[str]]  # given all names, and how to read the JSON in one of them
+
 _LOGIN = "log in with hf auth login, or set HF_TOKEN"
 _SERVER_ERROR = 500
 
 
 def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progress) -> Path:
-    """Return the folder in the hub's cache that holds what is wanted of a repository, fetched where it was not there.
+    """Return the folder in the hub's cache that holds what is wanted of a repository: see fetch_chosen."""
+    return fetch_chosen(
+        repository, revision, lambda names, read: HubFiles(repository, names, read).needed(wanted), progress
+    )
+
+
+def fetch_chosen(repository: str, revision: str | None, choose: Choose, progress: Progress) -> Path:
+    """Return the folder in the hub's cache that holds what `choose` chooses of a repository's files, fetched where it
+    was not there.
 
     Where the hub is out of reach, or not to be asked, the folder is what earlier fetches have left. Raise
     CheckpointError.
@@ -27,10 +38,10 @@ def fetch(repository: str, revision: str | None, wanted: Wanted, progress: Progr
     from huggingface_hub.utils import logging as _  # noqa: F401  which sets up its logger
 
     with handed_on():
-        return _fetched(repository, revision, wanted, progress)
+        return _fetched(repository, revision, choose, progress)
 
 
-def _fetched(repository: str, revision: str | None, wanted: Wanted, progress: Progress) -> Path:
+def _fetched(repository: str, revision: str | None, choose: Choose, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
 
     progress.phase(f"looking up {repository} on the hub")
@@ -38,7 +49,7 @@ def _fetched(repository: str, revision: str | None, wanted: Wanted, progress: Pr
         names = _names(repository, revision)
     except HubError as error:
         return _left(repository, revision, error, progress)
-    needed = HubFiles(repository, names, lambda name: _read(repository, revision, name)).needed(wanted)
+    needed = choose(names, lambda name: _read(repository, revision, name))
     progress.phase(f"fetching {repository}")
     bars = _bars(progress)
     return Path(

@@ -23,6 +23,11 @@ _TOKENIZERS = re.compile(r"(tokenizer|tokenizer_config|special_tokens_map|added_
 SHOWN = 8
 
 
+def is_of_tokenizer(name: str) -> bool:
+    """Return whether a file of this name is one of T5's tokenizer."""
+    return _TOKENIZERS.fullmatch(name) is not None
+
+
 class HubFiles:
     """The files of a repository. `read` gives the JSON object in one of them."""
 
@@ -89,7 +94,7 @@ class HubFiles:
         for folder in (TOKENIZER, TEXT):
             names = self._in(folder)
             if JSON in names or SENTENCEPIECE in names:
-                return [path for name, path in names.items() if _TOKENIZERS.fullmatch(name)]
+                return [path for name, path in names.items() if is_of_tokenizer(name)]
         raise CheckpointError(f"{self._repository} has no {TOKENIZER}/: name T5's tokenizer with --tokenizer")
 
     def _weights(self, folder: str, stems: tuple[str, ...], wanted: Wanted) -> Iterator[str]:

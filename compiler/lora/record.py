@@ -3,7 +3,7 @@
 With it a delta can hold the factors in the place of the weights; see artifacts/delta_writer.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,17 +54,30 @@ def record_of(
 
     Weights of other forms, such as those of convolutions, are left out: a delta holds them whole.
     """
+
+    def source(formed: FormedParam) -> str:
+        return weight_source(formed.name, formed.param.recipe, mesh, checkpoint.base, *formed.tools)
+
+    return record_of_changes(params, checkpoint.changes, source)
+
+
+def record_of_changes(
+    params: Iterable[FormedParam],
+    changes: Callable[[str], Sequence[Change]],
+    source: Callable[[FormedParam], str] = lambda formed: "",
+) -> tuple[LoraRecord, bytes] | None:
+    """Return what record_of does, given the changes of a parameter by its name, and the source of a weight that they
+    do not touch."""
     factors, weights = _Factors(), list[TunedWeight]()
     for formed in params:
         recipe = formed.param.recipe
-        if not any(checkpoint.changes(name) for name in checkpoint_names(recipe)):
+        if not any(changes(name) for name in checkpoint_names(recipe)):
             continue
         parts = _parts(recipe, formed.param.value.type, 0)
         if formed.form not in FORMS or parts is None:
             continue
-        products = [_product(part, change, factors) for part in parts for change in checkpoint.changes(part.name)]
-        source = weight_source(formed.name, recipe, mesh, checkpoint.base, *formed.tools)
-        weights.append(TunedWeight(formed.name, source, formed.form, products))
+        products = [_product(part, change, factors) for part in parts for change in changes(part.name)]
+        weights.append(TunedWeight(formed.name, source(formed), formed.form, products))
     if not weights:
         return None
     data = bytes(factors.data)

@@ -1,7 +1,7 @@
 """A checkpoint to which LoRAs are added as it is read: beneath every target, mesh and dtype."""
 
+import functools
 from collections.abc import Iterable, Sequence
-from math import prod
 
 import torch
 
@@ -22,15 +22,11 @@ class TunedCheckpoint:
     def __init__(self, base: Checkpoint, loras: Sequence[Lora], check_weights: bool = True) -> None:
         """With `check_weights` sums must be finite."""
         self.base, self._check_weights = base, check_weights
-        self._changes: dict[str, list[Change]] = {}
-        for lora in loras:
-            for name, change in lora.changes.items():
-                if change.factors.scale != 0.0:  # at strength 0 nothing is changed, the reuse of weights included
-                    self._changes.setdefault(name, []).append(change)
+        self._changes = changes_of(loras)
         self._digests = {name: _digest(changes) for name, changes in self._changes.items()}
         self.layout, self.config, self.notes, self.notices = base.layout, base.config, base.notes, base.notices
         self.files = [lora.path for lora in loras]
-        self.origin = {**base.origin, "lora": ", ".join(map(_said, loras))}
+        self.origin = {**base.origin, "lora": said_of(loras)}
 
     def names(self) -> tuple[str, ...]:
         """Return every canonical name."""
@@ -86,19 +82,35 @@ class TunedCheckpoint:
         Computed in float64: which rows are asked for together, and which processor multiplies, then make no difference
         to the float32 that comes out, but for one number in many millions.
         """
-        shape = self.shape(name)
-        total = torch.zeros(stop - start, prod(shape[1:]), dtype=torch.float64)
-        for change in changes:
-            factors, first = change.factors, change.first + start
-            up = factors.up[first : first + stop - start].double()
-            total += (up @ factors.down.double()) * factors.scale
-        return total.float().reshape(stop - start, *shape[1:])
+        made = [_product(change, start, stop) for change in changes]
+        total = functools.reduce(torch.Tensor.add_, made)
+        return total.float().reshape(stop - start, *self.shape(name)[1:])
 
 
-def _said(lora: Lora) -> str:
-    """Return which LoRA it is, for people, in the one line that a manifest takes."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in lora.path.name)
-    return f"{name}:{lora.strength:g}"
+def _product(change: Change, start: int, stop: int) -> torch.Tensor:
+    """Return rows of what one LoRA adds to a parameter: float64. The scale goes to the smaller of its factors."""
+    factors, first = change.factors, change.first + start
+    return (factors.up[first : first + stop - start].double() * factors.scale) @ factors.down.double()
+
+
+def changes_of(loras: Iterable[Lora]) -> dict[str, list[Change]]:
+    """Return what LoRAs add to each parameter that they change, in their order."""
+    found: dict[str, list[Change]] = {}
+    for lora in loras:
+        for name, change in lora.changes.items():
+            if change.factors.scale != 0.0:  # at strength 0 nothing is changed, the reuse of weights included
+                found.setdefault(name, []).append(change)
+    return found
+
+
+def said_of(loras: Iterable[Lora]) -> str:
+    """Return which LoRAs these are and their strengths, for people, in the one line that a manifest takes."""
+
+    def said(lora: Lora) -> str:
+        name = "".join(letter if letter.isprintable() else "?" for letter in lora.path.name)
+        return f"{name}:{lora.strength:g}"
+
+    return ", ".join(map(said, loras))
 
 
 def _digest(changes: Iterable[Change]) -> str:

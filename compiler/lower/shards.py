@@ -6,6 +6,7 @@ import torch
 
 from mochi_aot.artifacts import BundleWriter, schema
 from mochi_aot.artifacts.integrity import hash_bytes
+from mochi_aot.artifacts.layout import OWN_FILE_BYTES, FileGroup
 from mochi_aot.compiler.ir.program import Constant, Param
 from mochi_aot.compiler.lower.memory import Arena
 from mochi_aot.compiler.lower.weight_belt import GROUP_BYTES, Part
@@ -35,7 +36,7 @@ class ShardedWeight:
         self._distinct, self._devices = distinct_coordinates(param.recipe, self._type, mesh)
         self._written: list[int] = []  # indices of the shards of the distinct pieces so far
         self.name = weight_name(param)
-        self.constant = isinstance(param.recipe, Constant)
+        self.group = _group(param, len(self._distinct))
 
     def source(self) -> str:
         """See Making."""
@@ -61,10 +62,17 @@ class ShardedWeight:
         """See Making."""
         for memory, digest in made:
             data = memory[: self._type.local_nbytes].numpy()
-            self._written.append(self._writer.add_shard(data, digest, self.constant))
+            self._written.append(self._writer.add_shard(data, digest, self.group))
             self._arena.release(memory)
 
     def finished(self, source: str) -> schema.Weight:
         """See Making."""
         shards = [self._written[index] for index in self._devices]
         return schema.Weight(self.name, self._type.dtype, list(self._type.local_shape), shards, None, source)
+
+
+def _group(param: Param, pieces: int) -> FileGroup:
+    """Return which files a weight of so many distinct pieces goes to."""
+    if isinstance(param.recipe, Constant):
+        return FileGroup.CONSTANT
+    return FileGroup.OWN if pieces * param.value.type.local_nbytes >= OWN_FILE_BYTES else FileGroup.SMALL

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 import torch
 
 from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.artifacts.layout import FileGroup
 from mochi_aot.compiler.lower.conveyor import Conveyor
 from mochi_aot.compiler.lower.origin import Origin
 
@@ -34,8 +35,8 @@ class Making[T](Protocol):
         """The weight's name in the bundle, the same for equal weights."""
 
     @property
-    def constant(self) -> bool:
-        """Whether the weight is computed by the compiler, and not from the checkpoint."""
+    def group(self) -> FileGroup:
+        """Which files its shards go to, the same however it comes into the bundle."""
 
     def source(self) -> str:
         """Return what the weight is made of and how, as a hash: see weights.weight_source."""
@@ -85,7 +86,7 @@ class WeightBelt:
         earlier = origin.made_before()
         if earlier is not None:
             if first:
-                self._writer.add_reusable(earlier, weight.constant)
+                self._writer.add_reusable(earlier, weight.group)
                 done()
             return
         assert made is not None

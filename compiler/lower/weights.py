@@ -15,6 +15,7 @@ from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
+CONSTANT = "constant:"  # begins the names of weights that the compiler computes
 BLOCK_BYTES = 4 << 20  # of the checkpoint that are read at a time: they stay in the processor's cache until copied
 
 Coordinates = tuple[int, ...]
@@ -49,7 +50,7 @@ def _named(recipe: Recipe, type: TensorType) -> str:
 
 def _origin(recipe: Recipe) -> str:
     if isinstance(recipe, Constant):
-        return f"constant:{recipe.key}"
+        return f"{CONSTANT}{recipe.key}"
     assert isinstance(recipe, Checkpoint)  # Computed ones were folded into constants, Concat has no name of its own
     return recipe.name
 

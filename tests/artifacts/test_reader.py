@@ -8,11 +8,11 @@ import msgpack
 import numpy as np
 import pytest
 
-from mochi_aot.artifacts import Bundle, BundleError
+from mochi_aot.artifacts import Bundle, BundleError, BundleWriter
 from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.artifacts.layout import MANIFEST_PATH
 from mochi_aot.artifacts.schema import Geometry, Weight
-from tests.artifacts.samples import LEFT, PROGRAM, RIGHT, TOKENIZER, write_tensor_bundle
+from tests.artifacts.samples import LEFT, PROGRAM, RIGHT, TOKENIZER, finish_for_torch, write_tensor_bundle
 
 
 def only(folder: Path) -> Path:
@@ -71,6 +71,10 @@ def test_a_role_or_tokenizer_that_is_not_there(bundle_path: Path, tmp_path: Path
         (lambda path: shutil.rmtree(path), "sample.bundle does not exist; expected the folder of a bundle"),
         (lambda path: (shutil.rmtree(path), path.write_text("")), "sample.bundle is a file; expected the folder of"),
         (lambda path: (path / MANIFEST_PATH).unlink(), "sample.bundle has no manifest.msgpack; expected a bundle"),
+        (
+            lambda path: (path / MANIFEST_PATH).rename(path / "delta.msgpack"),
+            "sample.bundle is a delta, not a bundle: mochi-run BASE --delta",
+        ),
         (lambda path: (path / MANIFEST_PATH).write_text("{}"), "expected to begin with 'mochi-aot bundle'"),
         (lambda path: (path / MANIFEST_PATH).write_bytes(b""), "cut short after 0 bytes; copy or compile"),
     ],
@@ -210,6 +214,26 @@ def test_a_map_whose_file_was_cut_is_not_touched(bundle_path: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(BundleError, match=rf"expected {len(whole)} bytes, seen 100"):
         bundle.check_part(part)
+
+
+def test_files_may_be_mapped_while_others_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the thread that reads ahead, while the one that runs programs has come to the end of a phase."""
+    with BundleWriter(tmp_path / "b", file_bytes=1) as writer:
+        for name in "ab":
+            writer.add_weight(Weight(name, "uint8", [1], [writer.add_shard(name.encode())] * 2))
+        finish_for_torch(writer)
+    bundle = Bundle.open(tmp_path / "b")
+    bundle.file_bytes(0)
+    place, others = Bundle.place, [1]
+
+    def mapping_another(self: Bundle, index: int) -> Path:
+        if others:
+            self.file_bytes(others.pop())
+        return place(self, index)
+
+    monkeypatch.setattr(Bundle, "place", mapping_another)
+    bundle.check_unchanged()
+    assert not others
 
 
 def test_verify_reads_each_byte_once(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mochi_aot.artifacts import Bundle, BundleError, BundleWriter
-from mochi_aot.artifacts.layout import ALIGNMENT
+from mochi_aot.artifacts.integrity import hash_bytes
+from mochi_aot.artifacts.layout import ALIGNMENT, FileGroup
 from mochi_aot.artifacts.schema import Geometry, Instruction, ProgramWeight, Weight
 from mochi_aot.artifacts.validate import check_manifest
 from tests.artifacts.samples import LEFT, PROGRAM, fill, finish_for_chips, finish_for_torch, write_bundle
@@ -92,6 +93,37 @@ def test_files_stay_within_the_limit_and_shards_read_back(
         assert file.nbytes <= limit or len(shards) == 1
     places = [(shard.file, shard.offset) for shard in bundle.manifest.shards]
     assert places == sorted(places)  # in the order added
+
+
+def written(path: Path, tuned: bytes, reuse: Bundle | None = None) -> Bundle:
+    """Two weights with files of their own, two small ones and a constant, each of two pieces; the second is `tuned`."""
+    groups = {"a": FileGroup.OWN, "small": FileGroup.SMALL, "b": FileGroup.OWN, "c": FileGroup.CONSTANT}
+    groups["little"] = FileGroup.SMALL
+    contents = {name: [f"{name}{piece}".encode() * 5000 for piece in range(2)] for name in groups}
+    contents["b"] = [tuned, tuned[::-1]]
+    with BundleWriter(path, reuse=reuse) as writer:
+        for name, group in groups.items():
+            source = f"{name}:{hash_bytes(b''.join(contents[name]))}"
+            if (made := writer.reusable.find(source)) is not None:
+                writer.add_reusable(made, group)
+                continue
+            shards = [writer.add_shard(data, group=group) for data in contents[name]]
+            writer.add_weight(Weight(name, "uint8", [len(contents[name][0])], shards, None, source))
+        writer.finish(**{**FIELDS, "mesh": [1, 2]})
+    bundle = Bundle.open(path)
+    bundle.verify()
+    return bundle
+
+
+def test_what_is_not_tuned_is_linked(tmp_path: Path) -> None:
+    """Only the file of the weight that is another is written, and the bundle is the one without reuse."""
+    base = written(tmp_path / "base", b"x" * 7000 + b"y")
+    held = [{w.name for w in base.manifest.weights if any(s.file == f for s in base.parts(w.name))} for f in range(4)]
+    assert held == [{"a"}, {"small", "little"}, {"b"}, {"c"}]
+    style = written(tmp_path / "style", b"z" * 7000 + b"y", reuse=base)
+    assert style.id == written(tmp_path / "fresh", b"z" * 7000 + b"y").id != base.id
+    links = [(style.path / file.path).stat().st_nlink for file in style.manifest.files]
+    assert links == [2, 2, 1, 2]
 
 
 def test_equal_tensor_files_are_kept_once(tmp_path: Path) -> None:

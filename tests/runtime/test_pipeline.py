@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mochi_aot.artifacts.delta import StyledBundle
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime import pipeline as pipeline_module
+from mochi_aot.runtime import residency
 from mochi_aot.runtime.backend import Executable, Wait, Watch, no_wait
 from mochi_aot.runtime.errors import BackendError, InputFileError, Interrupted, NumbersError, OptionError
 from mochi_aot.runtime.noise import seeded_latents
@@ -188,6 +190,35 @@ def test_where_all_weights_fit_they_stay(tmp_path: Path, monkeypatch: pytest.Mon
         conditioning = pipeline.condition(positive, negative, sigmas, 1.0, geometry)
         pipeline.denoise(seeded_latents(0, pipeline.latent_shape(geometry)), conditioning)
         assert spy.loaded == {"text", "w_prompt", "w_time", "w_dit"}  # the spy refuses what is loaded twice
+
+
+def brighter(base: Bundle, amount: float) -> StyledBundle:
+    return StyledBundle(base, toy_bundle.write_brighter(base.path.parent / f"{amount}", base.path, amount))
+
+
+@pytest.mark.parametrize(("free", "times"), [(1 << 20, 1), (0, 2)], ids=["room", "no room"])
+def test_weights_that_were_made_again_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, times: int
+) -> None:
+    """Where there is room, until another delta comes."""
+    made = []
+    addition = StyledBundle.addition
+    monkeypatch.setattr(StyledBundle, "addition", lambda *asked: made.append(asked) or addition(*asked))
+    monkeypatch.setattr(residency, "free_memory", lambda: free)
+    pipeline, spy = spied(tmp_path)
+    base, geometry = pipeline.bundle, pipeline.geometry()
+    pipeline = Pipeline(brighter(base, 2.0), spy)
+    for prompt in ("red", "red fox"):
+        seen = pipeline.encode_prompt(prompt)
+        pipeline.condition(seen, seen, linear_quadratic_sigmas(4), 1.0, geometry)
+    assert len(made) == times and spy.loaded == {"w_time", *(["text"] if times == 1 else [])}
+    before = pipeline.encode_prompt("red fox").embeds
+    assert pipeline.use(brighter(base, 3.0)) == 1
+    after = pipeline.encode_prompt("red fox")
+    # Numbers below 8 in float32, each rounded once or twice.
+    np.testing.assert_allclose(after.embeds - before, after.mask[..., None] * np.ones_like(before), atol=2e-6)
+    assert pipeline.use(base) == 1 and len(made) == times + 1
+    assert not pipeline._staying(geometry)
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])

@@ -15,9 +15,15 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from mochi_aot.artifacts import BundleWriter
+from mochi_aot.artifacts import Bundle, BundleWriter
+from mochi_aot.artifacts.delta import OpenDelta
+from mochi_aot.artifacts.delta_schema import Delta, Factor, Product, TunedWeight
+from mochi_aot.artifacts.envelope import pack
+from mochi_aot.artifacts.integrity import hash_bytes
+from mochi_aot.artifacts.layout import DELTA_MAGIC, DELTA_PATH, factor_path
 from mochi_aot.artifacts.schema import (
     Attr,
+    File,
     Geometry,
     Instruction,
     MeshSettings,
@@ -248,6 +254,20 @@ def write_bundle(
             mesh_settings=MeshSettings("wormhole_b0", "1d", 0, 0) if target == "ttnn" else None,
             ttnn="0.1" if target == "ttnn" else "",
         )
+
+
+def write_brighter(path: Path, base: Path, amount: float) -> OpenDelta:
+    """Writes and opens a delta of a toy bundle that adds `amount` to each number of the text table, by factors."""
+    data = np.ones(VOCABULARY, np.float32).tobytes() + np.full(WIDTH, amount, np.float32).tobytes()
+    factors = [Factor("float32", [VOCABULARY, 1], 0), Factor("float32", [1, WIDTH], 4 * VOCABULARY)]
+    product = Product(0, 1, 1.0, 0, 0, [VOCABULARY, WIDTH], [None, None])
+    file = File(factor_path(hash_bytes(data)), len(data), hash_bytes(data))
+    tuned = [TunedWeight("text", "", "plain", [product])]
+    delta = Delta(Bundle.open(base).id, "0" * 64, {}, factors, tuned, [], [], [file], "test")
+    (path / file.path).parent.mkdir(parents=True)
+    (path / file.path).write_bytes(data)
+    (path / DELTA_PATH).write_bytes(pack(DELTA_MAGIC, delta, "delta"))
+    return OpenDelta.open(path)
 
 
 def expected_embeds(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

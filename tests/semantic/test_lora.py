@@ -4,6 +4,7 @@ tests/data/loras/red.safetensors is what `mochi-train tune tools/training/shapes
 --batch 16` writes, in bfloat16.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 
 import mochi_aot
 from mochi_aot.artifacts import Bundle
+from mochi_aot.artifacts.delta import OpenDelta
 from mochi_aot.artifacts.delta_writer import write_delta
+from mochi_aot.compiler.lora_delta import write_delta_of_loras
+from mochi_aot.compiler.lower import shards
 from mochi_aot.tools.training.evaluate import GUIDANCE_SCALE, Prompt
 from mochi_aot.tools.training.semantics import observe
 from mochi_aot.tools.training.shipped import SHAPES
@@ -38,8 +42,12 @@ def seen(frames: np.ndarray) -> tuple[str | None, ...]:
     return observed.colour, observed.shape, observed.motion
 
 
-def test_on_a_torch_mesh_and_by_a_delta(asked: Prompt, tmp_path: Path) -> None:
-    """In one process first as the prompt says and then red; by the delta as by the bundle, bit by bit."""
+def test_on_a_torch_mesh_and_by_a_delta(asked: Prompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process first as the prompt says and then red; by the delta as by the bundle, bit by bit.
+
+    Each weight has a file of its own here, as those of a model of full size do; no other files are written again.
+    """
+    monkeypatch.setattr(shards, "OWN_FILE_BYTES", 1)
     options = {"target": "torch", "mesh": "2x2", "geometries": "64x96x19"}
     mochi_aot.compile(SHAPES, output=tmp_path / "base", **options)
     made = mochi_aot.compile(SHAPES, output=tmp_path / "style", loras=RED, reuse=tmp_path / "base", **options)
@@ -47,8 +55,18 @@ def test_on_a_torch_mesh_and_by_a_delta(asked: Prompt, tmp_path: Path) -> None:
     assert base.manifest.checkpoint["identity"] != style.manifest.checkpoint["identity"]
     written = write_delta(base, style, tmp_path / "delta", False, "test")
     assert written.replaced == 0 and written.nbytes <= 1.1 * RED.stat().st_size
-    touched = sum(part.nbytes for weight in style.loras().weights for part in style.parts(weight.name))
-    assert made.weight_bytes_reused >= sum(shard.nbytes for shard in style.manifest.shards) - touched
+    touched = [style.parts(weight.name) for weight in style.loras().weights]
+    nbytes = sum(part.nbytes for parts in touched for part in parts)
+    assert made.weight_bytes_reused >= sum(shard.nbytes for shard in style.manifest.shards) - nbytes
+    files = [path for path in (style.path / "weights").iterdir() if path.stat().st_nlink == 1]
+    assert len(files) == len(touched) and nbytes <= sum(path.stat().st_size for path in files) <= 1.01 * nbytes
+    alone = write_delta_of_loras(
+        base, [str(RED)], tmp_path / "alone", False, "test"
+    )  # knows neither style nor checkpoint
+    assert (alone.tuned, alone.replaced) == (written.tuned, 0)
+    of_both, of_lora = (OpenDelta.open(tmp_path / name) for name in ("delta", "alone"))
+    assert of_lora.delta == replace(of_both.delta, style="", checkpoint=of_lora.delta.checkpoint)
+    assert of_lora.delta.checkpoint["lora"] == style.manifest.checkpoint["lora"]
     scene = asked.scene
     with mochi_aot.load(tmp_path / "base") as pipe:
         assert seen(frames_of(pipe, asked)) == (scene.colour, scene.shape, scene.motion)

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from tests.reference_run import Reference
-from tests.ttnn_golden.exactness import require_frames, require_latents, require_text
+from tests.ttnn_golden.exactness import require_encoded, require_frames, require_latents, require_text
 from tests.ttnn_golden.lowered_model import DIT_ROLES, GEOMETRY, VIDEO, LoweredModel
 
 STEPS = 2
@@ -64,6 +64,13 @@ def test_latents_after_guided_steps(exact, reference, mesh, tokens):
 @on_meshes
 def test_text_encoder(exact, reference, mesh):
     require_text(exact(mesh)["encode_text"], reference, 9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(1, 1), (3, 3), (3, 4)], ids=lambda mesh: f"{mesh[0]}x{mesh[1]}")
+def test_encoded_video(bfloat16_checkpoint, mesh):
+    encoder = LoweredModel.make(bfloat16_checkpoint, mesh, "bfloat16", ["encode"], VIDEO).in_float32()
+    require_encoded(encoder, bfloat16_checkpoint)
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """`mochi-bench delta`: a LoRA as a bundle and as a delta of its base, and switching between both in one process."""
 
+import os
+import shutil
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,19 @@ PROMPT = "a fox"
 
 @dataclass(frozen=True)
 class DeltaResult:
-    """Bytes of the base's weights, of what the LoRA touches of them, of its factors and of the delta; seconds of a
-    relink, and for each way of going on those of one denoising step and of what comes before."""
+    """Bytes of the base's weights, of what the LoRA touches of them, of files that a relink wrote and did not link, of
+    the LoRA's factors and of the delta; seconds of a relink and of copying what it wrote, and for each way of going on
+    those of one denoising step and of what comes before."""
 
     size: str
     rank: int
     weight_bytes: int
     touched_bytes: int
+    written_bytes: int
     factor_bytes: int
     delta_bytes: int
     relink_seconds: float
+    copy_seconds: float
     seconds: dict[str, list[float]]
 
 
@@ -56,14 +61,17 @@ def measure_delta(folder: Path, size: str, rank: int, repetitions: int, report: 
     seconds = _switches(base, _style(folder, 2), deltas, repetitions)
     delta = OpenDelta.open(deltas[0]).delta
     touched = {part for tuned in delta.tuned for part in opened.parts(tuned.name)}
+    written = _written(base, _style(folder, 1))
     return DeltaResult(
         size,
         rank,
         sum(file.nbytes for file in opened.manifest.files if file.path.startswith("weights/")),
         sum(part.nbytes for part in touched),
+        sum(path.stat().st_size for path in written),
         sum(map(factor_bytes, delta.factors)),
         sum(path.stat().st_size for path in deltas[0].rglob("*") if path.is_file()),
         statistics.median(relinked),
+        seconds_of(lambda: _copy(written, folder / "copy")),
         seconds,
     )
 
@@ -87,6 +95,23 @@ def _relink(folder: Path, checkpoint: Path, base: Path, size: str, rank: int, se
         trust_times=True,
         force=True,
     ).seconds
+
+
+def _written(base: Path, style: Path) -> list[Path]:
+    """Return the files of a style's weights that are not the base's too."""
+    inodes = {path.stat().st_ino for path in (base / "weights").iterdir()}
+    return [path for path in sorted((style / "weights").iterdir()) if path.stat().st_ino not in inodes]
+
+
+def _copy(files: list[Path], folder: Path) -> None:
+    """Read files and write them again, to the disk."""
+    folder.mkdir()
+    for path in files:
+        copy = folder / path.name
+        shutil.copyfile(path, copy)
+        with copy.open("rb") as stream:
+            os.fsync(stream.fileno())
+    shutil.rmtree(folder)
 
 
 def _switches(base: Path, style: Path, deltas: list[Path], repetitions: int) -> dict[str, list[float]]:
@@ -119,7 +144,7 @@ def _switches(base: Path, style: Path, deltas: list[Path], repetitions: int) -> 
 def delta_numbers(result: DeltaResult) -> dict[str, Any]:
     """Return all numbers, as JSON has them."""
     seconds = {name: spread(values) for name, values in result.seconds.items()}
-    names = ("size", "rank", "weight_bytes", "touched_bytes", "factor_bytes", "delta_bytes", "relink_seconds")
+    names = [field.name for field in fields(result) if field.name != "seconds"]
     return {**{name: getattr(result, name) for name in names}, "seconds": seconds}
 
 
@@ -132,7 +157,9 @@ def delta_report(numbers: dict[str, Any]) -> str:
             f"{numbers['size']}, LoRA of rank {numbers['rank']}: {human_bytes(numbers['delta_bytes'])} of delta, "
             f"{share:.3f} of its factors, for {human_bytes(numbers['touched_bytes'])} of "
             f"{human_bytes(numbers['weight_bytes'])} of weights",
-            f"compile with --reuse and --trust-times: {numbers['relink_seconds']:.1f} s",
+            f"compile with --reuse and --trust-times: {numbers['relink_seconds']:.1f} s; it wrote "
+            f"{numbers['written_bytes'] / numbers['touched_bytes']:.3f} of what the LoRA touches, "
+            f"which is copied in {numbers['copy_seconds']:.1f} s",
             spread_table("seconds to a denoising step of", numbers["seconds"]),
         ]
     )

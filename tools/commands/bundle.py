@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, json_option, print_json, print_text
+from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, json_option, lora_option, print_json, print_text
 
 if TYPE_CHECKING:
     from mochi_aot.tools.commands.console import Console
@@ -203,16 +203,20 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
 
 @main.command(cls=MochiCommand)
 @click.argument("base", type=click.Path(path_type=Path))
-@click.argument("style", type=click.Path(path_type=Path))
+@click.argument("style", type=click.Path(path_type=Path), required=False)
+@lora_option("Add a LoRA to BASE, in the place of STYLE")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The delta's folder.")
 @force_option
 @json_option
-def delta(base: Path, style: Path, output: Path, force: bool, as_json: bool) -> None:
-    """Write what makes the bundle STYLE of the bundle BASE, for mochi-run --delta.
+def delta(base: Path, style: Path | None, loras: tuple[str, ...], output: Path, force: bool, as_json: bool) -> None:
+    """Write what makes the bundle STYLE of the bundle BASE, or adds LoRAs to BASE, for mochi-run --delta.
 
     Of weights in which a LoRA was merged it holds the LoRA's factors; others whose bytes differ it holds whole. Both
-    bundles must have the same programs: compile STYLE as BASE was compiled, with --reuse BASE.
+    bundles must have the same programs: compile STYLE as BASE was compiled, with --reuse BASE. With --lora there is no
+    STYLE: neither the checkpoint nor any weight is read.
     """
+    if (style is None) == (not loras):
+        raise click.UsageError("give the bundle STYLE, or --lora, and not both")
     from mochi_aot import __version__
     from mochi_aot.tools.commands.console import Console
 
@@ -221,12 +225,21 @@ def delta(base: Path, style: Path, output: Path, force: bool, as_json: bool) -> 
         from mochi_aot.artifacts.reader import Bundle
         from mochi_aot.tools.commands.text import human_bytes
 
-        opened = Bundle.open(base), Bundle.open(style)
-        console.phase("writing what differs")
-        written = write_delta(*opened, output, force, f"mochi-bundle {__version__}")
+        opened, created_by = Bundle.open(base), f"mochi-bundle {__version__}"
+        if style is None:
+            from mochi_aot.runtime.cache import ensure_temporary_files
+
+            console.phase("compiling the transformer's programs again, without weights")
+            ensure_temporary_files()  # before torch is imported
+            from mochi_aot.compiler.lora_delta import write_delta_of_loras
+
+            written = write_delta_of_loras(opened, loras, output, force, created_by)
+        else:
+            console.phase("writing what differs")
+            written = write_delta(opened, Bundle.open(style), output, force, created_by)
     if as_json:
         print_json(
-            {"delta": str(output), "id": written.id, "base": opened[0].id, "style": opened[1].id}
+            {"delta": str(output), "id": written.id, "base": opened.id, "style": written.style or None}
             | {"tuned": written.tuned, "replaced": written.replaced, "bytes": written.nbytes}
         )
         return

@@ -211,6 +211,18 @@ arch_option = click.option(
 )
 
 
+def lora_option(what: str) -> Callable[[Any], Any]:
+    """Return an option that names LoRAs; `what` begins its help."""
+    return click.option(
+        "--lora",
+        "loras",
+        multiple=True,
+        metavar="FILE|ID[:STRENGTH]",
+        help=f"{what}: a safetensors file, a folder that has one, or a repository of the hub, and how strongly it "
+        "counts, 1 unless said. In the keys of Genmo, diffusers, peft or ComfyUI. Repeatable.",
+    )
+
+
 def keep_stdout_for_results() -> None:
     """Send what libraries write on stdout to stderr from now on, also at this process's end, as the simulator does."""
     sys.stdout.flush()

@@ -14,6 +14,7 @@ from mochi_aot.tools.commands.cli import (
     arch_option,
     chip_dtype_option,
     json_option,
+    lora_option,
     print_json,
     print_text,
 )
@@ -27,7 +28,7 @@ INPUTS = ("text_encoder", "transformer", "vae", "tokenizer", "layout", "variant"
 
 def _path_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
     """Return an option that names a part of what is read, which the compiler looks at."""
-    return click.option(name, type=click.Path(path_type=Path), metavar=metavar, help=text)
+    return click.option(name, type=click.Path(), metavar=metavar, help=text)  # or a name on the hub
 
 
 @click.command(cls=MochiCommand)
@@ -52,31 +53,25 @@ def _path_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
 )
 @_path_option(
     "--transformer",
-    "FILE|DIR",
+    "FILE|DIR|ID",
     "The transformer, instead of the checkpoint's: a file, safetensors or GGUF, in Genmo's keys, with or without "
-    "ComfyUI's prefixes, or in Diffusers'; or a folder in Diffusers' layout.",
+    "ComfyUI's prefixes, or in Diffusers'; or a folder in Diffusers' layout; or either of the "
+    "hub, as OWNER/NAME/PATH@REVISION.",
 )
 @_path_option(
-    "--vae", "FILE|DIR", "The VAE, instead of the checkpoint's: as --transformer. The encoder may be missing."
+    "--vae", "FILE|DIR|ID", "The VAE, instead of the checkpoint's: as --transformer. The encoder may be missing."
 )
 @_path_option(
     "--text-encoder",
-    "DIR|FILE",
+    "DIR|FILE|ID",
     "T5, instead of the checkpoint's, or for Genmo's layout, which has none: its folder with its tokenizer, or a file.",
 )
 @_path_option(
     "--tokenizer",
-    "DIR",
+    "DIR|ID",
     "Folder with T5's tokenizer.json or spiece.model, where it is not beside T5 or in the checkpoint.",
 )
-@click.option(
-    "--lora",
-    "loras",
-    multiple=True,
-    metavar="FILE|ID[:STRENGTH]",
-    help="Merge a LoRA into the weights: a safetensors file, a folder that has one, or a repository of the hub, and "
-    "how strongly it counts, 1 unless said. In the keys of Genmo, diffusers, peft or ComfyUI. Repeatable.",
-)
+@lora_option("Merge a LoRA into the weights")
 @click.option("--mesh", metavar="RxC", help="The device mesh: rows x columns.  [default: of the machine in --arch]")
 @arch_option
 @click.option(
@@ -208,16 +203,18 @@ def _explain(checkpoint: str | None, progress: "Progress", as_json: bool, option
     from mochi_aot.runtime.cache import ensure_temporary_files
 
     ensure_temporary_files()  # before torch is imported
-    from mochi_aot.compiler.api import make_job
+    from mochi_aot.compiler.api import make_inputs, make_job
     from mochi_aot.compiler.explain import explain
-    from mochi_aot.compiler.job import Inputs
-    from mochi_aot.compiler.request import open_inputs
+    from mochi_aot.compiler.lora.choice import parse_lora
+    from mochi_aot.compiler.request import open_inputs, with_loras
     from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
 
-    names = ("mesh", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
+    names = ("mesh", "arch", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
     job = make_job(**{name: options[name] for name in names})
-    inputs = Inputs(checkpoint, **{name: options[name] for name in INPUTS})
-    explanation = explain(open_inputs(inputs, progress), job, progress)
+    inputs = make_inputs(checkpoint, **{name: options[name] for name in INPUTS})
+    choices = [parse_lora(lora) for lora in options["loras"]]
+    source = open_inputs(inputs, progress, options["check_weights"])
+    explanation = explain(with_loras(source, choices, options["check_weights"]) or source, job, progress)
     if as_json:
         print_json(plan_numbers(explanation))
     else:

@@ -1,6 +1,7 @@
 """The plans that a compile considers, as `mochi-compile --explain` prints them."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from mochi_aot.compiler.explain import Explanation
@@ -22,6 +23,7 @@ def plan_numbers(explanation: Explanation) -> dict[str, Any]:
         "memory_bytes": None if math.isinf(memory) else round(memory),
         "resident_bytes": resident,
         "weights_stay": resident <= memory,
+        "touched_by_loras": explanation.touched and asdict(explanation.touched),
         "plans": [_numbers(candidate) for candidate in explanation.choice.candidates],
     }
 
@@ -50,6 +52,10 @@ def plan_report(explanation: Explanation) -> str:
         needed, there = human_bytes(numbers["resident_bytes"]), human_bytes(numbers["memory_bytes"])
         stay = "stay on a device" if numbers["weights_stay"] else "are loaded anew for each phase"
         lines.append(f"all weights and the largest program besides take {needed} of {there}: they {stay}")
+    if (touched := explanation.touched) is not None:
+        parameters = f"{touched.parameters} of {touched.of_parameters} parameters"
+        share = f"{human_bytes(touched.nbytes)} of {human_bytes(touched.of_nbytes)}"
+        lines.append(f"{touched.loras}: changes {parameters}, {share}, which is what --reuse of the base makes again")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ import torch
 from mochi_aot.artifacts import BundleError, BundleWriter, schema
 from mochi_aot.artifacts.errors import os_errors
 from mochi_aot.artifacts.integrity import hash_file
-from mochi_aot.compiler.ir.program import Constant
+from mochi_aot.artifacts.layout import FileGroup
 from mochi_aot.compiler.lower.ttnn.lowerer import Weight
 from mochi_aot.compiler.lower.weight_belt import GROUP_BYTES, Part
 from mochi_aot.compiler.lower.weights import (
@@ -45,7 +45,7 @@ class TiledWeight:
         self._writer, self._weight, self._source, self._mesh = writer, weight, source, mesh
         self._file: tuple[int, list[int]] | None = None
         self.name = weight.name
-        self.constant = isinstance(weight.param.recipe, Constant)
+        self.group = FileGroup.OWN  # as all tensor files are
 
     def source(self) -> str:
         """See Making."""

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -253,6 +254,17 @@ def test_parts_of_both_layouts(model: Model) -> None:
     assert (checkpoint.layout, checkpoint.origin["vae_layout"]) == ("genmo", "diffusers")
     wanted = Wanted(transformer=model.diffusers / "transformer", vae=model.diffusers / "vae")
     assert fingerprints(open_checkpoint(model.genmo, wanted=wanted)) == model.float32
+
+
+def test_parts_alone(model: Model) -> None:
+    """Folders without a checkpoint around them; whatever is not named is asked for."""
+    wanted = Wanted(transformer=model.diffusers / "transformer", vae=model.diffusers / "vae")
+    named = replace(wanted, text_encoder=model.diffusers / "text_encoder")
+    assert fingerprints(open_checkpoint(None, wanted=named)) == model.float32
+    with pytest.raises(CheckpointError, match="transformer holds the transformer alone: give T5 with --text-enc"):
+        open_checkpoint(None, wanted=wanted)
+    with pytest.raises(CheckpointError, match="transformer holds the transformer alone: give the VAE with --vae"):
+        open_checkpoint(None, wanted=replace(named, vae=None))
 
 
 # ---- eight bits

@@ -7,11 +7,13 @@ import huggingface_hub
 import pytest
 
 from mochi_aot.artifacts.errors import ExitCode, exit_code
+from mochi_aot.compiler.api import default_output, make_inputs
 from mochi_aot.compiler.checkpoint import CheckpointError
 from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.compiler.checkpoint.wanted import Wanted
 from mochi_aot.compiler.hub.errors import HubError
+from mochi_aot.compiler.hub.part import local_part
 from mochi_aot.compiler.hub.place import local_checkpoint
 from mochi_aot.compiler.job import Inputs, Progress
 from mochi_aot.compiler.request import open_inputs
@@ -224,3 +226,63 @@ def test_what_is_not_there_is_told_before_anything_is_fetched(hub: Hub, wanted: 
     with pytest.raises(CheckpointError, match=message):
         fetch(**wanted)
     assert set(hub.fetched) <= INDEXES
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "place", "files"),
+    [
+        ("transformer", ID, "transformer", {name for name in PLAIN if name.startswith("transformer/")}),
+        ("transformer", f"{ID}/dit.safetensors@main", "dit.safetensors", {"dit.safetensors"}),
+        ("vae", f"{ID}/vae/{STEM}.bf16.safetensors", f"vae/{STEM}.bf16.safetensors", {"vae/config.json"}),
+        ("text_encoder", f"{ID}/text_encoder/", "text_encoder", TEXT),
+        ("tokenizer", ID, "tokenizer", {name for name in TEXT if name.startswith("tokenizer/")}),
+    ],
+    ids=["of its folder", "a file", "a file and its sizes", "a folder", "tokenizer"],
+)
+def test_a_part_of_the_hub(hub: Hub, part: str, name: str, place: str, files: set[str]) -> None:
+    told = Told()
+    found = local_part(part, Path(name), None, told)
+    assert found is not None and found.exists()
+    root = Path(str(found).removesuffix(place))
+    assert root.name == COMMIT
+    assert set(hub.fetched) - INDEXES == (files | ({place} if found.is_file() else set())) - INDEXES
+    assert told.phases == [f"looking up {ID} on the hub", f"fetching {ID}"]
+    hub.fetched.clear()
+    assert local_part(part, Path(name), None, Progress()) == found and not hub.fetched
+    assert local_part(part, found, None, Progress()) == found  # a path is itself
+
+
+def test_parts_of_the_hub_are_a_checkpoint(hub: Hub) -> None:
+    """A variant is of each of them; each is opened as from a folder."""
+    inputs = make_inputs(None, f"{ID}/text_encoder", ID, ID, None, None, "bf16")
+    checkpoint = open_inputs(inputs, Progress())
+    assert checkpoint.origin["variant"] == "transformer bf16, vae bf16, text_encoder none"
+    assert {name for name in hub.fetched if name.startswith(("transformer/", "vae/"))} - INDEXES == BF16 - INDEXES
+    assert default_output(f"{ID}/split/dit.fp8.safetensors@main") == Path("dit.fp8.bundle")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "message"),
+    [
+        (
+            "transformer",
+            f"{ID}/split",
+            "has no config.json, with weights beside it, in split, it has .*: name a file or",
+        ),
+        ("tokenizer", f"{ID}/vae", r"has no tokenizer in vae, it has"),
+        ("vae", "genmo/other/vae.safetensors", "genmo/other is neither a path of this machine nor a repository"),
+        ("vae", f"{ID}/vae@v9", f"{ID} has no revision v9"),
+    ],
+)
+def test_a_part_that_the_hub_has_not(hub: Hub, part: str, name: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        local_part(part, Path(name), None, Progress())
+    assert not hub.fetched
+
+
+def test_a_part_of_the_cache_where_the_hub_is_out_of_reach(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = local_part("vae", Path(f"{ID}/vae"), "bf16", Progress())
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    told = Told()
+    assert local_part("vae", Path(f"{ID}/vae"), "bf16", told) == found
+    assert len(told.notes) == 1 and "is used" in told.notes[0]

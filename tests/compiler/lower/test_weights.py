@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mochi_aot.artifacts import schema
+from mochi_aot.artifacts.layout import FileGroup
 from mochi_aot.artifacts.writer import BundleWriter
 from mochi_aot.compiler.ir.numpy_values import assemble, distribute
 from mochi_aot.compiler.ir.program import Checkpoint, Concat, Constant, Param, Recipe, Value
@@ -171,8 +172,8 @@ class Recorder(BundleWriter):
         self.shards: list[bytes] = []
         self.weights: list[schema.Weight] = []
 
-    def add_shard(self, data: Buffer, digest: str | None = None, constant: bool = False) -> int:
-        index = super().add_shard(data, digest, constant)
+    def add_shard(self, data: Buffer, digest: str | None = None, group: FileGroup = FileGroup.SMALL) -> int:
+        index = super().add_shard(data, digest, group)
         contents = memoryview(data).tobytes()
         if index == len(self.shards):
             self.shards.append(contents)

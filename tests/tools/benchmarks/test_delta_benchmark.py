@@ -20,8 +20,9 @@ def test_the_lora_is_one_of_attention(tmp_path: Path) -> None:
 
 def test_the_report() -> None:
     seconds = {STAY: [1.0, 2.0, 3.0], SWITCH: [2.0, 3.0, 4.0], LOAD: [5.0, 6.0, 7.0]}
-    numbers = delta_numbers(DeltaResult("tiny", 4, 1 << 20, 1 << 18, 1 << 12, 4300, 2.5, seconds))
+    numbers = delta_numbers(DeltaResult("tiny", 4, 1 << 20, 1 << 18, 1 << 19, 1 << 12, 4300, 2.5, 0.5, seconds))
     assert numbers["seconds"][SWITCH]["median"] == 3.0 and numbers["delta_bytes"] == 4300
     text = delta_report({**numbers, "machine": {"cpu": "abacus"}})
     assert "LoRA of rank 4: 4.3 kB of delta, 1.050 of its factors, for 262 kB of 1.05 MB of weights" in text
-    assert "compile with --reuse and --trust-times: 2.5 s" in text and "another delta" in text
+    relink = "compile with --reuse and --trust-times: 2.5 s; it wrote 2.000 of what the LoRA touches, which is copied"
+    assert f"{relink} in 0.5 s" in text and "another delta" in text

@@ -1,6 +1,7 @@
 """mochi-bundle delta and mochi-run --delta: another style of a bundle, from the command line and from Python."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,11 @@ from safetensors.numpy import load_file
 import mochi_aot
 from mochi_aot.artifacts import Bundle, BundleError
 from mochi_aot.artifacts.delta import OpenDelta
+from mochi_aot.artifacts.low_rank import factor_bytes
+from mochi_aot.compiler.checkpoint.presets import TINY
+from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.runtime.errors import SignatureError
+from mochi_aot.tools.benchmarks.seeded_lora import write_seeded_lora
 from mochi_aot.tools.commands.bundle import main as bundle_main
 from mochi_aot.tools.commands.run import main as run_main
 from tests.runtime import toy_bundle
@@ -106,4 +111,36 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
     assert command(*words, "--force").exit_code == 0
     none = command("delta", folder / "base", folder / "base", "-o", tmp_path / "none")
     assert none.exit_code == 3 and "there is nothing for a delta to hold" in none.output
+    for odd in ([], [folder / "slow", "--lora", tmp_path / "none"]):
+        refused = command("delta", folder / "base", *odd, "-o", tmp_path / "none")
+        assert refused.exit_code == 2 and "give the bundle STYLE, or --lora, and not both" in refused.output
+    toy = command("delta", folder / "base", "--lora", tmp_path / "none", "-o", tmp_path / "none")
+    assert toy.exit_code == 3 and "the model's configuration is not one of this compiler's" in toy.output
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_a_lora_without_a_style(tmp_path: Path) -> None:
+    """On a bundle whose checkpoint is gone; the whole of it is in tests/semantic/test_lora.py."""
+    checkpoint, base, lora = (tmp_path / name for name in ("checkpoint", "base", "lora"))
+    write_checkpoint(checkpoint, TINY, "diffusers")
+    mochi_aot.compile(checkpoint, output=base, target="torch", mesh="1x2", geometries="16x16x7")
+    shutil.rmtree(checkpoint)
+    write_seeded_lora(lora, TINY.dit, 4, 1)
+    words = ["delta", base, "--lora", f"{lora}:0.5", "-o", tmp_path / "out"]
+    made = json.loads(command(*words, "--json").stdout)
+    opened = OpenDelta.open(tmp_path / "out")
+    assert made["style"] is None and made["id"] == opened.id and made["replaced"] == 0 < made["tuned"]
+    assert opened.delta.checkpoint["lora"] == "lora:0.5" and "identity" not in opened.delta.checkpoint
+    assert made["bytes"] <= 1.1 * sum(map(factor_bytes, opened.delta.factors))
+    assert {product.scale for weight in opened.delta.tuned for product in weight.products} == {0.5}
+    plain = latents(base)
+    assert not np.array_equal(latents(base, tmp_path / "out"), plain)
+    with mochi_aot.load(base, delta=tmp_path / "out") as pipe:
+        pipe.use_delta(None)
+        assert np.array_equal(pipe("red fox", **ASKED).latents, plain)
+    nothing = command("delta", base, "--lora", f"{lora}:0", "-o", tmp_path / "none")
+    assert nothing.exit_code == 3 and "lora:0 changes nothing: its strength is 0" in nothing.output
+    absent = command("delta", base, "--lora", tmp_path / "none", "-o", tmp_path / "none")
+    assert absent.exit_code == 3 and "none is missing: give the file of a LoRA" in absent.output
+    assert not (tmp_path / "none").exists()

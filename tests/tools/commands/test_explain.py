@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from mochi_aot.artifacts.errors import ExitCode
@@ -13,6 +14,7 @@ from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import DECODER_PLANS, ENCODER_PLANS, TEXT_PLANS, TRANSFORMER_PLANS
 from mochi_aot.tools.commands.compile import main
+from tests.compiler.lora.made import genmo_lora
 
 # 2 of the height's 4 latent rows on a device, 3 latent frames: t0 cannot be cut in 4 for a halo of 2.
 MESH, SIZE = "4x2", "32x32x13"
@@ -89,6 +91,30 @@ def test_the_table_has_a_line_for_each_plan_and_says_why_it_lost(checkpoint: Pat
     assert sum(line.endswith("chosen") for line in decoders.values()) == 1
     assert decoders["t0h1"].endswith("cut it less often")
     assert "modelled, not measured" in result.stdout
+
+
+def test_what_loras_touch(checkpoint: Path, tmp_path: Path) -> None:
+    """Of Genmo's kind: in each block q, k and v of both streams and what follows them; no text follows the last."""
+    factors = genmo_lora(tmp_path / "style.safetensors")
+    result = explain(checkpoint, "--plan", "gp1sp0", "--lora", f"{tmp_path}/style.safetensors:0.5", "--json")
+    assert result.exit_code == 0, result.output
+    touched = json.loads(result.stdout)["touched_by_loras"]
+    changed = sum(up.shape[0] * down.shape[1] for up, down in products(factors))
+    assert (touched["loras"], touched["parameters"]) == ("style.safetensors:0.5", 4 * 4 - 1)
+    assert touched["nbytes"] == 2 * changed < touched["of_nbytes"]
+    result = explain(checkpoint, "--lora", str(tmp_path / "none"))
+    assert result.exit_code == ExitCode.INPUT and "none is missing: give the file of a LoRA" in result.stderr
+
+
+def products(factors: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Each module's up and down."""
+    return [(factors[key[:-1] + "B"], down) for key, down in factors.items() if key.endswith("A")]
+
+
+def test_arch_is_listened_to(checkpoint: Path) -> None:
+    """As in a compile, where torch has no chips."""
+    result = explain(checkpoint, "--arch", "galaxy")
+    assert result.exit_code == ExitCode.USAGE and "arch galaxy is for target ttnn" in result.stderr
 
 
 def test_a_plan_that_cannot_work_ends_as_a_compile_would(checkpoint: Path) -> None:

@@ -61,11 +61,17 @@ def end(started: Started) -> tuple[int, str]:
 
 
 def test_the_video_is_that_of_the_simulation(bundle: Path, tmp_path: Path) -> None:
-    for name in ("one", "many"):
-        arguments = ("--prompt", "a fox", "--seed", "5", "--steps", "3", "-o", str(tmp_path / f"{name}.mp4"))
-        done = run_forked("run", str(bundle), *arguments, *(["--launch"] if name == "many" else []))
-        assert done.returncode == 0 and done.stdout.count("\n") == 1, done.stderr
-    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "many.mp4").read_bytes()
+    """With a delta too, of whose factors each rank makes what it holds."""
+    toy_bundle.write_brighter(tmp_path / "delta", bundle, -2.0)
+    videos = []
+    for delta in ((), ("--delta", str(tmp_path / "delta"))):
+        for launch in ((), ("--launch",)):
+            output = tmp_path / f"{len(videos)}.mp4"
+            arguments = ("--prompt", "a fox", "--seed", "5", "--steps", "3", "-o", str(output), *delta, *launch)
+            done = run_forked("run", str(bundle), *arguments)
+            assert done.returncode == 0 and done.stdout.count("\n") == 1, done.stderr
+            videos.append(output.read_bytes())
+    assert videos[0] == videos[1] != videos[2] == videos[3]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
