@@ -42,6 +42,7 @@ def compile(
     geometries: Size | Sequence[Size] = (DEFAULT_GEOMETRY,),
     plan: str = "auto",
     dtype: str = "bfloat16",
+    text_dtype: str | None = None,
     weights_dtype: str = "bfloat16",
     links_dtype: str = "bfloat16",
     force: bool = False,
@@ -79,6 +80,7 @@ def compile(
         geometries: Video sizes, height x width x frames: "480x848x163", (480, 848, 163), or several of them.
         plan: How programs are cut over the mesh: "auto", or plan names separated by commas.
         dtype: "bfloat16" or "float32" (for torch), of weights and activations.
+        text_dtype: The same of the text encoder, for torch; `dtype` unless given.
         weights_dtype: "bfloat16" or "bfloat8_b", of the matrices, for ttnn.
         links_dtype: "bfloat16" or "bfloat8_b", of what chips send each other in a denoising step, for ttnn.
         force: Replace a bundle that is there already.
@@ -111,7 +113,7 @@ def compile(
     started = time.monotonic()
     if layout is not None:
         _check_choices(("layout", layout, CHECKPOINT_LAYOUTS))
-    chosen = (target, weights_dtype, links_dtype, require_kernels, arch, with_encoder)
+    chosen = (target, weights_dtype, links_dtype, require_kernels, arch, with_encoder, text_dtype)
     job = make_job(mesh, geometries, plan, dtype, *chosen)
     if trust_times and not (resume or reuse):
         raise CompileOptionError("trust-times is about weights that were made before: give it with reuse or resume")
@@ -187,6 +189,7 @@ def make_job(
     require_kernels: bool = False,
     arch: str = "wormhole",
     with_encoder: bool = False,
+    text_dtype: str | None = None,
 ) -> Job:
     """Return the job that options describe.
 
@@ -194,9 +197,12 @@ def make_job(
     nothing.
     """
     _check_choices(("target", target, TARGETS), ("dtype", dtype, MODEL_DTYPES))
+    _check_choices(("text-dtype", text_dtype or dtype, MODEL_DTYPES))
     _check_choices(("weights-dtype", weights_dtype, CHIP_DTYPES), ("links-dtype", links_dtype, CHIP_DTYPES))
     if target == "ttnn" and dtype != "bfloat16":
         raise CompileOptionError(f"dtype {dtype} is for target torch; chips compute in bfloat16")
+    if target == "ttnn" and text_dtype not in (None, dtype):
+        raise CompileOptionError(f"text-dtype {text_dtype} is for target torch; chips compute in bfloat16")
     for option, value in (("weights-dtype", weights_dtype), ("links-dtype", links_dtype)):
         if target == "torch" and value != "bfloat16":
             raise CompileOptionError(f"{option} {value} is for target ttnn; torch has dtype alone")
@@ -220,6 +226,7 @@ def make_job(
         chips.arch,
         require_kernels,
         with_encoder,
+        text_dtype,
     )
 
 

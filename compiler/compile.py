@@ -199,8 +199,9 @@ def _compile_programs(
     traced, pipelines = {}, {g: Pipeline(str(g), watch.after_pass) for g in job.geometries}
     for geometry, pipeline in pipelines.items():
         watch.begin("trace", f"tracing {geometry}")
-        config = checkpoint.config
-        traced[geometry] = build_programs(config, geometry, job.dtype, checkpoint, pipeline, job.with_encoder)
+        traced[geometry] = build_programs(
+            checkpoint.config, geometry, job.dtype, checkpoint, pipeline, job.with_encoder, job.text_dtype
+        )
     watch.begin("choose plans", f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
     plans = chosen_plans(list(traced.values()), job.mesh, job.plans, target).plans
     watch.begin("partition")

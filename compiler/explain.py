@@ -54,7 +54,15 @@ def explain(checkpoint: Checkpoint | TunedCheckpoint, job: Job, progress: Progre
     traced = []
     for geometry in job.geometries:
         progress.phase(f"tracing {geometry}")
-        traced.append(build_programs(checkpoint.config, geometry, job.dtype, checkpoint, with_encoder=job.with_encoder))
+        built = build_programs(
+            checkpoint.config,
+            geometry,
+            job.dtype,
+            checkpoint,
+            with_encoder=job.with_encoder,
+            text_dtype=job.text_dtype,
+        )
+        traced.append(built)
     progress.phase(f"considering plans for {job.mesh[0]}x{job.mesh[1]}")
     choice = chosen_plans(traced, job.mesh, job.plans, target)
     touched = _touched(checkpoint, job.dtype) if isinstance(checkpoint, TunedCheckpoint) else None

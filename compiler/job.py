@@ -24,6 +24,7 @@ class Job:
     arch: str = WORMHOLE  # of the chips, for ttnn
     require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler
     with_encoder: bool = False  # of videos, which nothing but an input video needs
+    text_dtype: str | None = None  # of T5, for torch: `dtype` unless given
 
 
 @dataclass(frozen=True)

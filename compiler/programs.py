@@ -18,7 +18,7 @@ from mochi_aot.compiler.passes.simplify import simplify
 from mochi_aot.compiler.passes.tables import read_tables
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
-from mochi_aot.compiler.reference.traced_modules import TRACED_MODULES, TracedModule
+from mochi_aot.compiler.reference.traced_modules import TEXT, TRACED_MODULES, TracedModule
 from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 from mochi_aot.compiler.trace.export import trace
 
@@ -33,16 +33,17 @@ def build_programs(
     source: Source,
     pipeline: Pipeline = SILENT,
     with_encoder: bool = True,
+    text_dtype: str | None = None,
 ) -> dict[str, Program]:
     """Return the programs by role, verified, without a mesh; `source` gives the weights that constants come from.
 
-    A model without an encoder has no program for it.
+    A model without an encoder has no program for it. T5 computes in `text_dtype`, which is `dtype` unless given.
     """
     programs: dict[str, Program] = {}
     for unit in TRACED_MODULES:
         if unit.name == ENCODE and not (with_encoder and config.vae.has_encoder):
             continue
-        programs.update(build_module(unit, config, geometry, dtype, source, pipeline))
+        programs.update(build_module(unit, config, geometry, dtype, source, pipeline, text_dtype))
     return programs
 
 
@@ -53,14 +54,16 @@ def build_module(
     dtype: str,
     source: Source,
     pipeline: Pipeline = SILENT,
+    text_dtype: str | None = None,
 ) -> dict[str, Program]:
     """Return the programs of one module: see build_programs."""
-    traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
+    traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype, text_dtype or dtype))
     return rated_programs(traced, source, pipeline)
 
 
-def _traced(unit: TracedModule, config: MochiConfig, geometry: Geometry, dtype: str) -> Program:
-    return trace(unit.name, lambda: unit.build(config, geometry, TORCH_DTYPES[dtype]), unit.rates, *unit.outputs)
+def _traced(unit: TracedModule, config: MochiConfig, geometry: Geometry, dtype: str, text_dtype: str) -> Program:
+    dtypes = [TORCH_DTYPES[name] for name in ((dtype, text_dtype) if unit.name == TEXT else (dtype,))]
+    return trace(unit.name, lambda: unit.build(config, geometry, *dtypes), unit.rates, *unit.outputs)
 
 
 def rated_programs(traced: Program, source: Source, pipeline: Pipeline = SILENT) -> dict[str, Program]:

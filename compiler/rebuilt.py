@@ -83,7 +83,9 @@ class Rebuilder:
         config = model_config(manifest)
         with_encoder = ENCODE in geometry.programs
         source = SeededSource(config)
-        self._traced = build_programs(config, self._size, manifest.dtype, source, with_encoder=with_encoder)
+        self._traced = build_programs(
+            config, self._size, manifest.dtype, source, with_encoder=with_encoder, text_dtype=_text_dtype(manifest)
+        )
         self._arch = _arch(manifest)
         self._target = _target(manifest)
 
@@ -94,6 +96,7 @@ class Rebuilder:
             self._mesh,
             (self._size,),
             dtype=manifest.dtype,
+            text_dtype=_text_dtype(manifest),
             target=manifest.target,
             weights_dtype=manifest.weights_dtype,
             links_dtype=manifest.links_dtype,
@@ -157,6 +160,12 @@ class TransformerWeights:
 def _of_checkpoint(program: schema.Program) -> list[schema.ProgramWeight]:
     """Return a program's weights but for constants, some of which are computed from the checkpoint's numbers."""
     return [weight for weight in program.weights if not weight.name.startswith(CONSTANT)]
+
+
+def _text_dtype(manifest: schema.Manifest) -> str | None:
+    """Return the dtype that T5's weights have on hosts; None where there are none, or chips hold them."""
+    found = (weight.dtype for weight in manifest.weights if weight.name.startswith("text."))
+    return next(found, None) if manifest.target == "torch" else None
 
 
 def _arch(manifest: schema.Manifest) -> str:

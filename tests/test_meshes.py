@@ -58,10 +58,10 @@ def traced_once():
     """Tracing does not depend on mesh or plan: all bundles of this file share one trace a dtype."""
     traced = {}
 
-    def cached(config, geometry, dtype, source, pipeline, with_encoder):
-        key = (geometry, dtype, with_encoder)
+    def cached(config, geometry, dtype, source, pipeline, with_encoder, text_dtype):
+        key = (geometry, dtype, with_encoder, text_dtype)
         if key not in traced:
-            traced[key] = build_programs(config, geometry, dtype, source, pipeline, with_encoder)
+            traced[key] = build_programs(config, geometry, dtype, source, pipeline, with_encoder, text_dtype)
         return traced[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -18,16 +18,18 @@ from mochi_aot.compiler.reference.vae_encoder import Encoder
 
 
 class EncodeText(nn.Module):
-    """Token ids to prompt embeddings."""
+    """Token ids to prompt embeddings, computed in `dtype` and rounded to `out_dtype`, which is `dtype` unless given."""
 
-    def __init__(self, config: MochiConfig, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, config: MochiConfig, dtype: torch.dtype = torch.float32, out_dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.out_dtype = config, out_dtype or dtype
         self.text = build_text_encoder(config.text, dtype)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return [1, L, caption_width] for input_ids: int32 [1, L] and attention_mask: bool [1, L]."""
-        return encode_text(self.text, input_ids, attention_mask)
+        return encode_text(self.text, input_ids, attention_mask).to(self.out_dtype)
 
     def example_inputs(self) -> dict[str, Tensor]:
         length = self.config.text_length

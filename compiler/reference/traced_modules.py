@@ -13,10 +13,13 @@ from mochi_aot.compiler.reference.programs import CheckedDecode, DenoiseStep, En
 
 @dataclass(frozen=True)
 class TracedModule:
-    """One module to trace, named as the last of the programs that it is cut into."""
+    """One module to trace, named as the last of the programs that it is cut into.
+
+    `build` makes it for a dtype; of T5 it may be told another one to compute in.
+    """
 
     name: str
-    build: Callable[[MochiConfig, Geometry, torch.dtype], EncodeText | DenoiseStep | CheckedDecode | EncodeVideo]
+    build: Callable[..., EncodeText | DenoiseStep | CheckedDecode | EncodeVideo]
 
     @property
     def rates(self) -> dict[str, str]:
@@ -29,8 +32,17 @@ class TracedModule:
         return ROLES[self.name].results
 
 
+TEXT = "encode_text"
+
+
+def _text_encoder(
+    config: MochiConfig, geometry: Geometry, dtype: torch.dtype, text_dtype: torch.dtype | None = None
+) -> EncodeText:
+    return EncodeText(config, text_dtype or dtype, dtype)
+
+
 TRACED_MODULES = (
-    TracedModule("encode_text", lambda config, geometry, dtype: EncodeText(config, dtype)),
+    TracedModule(TEXT, _text_encoder),
     TracedModule("denoise", DenoiseStep),
     TracedModule("decode", CheckedDecode),
     TracedModule("encode", EncodeVideo),

@@ -22,12 +22,14 @@ def _no_lines_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _traced_once() -> Iterator[None]:
     """Trace a model of one size once for all commands that run in this process: that is most of a small compile."""
-    traced, known = programs._traced, dict[tuple[str, MochiConfig, Geometry, str], Program]()
+    traced, known = programs._traced, dict[tuple[str, MochiConfig, Geometry, str, str], Program]()
 
-    def known_or_traced(unit: TracedModule, config: MochiConfig, geometry: Geometry, dtype: str) -> Program:
-        key = (unit.name, config, geometry, dtype)
+    def known_or_traced(
+        unit: TracedModule, config: MochiConfig, geometry: Geometry, dtype: str, text_dtype: str
+    ) -> Program:
+        key = (unit.name, config, geometry, dtype, text_dtype)
         if key not in known:
-            known[key] = traced(unit, config, geometry, dtype)
+            known[key] = traced(unit, config, geometry, dtype, text_dtype)
         return deepcopy(known[key])
 
     with pytest.MonkeyPatch.context() as patch:

@@ -104,6 +104,11 @@ def _path_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
     show_default=True,
     help="Of weights and activations; float32 is for torch only.",
 )
+@click.option(
+    "--text-dtype",
+    type=click.Choice(MODEL_DTYPES),
+    help="Of T5's weights and activations, for torch; its results are rounded to --dtype.  [default: --dtype]",
+)
 @chip_dtype_option("--weights-dtype", "Of the matrices; bfloat8_b takes about half the memory, and is for ttnn only.")
 @chip_dtype_option(
     "--links-dtype", "Of what chips send each other in a denoising step, for ttnn; bfloat8_b is about half the bytes."
@@ -210,7 +215,7 @@ def _explain(checkpoint: str | None, progress: "Progress", as_json: bool, option
     from mochi_aot.tools.commands.plan_report import plan_numbers, plan_report
 
     names = ("mesh", "arch", "geometries", "plan", "dtype", "target", "weights_dtype", "links_dtype", "with_encoder")
-    job = make_job(**{name: options[name] for name in names})
+    job = make_job(**{name: options[name] for name in (*names, "text_dtype")})
     inputs = make_inputs(checkpoint, **{name: options[name] for name in INPUTS})
     choices = [parse_lora(lora) for lora in options["loras"]]
     source = open_inputs(inputs, progress, options["check_weights"])

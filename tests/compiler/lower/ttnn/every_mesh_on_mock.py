@@ -36,7 +36,7 @@ def main(folder: Path, meshes: list[tuple[int, int]]) -> None:
 
 
 def refused(mesh: tuple[int, int], folder: Path) -> dict[str, str]:
-    made = programs_of_config(CONFIG, GEOMETRY, mesh, "bfloat16")
+    made = programs_of_config(CONFIG, GEOMETRY, mesh, "bfloat16", with_encoder=True)
     programs = {role: made.programs[role] for role in ROLES if role in made.programs}
     with opened(mesh, mesh_settings(mesh, programs.values()), KernelCache(folder / "kernels")) as backend:
         reports = run_dry(backend, empty_weights(backend, made.weights), programs, str(GEOMETRY))
