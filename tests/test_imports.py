@@ -45,6 +45,7 @@ ALLOWED = {
     "compiler/trace": {"artifacts.roles", "compiler.ir", "compiler.torch_dtypes", "numpy", "torch"},
     "runtime": {"PIL", "artifacts", "cryptography", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
     "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
+    "runtime/torch/gpu": {"artifacts", "runtime", "torch", "triton"},
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
     "tools": {
         "artifacts",

@@ -1,0 +1,69 @@
+"""Prints, as JSON, how far Triton's kernels are from their definitions in float64. To be run with TRITON_INTERPRET=1,
+which is read when Triton is imported: numpy computes then what a GPU would."""
+
+import json
+
+import torch
+
+from mochi_aot.runtime.torch.gpu.kernels import fused_kernels
+
+KERNELS = fused_kernels()
+
+
+def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Standard normal numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def off(made: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference over the largest value."""
+    assert made.is_contiguous() and made.shape == expected.shape
+    return float((made.double() - expected).abs().max() / expected.abs().max())
+
+
+def norm(x: torch.Tensor, scale: torch.Tensor | None, eps: float = 1e-2) -> float:
+    """RMS norm, beside its definition."""
+    made = KERNELS["rms_norm"]({"eps": eps})(x, *([] if scale is None else [scale]))
+    assert made.dtype is x.dtype
+    expected = x.double() / (x.double().square().mean(-1, keepdim=True) + eps).sqrt()
+    return off(made, expected if scale is None else expected * scale.double())
+
+
+def turned(x: torch.Tensor, angles: torch.Tensor) -> float:
+    """Rotary embedding, beside complex numbers."""
+    made = KERNELS["rope"]({})(x, angles.cos(), angles.sin())
+    assert made.dtype is x.dtype
+    pairs = torch.view_as_complex(x.double().contiguous().view(*x.shape[:-1], -1, 2))
+    expected = torch.view_as_real(pairs * torch.polar(torch.ones_like(angles.double()), angles.double()))
+    return off(made, expected.flatten(-2))
+
+
+def heads(dtype: torch.dtype) -> torch.Tensor:
+    """[2,5,3,24] as programs have it: a slice of a product that gives queries, keys and values."""
+    return normal(1, 2, 5, 3 * 72, dtype=dtype)[:, :, 72:144].reshape(2, 5, 3, 24)
+
+
+def differences(dtype: torch.dtype) -> dict[str, float]:
+    """Every form in which programs have these ops, by name."""
+    x = normal(0, 2, 5, 200, dtype=dtype)
+    return {
+        "norm": norm(x, None),
+        "norm, small": norm(x * 1e-3, None, 1e-6),
+        "norm, a scale for all": norm(x, normal(2, 200, dtype=dtype)),
+        "norm, a scale for each batch row": norm(x, normal(3, 2, 1, 200)),
+        "norm, a scale of one batch row": norm(x, normal(3, 1, 1, 200)),
+        "norm, a scale for each token": norm(x, normal(4, 2, 5, 200)),  # no kernel: as torch computes it
+        "norm, heads": norm(heads(dtype), normal(5, 24, dtype=dtype)),
+        "norm, one row": norm(x[0, 0], normal(6, 200)),
+        "norm, every second number": norm(x[..., ::2], None),
+        "norm, transposed": norm(normal(7, 4, 3, 2, 8, dtype=dtype).transpose(0, 2), None),
+        "rope": turned(normal(8, 2, 5, 3, 24, dtype=dtype), normal(9, 5, 3, 12)),
+        "rope, heads": turned(heads(dtype), normal(9, 5, 3, 12)),
+        "rope, transposed": turned(normal(8, 5, 2, 3, 24, dtype=dtype).transpose(0, 1), normal(9, 5, 3, 12)),
+    }
+
+
+if __name__ == "__main__":
+    empty = KERNELS["rms_norm"]({"eps": 1.0})(torch.zeros(2, 0, 8)), KERNELS["rope"]({})(*torch.zeros(3, 1, 0, 2, 8))
+    assert [x.numel() for x in empty] == [0, 0]
+    print(json.dumps({name: differences(getattr(torch, name)) for name in ("float32", "bfloat16")}))

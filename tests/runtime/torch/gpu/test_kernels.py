@@ -1,0 +1,43 @@
+"""The kernels for GPUs, in Triton's interpreter; and what becomes of a host on which they cannot be built."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mochi_aot.runtime.torch.gpu import kernels
+from mochi_aot.runtime.torch.kernels import KERNELS
+
+pytest.importorskip("triton")
+# Sums of a few hundred numbers in float32, and one rounding to 8 bits, which the interpreter does toward zero.
+TOLERANCE = {"float32": 2e-6, "bfloat16": 2.0**-7}
+
+
+def test_each_form_of_an_op_against_its_definition() -> None:
+    command = [sys.executable, "-m", "tests.runtime.torch.gpu.interpreted"]
+    environment = {"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path), "PATH": ""}
+    root = Path(__file__).parents[4]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for dtype, tolerance in TOLERANCE.items():
+        assert len(found[dtype]) == 13
+        assert {name: off for name, off in found[dtype].items() if not off <= tolerance} == {}
+
+
+def test_a_host_that_cannot_build_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("Failed to find C compiler. Set CC.\nand more")
+
+    monkeypatch.setattr(kernels, "fused_kernels", fail)
+    kernels.gpu_kernels.cache_clear()
+    message = r"^norms and rotary embeddings run unfused, which is slower: Failed to find C compiler. Set CC\.$"
+    with pytest.warns(UserWarning, match=message):
+        assert kernels.gpu_kernels() is KERNELS
+    kernels.gpu_kernels.cache_clear()
+
+
+def test_the_table_has_the_same_ops() -> None:
+    assert kernels.fused_kernels().keys() == KERNELS.keys()
