@@ -42,9 +42,21 @@ def build_programs(
     for unit in TRACED_MODULES:
         if unit.name == ENCODE and not (with_encoder and config.vae.has_encoder):
             continue
-        traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
-        programs.update(rated_programs(traced, source, pipeline))
+        programs.update(module_programs(unit, config, geometry, dtype, source, pipeline))
     return programs
+
+
+def module_programs(
+    unit: TracedModule,
+    config: MochiConfig,
+    geometry: Geometry,
+    dtype: str,
+    source: Source,
+    pipeline: Pipeline = SILENT,
+) -> dict[str, Program]:
+    """Return the programs by role that one part of the model becomes: see build_programs."""
+    traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
+    return rated_programs(traced, source, pipeline)
 
 
 def _traced(unit: TracedModule, config: MochiConfig, geometry: Geometry, dtype: str) -> Program:

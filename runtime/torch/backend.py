@@ -53,6 +53,10 @@ class TorchBackend:
                 raise BackendError(f"{bundle.path}: holds no weight {name!r}")
             self._weights.load(bundle, name, wait)
 
+    def hold_weight(self, name: str, value: Value) -> None:
+        """Take a weight that is on the devices already, and of no bundle."""
+        self._weights.hold(name, value)
+
     def free_weights(self, names: Iterable[str]) -> None:
         """Forget these weights, and what else programs hold on a GPU; names that are not loaded are ignored."""
         for executable in self._recorded:

@@ -37,6 +37,11 @@ class Weights(Mapping[str, Value]):
             self._coming[name] = self._uploads.begin(make)
             self._makers[name] = self._coming[name].value
 
+    def hold(self, name: str, value: Value) -> None:
+        """Take a weight that is on the devices already."""
+        self._makers[name] = lambda: value
+        self._values[name] = value
+
     def free(self, names: Iterable[str]) -> None:
         """Forget weights; names that are not known are ignored. None of these is waited for any more."""
         names = list(names)
