@@ -36,7 +36,8 @@ ALLOWED = {
     "compiler/ir": {"artifacts.dtypes", "artifacts.roles", "numpy"},
     "compiler/lora": {"artifacts", "compiler.checkpoint", "compiler.ir", "compiler.lower", "compiler.partition.mesh"}
     | {"compiler.hub", "compiler.reference.config", "safetensors", "torch"},
-    "compiler/lower": {"artifacts", "compiler.ir", "compiler.partition", "compiler.torch_dtypes", "numpy", "torch"},
+    "compiler/lower": {"artifacts", "compiler.ir", "compiler.partition", "compiler.passes", "compiler.torch_dtypes"}
+    | {"numpy", "torch"},
     "compiler/lower/ttnn": {"artifacts", "compiler.ir", "compiler.lower", "compiler.partition", "compiler.passes"}
     | {"compiler.torch_dtypes", "numpy", "torch", "ttnn"},
     "compiler/partition": {"artifacts.dtypes", "artifacts.layout", "compiler.ir", "compiler.passes"},

@@ -1,6 +1,7 @@
-"""RMS norm and rotary position embedding, each in one Triton kernel: every number is read once and written once.
+"""What is limited by memory, in Triton: RMS norm and rotary position embedding read every number once and write it
+once, group norm on channels-last videos reads it twice.
 
-Both are limited by memory, and torch's own ops, of which each would need several, write float32 in between.
+torch's own ops, of which each would need several, write float32 in between, or change the order of dimensions.
 """
 
 import torch
@@ -9,6 +10,7 @@ import triton.language as tl
 
 _TILE = 4096  # numbers that a program of the grid works on, or one row of more
 _WIDEST = 16384  # a row that one program can hold
+_TILES_PER_CHUNK = 32  # of which a program takes the moments
 
 
 @triton.jit
@@ -70,6 +72,64 @@ def _rope_rows(
     tl.store(y_ptr + target + 1, (even * sin + odd * cos).to(y_ptr.dtype.element_ty), mask=there)
 
 
+@triton.jit
+def _channel_moments(
+    x_ptr,
+    mean_ptr,
+    m2_ptr,
+    pixels,
+    channels: tl.constexpr,
+    columns: tl.constexpr,
+    chunk: tl.constexpr,
+    tile_rows: tl.constexpr,
+):
+    frame, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    column = tl.arange(0, columns)
+    count = 0.0
+    mean = tl.zeros((columns,), tl.float32)
+    m2 = tl.zeros((columns,), tl.float32)
+    for first in range(0, chunk, tile_rows):
+        pixel = part * chunk + first + tl.arange(0, tile_rows)
+        inside = pixel < pixels
+        there = inside[:, None] & (column < channels)[None, :]
+        start = (frame * pixels + pixel) * channels
+        x = tl.load(x_ptr + start[:, None] + column[None, :], mask=there, other=0.0).to(tl.float32)
+        size = tl.sum(inside.to(tl.float32), axis=0)
+        tile_mean = tl.sum(x, axis=0) / tl.maximum(size, 1.0)
+        away = tl.where(there, x - tile_mean[None, :], 0.0)
+        total = tl.maximum(count + size, 1.0)
+        step = tile_mean - mean
+        m2 += tl.sum(away * away, axis=0) + step * step * (count * size / total)
+        mean += step * (size / total)
+        count += size
+    place = (frame * tl.num_programs(1) + part) * channels + column
+    tl.store(mean_ptr + place, mean, mask=column < channels)
+    tl.store(m2_ptr + place, m2, mask=column < channels)
+
+
+@triton.jit
+def _scaled_rows(
+    x_ptr,
+    scale_ptr,
+    shift_ptr,
+    y_ptr,
+    rows,
+    rows_per_frame,
+    channels: tl.constexpr,
+    columns: tl.constexpr,
+    tile_rows: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
+    column = tl.arange(0, columns)
+    there = (row < rows)[:, None] & (column < channels)[None, :]
+    place = (row * channels)[:, None] + column[None, :]
+    frame = ((row // rows_per_frame) * channels)[:, None] + column[None, :]
+    x = tl.load(x_ptr + place, mask=there, other=0.0).to(tl.float32)
+    scale = tl.load(scale_ptr + frame, mask=there, other=0.0)
+    shift = tl.load(shift_ptr + frame, mask=there, other=0.0)
+    tl.store(y_ptr + place, (x * scale + shift).to(y_ptr.dtype.element_ty), mask=there)
+
+
 def rms_norm(x: torch.Tensor, scale: torch.Tensor | None, eps: float) -> torch.Tensor | None:
     """Return x [...,D] * rsqrt(mean(x^2) + eps) * scale, computed in float32 and rounded once to x's dtype.
 
@@ -125,6 +185,53 @@ def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         num_warps=4,
     )
     return y
+
+
+def group_norm(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float
+) -> torch.Tensor | None:
+    """Normalise x [B,T,H,W,C] over H, W and the channels of a group, for each batch row and frame; times weight [C],
+    plus bias [C]. Computed in float32 and rounded once to x's dtype. None for more channels than a program can hold.
+
+    The moments of parts of a frame are merged as in runtime/torch/group_norm.py.
+    """
+    channels = x.shape[-1]
+    if channels > _WIDEST or x.numel() == 0:
+        return None
+    x = x.contiguous()
+    pixels = x.shape[2] * x.shape[3]
+    frames = x.numel() // (pixels * channels)
+    mean, m2, counts = _moments(x, frames, pixels, channels)  # [F,K,G,C/G] twice, and [K]
+    mean, m2 = (part.unflatten(-1, (groups, -1)) for part in (mean, m2))
+    counts = counts[None, :, None, None]
+    total = pixels * (channels // groups)
+    center = (counts * mean).sum((1, 3), keepdim=True) / total
+    variance = (m2 + counts * (mean - center).square()).sum((1, 3), keepdim=True) / total
+    inverse = torch.rsqrt(variance + eps).expand(-1, 1, -1, channels // groups).reshape(frames, channels)
+    scale = inverse * weight
+    shift = bias - center.expand(-1, 1, -1, channels // groups).reshape(frames, channels) * scale
+    columns, y = triton.next_power_of_2(channels), torch.empty_like(x)
+    tile_rows = max(1, _TILE // columns)
+    rows = frames * pixels
+    _scaled_rows[(triton.cdiv(rows, tile_rows),)](
+        x, scale.contiguous(), shift.contiguous(), y, rows, pixels, channels, columns, tile_rows, num_warps=8
+    )
+    return y
+
+
+def _moments(
+    x: torch.Tensor, frames: int, pixels: int, channels: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return mean and sum of squared deviations of each channel in each part of each frame, float32 [F,K,C], and the
+    pixels of the parts, float32 [K]."""
+    columns = triton.next_power_of_2(channels)
+    tile_rows = max(1, _TILE // columns)
+    chunk = tile_rows * _TILES_PER_CHUNK
+    parts = triton.cdiv(pixels, chunk)
+    mean, m2 = (torch.empty((frames, parts, channels), device=x.device) for _ in range(2))
+    _channel_moments[(frames, parts)](x, mean, m2, pixels, channels, columns, chunk, tile_rows, num_warps=8)
+    starts = torch.arange(0, parts * chunk, chunk, device=x.device)
+    return mean, m2, (pixels - starts).clamp_(max=chunk).float()
 
 
 def _by_row(scale: torch.Tensor, x: torch.Tensor) -> bool:

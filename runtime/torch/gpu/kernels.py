@@ -20,6 +20,7 @@ def gpu_kernels() -> Mapping[str, Builder]:
         turns = torch.ones(3, 1, 2, device="cuda")
         table["rms_norm"]({"eps": 1e-6})(x)
         table["rope"]({})(x, turns, turns)
+        table["group_norm"]({"groups": 2, "eps": 1e-6})(x.unsqueeze(1), x[0, 0, 0], x[0, 0, 0])
     except Exception as error:  # noqa: BLE001  whatever Triton, a compiler or a driver raises
         reason = str(error).partition("\n")[0] or type(error).__name__
         warnings.warn(f"norms and rotary embeddings run unfused, which is slower: {reason}", stacklevel=2)
@@ -43,4 +44,13 @@ def fused_kernels() -> dict[str, Builder]:
     def rope(attrs: Attrs) -> Callable[..., torch.Tensor]:
         return fused.rope
 
-    return {**KERNELS, "rms_norm": rms_norm, "rope": rope}
+    def group_norm(attrs: Attrs) -> Kernel:
+        groups, eps, plain = attrs["groups"], attrs["eps"], KERNELS["group_norm"](attrs)
+
+        def norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+            y = fused.group_norm(x, weight, bias, groups, eps)
+            return plain(x, weight, bias) if y is None else y
+
+        return norm
+
+    return {**KERNELS, "rms_norm": rms_norm, "rope": rope, "group_norm": group_norm}

@@ -5,9 +5,11 @@ import json
 
 import torch
 
+from mochi_aot.runtime.torch.gpu import fused
 from mochi_aot.runtime.torch.gpu.kernels import fused_kernels
 
 KERNELS = fused_kernels()
+fused._TILES_PER_CHUNK = 2  # so that a small frame has several parts, the last one not full
 
 
 def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -43,6 +45,18 @@ def heads(dtype: torch.dtype) -> torch.Tensor:
     return normal(1, 2, 5, 3 * 72, dtype=dtype)[:, :, 72:144].reshape(2, 5, 3, 24)
 
 
+def grouped(x: torch.Tensor, groups: int) -> float:
+    """Group norm of each frame, beside its definition; values are far from 0, where squares would cancel."""
+    weight, bias = (normal(seed, x.shape[-1], dtype=x.dtype) for seed in (10, 11))
+    made = KERNELS["group_norm"]({"groups": groups, "eps": 1e-2})(x, weight, bias)
+    assert made.dtype is x.dtype
+    parts = x.double().unflatten(-1, (groups, -1))
+    mean = parts.mean((2, 3, 5), keepdim=True)
+    variance = (parts - mean).square().mean((2, 3, 5), keepdim=True)
+    normed = ((parts - mean) / (variance + 1e-2).sqrt()).flatten(-2)
+    return off(made, normed * weight.double() + bias.double())
+
+
 def differences(dtype: torch.dtype) -> dict[str, float]:
     """Every form in which programs have these ops, by name."""
     x = normal(0, 2, 5, 200, dtype=dtype)
@@ -59,6 +73,9 @@ def differences(dtype: torch.dtype) -> dict[str, float]:
         "norm, transposed": norm(normal(7, 4, 3, 2, 8, dtype=dtype).transpose(0, 2), None),
         "rope": turned(normal(8, 2, 5, 3, 24, dtype=dtype), normal(9, 5, 3, 12)),
         "rope, heads": turned(heads(dtype), normal(9, 5, 3, 12)),
+        "group norm": grouped(normal(12, 2, 3, 5, 7, 24, dtype=dtype) + 4, 4),
+        "group norm, frames in parts": grouped(normal(13, 1, 2, 10, 13, 96, dtype=dtype) + 4, 32),
+        "group norm, one pixel": grouped(normal(14, 1, 2, 1, 1, 16, dtype=dtype) + 4, 4),
         "rope, transposed": turned(normal(8, 5, 2, 3, 24, dtype=dtype).transpose(0, 1), normal(9, 5, 3, 12)),
     }
 
