@@ -1,11 +1,13 @@
 """The table of ops on a GPU: torch's, but for those that are memory's alone, which Triton does in one kernel each."""
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 
 import torch
 
+from mochi_aot.runtime.cache import cache_folder
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.types import Attrs, Builder, Kernel
 
@@ -13,8 +15,9 @@ from mochi_aot.runtime.torch.types import Attrs, Builder, Kernel
 @cache
 def gpu_kernels() -> Mapping[str, Builder]:
     """Return the table of ops. Where Triton cannot build kernels, as without a C compiler, that is a warning, and torch
-    computes all of them."""
+    computes all of them. What is built is kept in the folder of caches."""
     try:
+        os.environ.setdefault("TRITON_CACHE_DIR", str(cache_folder() / "triton"))
         table = fused_kernels()
         x = torch.ones(2, 3, 1, 4, device="cuda")
         turns = torch.ones(3, 1, 2, device="cuda")

@@ -1,6 +1,7 @@
 """The kernels for GPUs, in Triton's interpreter; and what becomes of a host on which they cannot be built."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,12 @@ def test_each_form_of_an_op_against_its_definition() -> None:
         assert {name: off for name, off in found[dtype].items() if not off <= tolerance} == {}
 
 
-def test_a_host_that_cannot_build_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_cannot_build_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MOCHI_CACHE", str(tmp_path))
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+
     def fail() -> None:
+        assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "triton")
         raise RuntimeError("Failed to find C compiler. Set CC.\nand more")
 
     monkeypatch.setattr(kernels, "fused_kernels", fail)
@@ -37,6 +42,7 @@ def test_a_host_that_cannot_build_them(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(UserWarning, match=message):
         assert kernels.gpu_kernels() is KERNELS
     kernels.gpu_kernels.cache_clear()
+    monkeypatch.delenv("TRITON_CACHE_DIR")
 
 
 def test_the_table_has_the_same_ops() -> None:
