@@ -1,4 +1,6 @@
-"""How long the torch target's programs take: on GPUs with NVLink, a process each, since hosts play meshes to check them.
+"""How long the torch target's programs take: on GPUs with NVLink, a process each.
+
+A host that simulates the mesh is to check what they would run, and has the same plans.
 
 Only the order of the plans matters. Of the full model's at 480x848x163 it is the same on 1x2, 1x4, 1x8 and 2x4 by the
 figures of cards on PCIe (NVIDIA's product brief of the H100 PCIe: 756 TFLOPS; 64 GB/s each way over 16 lanes of PCIe

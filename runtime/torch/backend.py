@@ -16,13 +16,14 @@ from mochi_aot.runtime.torch.device_errors import device_errors
 from mochi_aot.runtime.torch.executor import TorchExecutable
 from mochi_aot.runtime.torch.finite import nonfinite_kinds
 from mochi_aot.runtime.torch.gpu.device import GpuExecutable, choose_gpu
+from mochi_aot.runtime.torch.gpu.fusion import fuse
 from mochi_aot.runtime.torch.gpu.graph import CudaRecorder, RecordedExecutable, feeds_itself
 from mochi_aot.runtime.torch.gpu.kernels import gpu_kernels
 from mochi_aot.runtime.torch.gpu.uploads import CudaCopier, Uploads
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.placement import assemble, split
-from mochi_aot.runtime.torch.types import DTYPES, CollectiveBuilder, Value
+from mochi_aot.runtime.torch.types import DTYPES, Builder, CollectiveBuilder, Value
 from mochi_aot.runtime.torch.weights import Weights
 
 
@@ -70,15 +71,23 @@ class TorchBackend:
 
     def load_program(self, program: Program) -> Executable:
         """Resolve a program's instructions. Raise BackendError for an op or attributes that the tables do not have."""
-        tables = (self.collectives, KERNELS if self.on_host else gpu_kernels())
-        plain = TorchExecutable(program, self.mesh, self._weights, self._weights.is_made, *tables)
-        if self.on_host:
-            return plain
+        plain = self._executable(program, KERNELS)
+        return plain if self.on_host else self._on_gpu(program, plain)
+
+    def _on_gpu(self, program: Program, plain: Executable) -> Executable:
+        kernels = gpu_kernels()
         executable: Executable = plain
+        if kernels is not KERNELS:
+            program = fuse(program)
+            executable = self._executable(program, kernels)
         if self.mesh.size == 1 and feeds_itself(program):
-            executable = RecordedExecutable(plain, program, CudaRecorder(self.device))
-            self._recorded.add(executable)
-        return GpuExecutable(executable, program.name, self.device)
+            recorded = RecordedExecutable(executable, program, CudaRecorder(self.device))
+            self._recorded.add(recorded)
+            executable = recorded
+        return GpuExecutable(executable, plain, program.name, self.device)
+
+    def _executable(self, program: Program, kernels: Mapping[str, Builder]) -> TorchExecutable:
+        return TorchExecutable(program, self.mesh, self._weights, self._weights.is_made, self.collectives, kernels)
 
     def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
         """Copy array [*spec.shape] to the mesh. Raise BackendError if its shape or dtype is not what `spec` says."""

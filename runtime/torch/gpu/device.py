@@ -55,12 +55,13 @@ def fastest_attention() -> Iterator[None]:
 class GpuExecutable:
     """Runs a program on a GPU, and returns when the GPU has run it: until then no error is known, and no step done."""
 
-    def __init__(self, executable: Executable, name: str, device: torch.device) -> None:
-        self._executable, self._name, self._device = executable, name, device
+    def __init__(self, executable: Executable, watched: Executable, name: str, device: torch.device) -> None:
+        """`watched` has the instructions of the bundle, one by one, for who watches; it may be the same."""
+        self._executable, self._watched, self._name, self._device = executable, watched, name, device
 
     def run(self, inputs: Mapping[str, Value], watch: Watch | None = None) -> dict[str, Value]:
         """Return outputs by name. Raise as the executable's run does, and BackendError if the GPU fails later."""
         with device_errors(f"program {self._name!r}"), torch.cuda.device(self._device), fastest_attention():
-            outputs = self._executable.run(inputs, watch)
+            outputs = self._executable.run(inputs) if watch is None else self._watched.run(inputs, watch)
             torch.cuda.current_stream().synchronize()
         return outputs

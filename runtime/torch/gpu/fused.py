@@ -1,5 +1,5 @@
-"""What is limited by memory, in Triton: RMS norm and rotary position embedding read every number once and write it
-once, group norm on channels-last videos reads it twice.
+"""What is limited by memory, in Triton: RMS norm, rotary position embedding and SwiGLU read every number once and write
+it once, group norm on channels-last videos reads it twice.
 
 torch's own ops, of which each would need several, write float32 in between, or change the order of dimensions.
 """
@@ -17,6 +17,7 @@ _TILES_PER_CHUNK = 32  # of which a program takes the moments
 def _rms_norm_rows(
     x_ptr,
     scale_ptr,
+    added_ptr,
     y_ptr,
     rows,
     inner,
@@ -28,6 +29,7 @@ def _rms_norm_rows(
     columns: tl.constexpr,
     tile_rows: tl.constexpr,
     scaled: tl.constexpr,
+    added: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
     column = tl.arange(0, columns)
@@ -40,12 +42,16 @@ def _rms_norm_rows(
         scale_start = (row // rows_per_scale) * width
         scale = tl.load(scale_ptr + scale_start[:, None] + column[None, :], mask=there, other=0.0)
         y = y * scale.to(tl.float32)
-    tl.store(y_ptr + (row * width)[:, None] + column[None, :], y.to(y_ptr.dtype.element_ty), mask=there)
+    place = (row * width)[:, None] + column[None, :]
+    if added:
+        y += tl.load(added_ptr + place, mask=there, other=0.0).to(tl.float32)
+    tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=there)
 
 
 @triton.jit
 def _rope_rows(
     x_ptr,
+    scale_ptr,
     cos_ptr,
     sin_ptr,
     y_ptr,
@@ -54,9 +60,11 @@ def _rope_rows(
     outer_stride,
     inner_stride,
     table_rows,
+    eps,
     pairs: tl.constexpr,
     columns: tl.constexpr,
     tile_rows: tl.constexpr,
+    normed: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
     pair = tl.arange(0, columns)
@@ -64,12 +72,46 @@ def _rope_rows(
     source = ((row // inner) * outer_stride + (row % inner) * inner_stride)[:, None] + 2 * pair[None, :]
     even = tl.load(x_ptr + source, mask=there, other=0.0).to(tl.float32)
     odd = tl.load(x_ptr + source + 1, mask=there, other=0.0).to(tl.float32)
+    if normed:
+        mean_square = (tl.sum(even * even, axis=1) + tl.sum(odd * odd, axis=1)) / (2 * pairs)
+        inverse = (1.0 / tl.sqrt(mean_square + eps))[:, None]
+        scale_even = tl.load(scale_ptr + 2 * pair, mask=pair < pairs, other=0.0).to(tl.float32)
+        scale_odd = tl.load(scale_ptr + 2 * pair + 1, mask=pair < pairs, other=0.0).to(tl.float32)
+        even = even * inverse * scale_even[None, :]
+        odd = odd * inverse * scale_odd[None, :]
     table = ((row % table_rows) * pairs)[:, None] + pair[None, :]
     cos = tl.load(cos_ptr + table, mask=there, other=0.0)
     sin = tl.load(sin_ptr + table, mask=there, other=0.0)
     target = (row * 2 * pairs)[:, None] + 2 * pair[None, :]
     tl.store(y_ptr + target, (even * cos - odd * sin).to(y_ptr.dtype.element_ty), mask=there)
     tl.store(y_ptr + target + 1, (even * sin + odd * cos).to(y_ptr.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _silu_mul_rows(
+    a_ptr,
+    b_ptr,
+    y_ptr,
+    rows,
+    inner,
+    a_outer_stride,
+    a_inner_stride,
+    b_outer_stride,
+    b_inner_stride,
+    width: tl.constexpr,
+    columns: tl.constexpr,
+    tile_rows: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
+    column = tl.arange(0, columns)
+    there = (row < rows)[:, None] & (column < width)[None, :]
+    outer, within = row // inner, row % inner
+    a_start = (outer * a_outer_stride + within * a_inner_stride)[:, None] + column[None, :]
+    b_start = (outer * b_outer_stride + within * b_inner_stride)[:, None] + column[None, :]
+    a = tl.load(a_ptr + a_start, mask=there, other=0.0).to(tl.float32)
+    b = tl.load(b_ptr + b_start, mask=there, other=0.0).to(tl.float32)
+    y = a / (1.0 + tl.exp(-a)) * b
+    tl.store(y_ptr + (row * width)[:, None] + column[None, :], y.to(y_ptr.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -130,21 +172,26 @@ def _scaled_rows(
     tl.store(y_ptr + place, (x * scale + shift).to(y_ptr.dtype.element_ty), mask=there)
 
 
-def rms_norm(x: torch.Tensor, scale: torch.Tensor | None, eps: float) -> torch.Tensor | None:
-    """Return x [...,D] * rsqrt(mean(x^2) + eps) * scale, computed in float32 and rounded once to x's dtype.
+def rms_norm(
+    x: torch.Tensor, scale: torch.Tensor | None, eps: float, added: torch.Tensor | None = None
+) -> torch.Tensor | None:
+    """Return x [...,D] * rsqrt(mean(x^2) + eps) * scale, plus `added`, in float32 and rounded once to x's dtype.
 
-    None for a scale that is neither [D] nor one row for each of x's first dimension, and for rows that are too wide.
+    None for a scale that is neither [D] nor one row for each of x's first dimension, for something added of another
+    shape or dtype, and for rows that are too wide.
     """
     width = x.shape[-1]
     count = 1 if scale is None else scale.numel() // width
     if width > _WIDEST or x.numel() == 0 or (scale is not None and not _by_row(scale, x)):
         return None
+    if added is not None and (added.shape != x.shape or added.dtype is not x.dtype):
+        return None
     outer, y = _in_rows(x), torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    rows, columns = x.numel() // width, triton.next_power_of_2(width)
-    tile_rows = max(1, _TILE // columns)
+    rows, columns, tile_rows = _tiles(x.numel(), width)
     _rms_norm_rows[(triton.cdiv(rows, tile_rows),)](
         outer,
         x if scale is None else scale.contiguous(),
+        x if added is None else added.contiguous(),
         y,
         rows,
         outer.shape[1],
@@ -156,21 +203,31 @@ def rms_norm(x: torch.Tensor, scale: torch.Tensor | None, eps: float) -> torch.T
         columns,
         tile_rows,
         scale is not None,
+        added is not None,
         num_warps=8 if columns * tile_rows >= _TILE else 4,
     )
     return y
 
 
-def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn each pair (x[2i], x[2i+1]) of x [B,N,H,Dh] by the angle of cos, sin [N,H,Dh/2] float32, in float32."""
+def rope(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    scale: torch.Tensor | None = None,
+    eps: float = 0.0,
+) -> torch.Tensor:
+    """Turn each pair (x[2i], x[2i+1]) of x [B,N,H,Dh] by the angle of cos, sin [N,H,Dh/2] float32, in float32.
+
+    With a scale [Dh] the RMS norm of x is turned, which is not rounded before.
+    """
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if x.numel() == 0:
         return y
     outer, pairs = _in_rows(x), x.shape[-1] // 2
-    rows, columns = x.numel() // (2 * pairs), triton.next_power_of_2(pairs)
-    tile_rows = max(1, _TILE // 2 // columns)
+    rows, _, tile_rows = _tiles(x.numel(), 2 * pairs)
     _rope_rows[(triton.cdiv(rows, tile_rows),)](
         outer,
+        x if scale is None else scale.contiguous(),
         cos.contiguous(),
         sin.contiguous(),
         y,
@@ -179,12 +236,36 @@ def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         outer.stride(0),
         outer.stride(1),
         cos.shape[0] * cos.shape[1],
+        eps,
         pairs,
-        columns,
+        triton.next_power_of_2(pairs),
         tile_rows,
+        scale is not None,
         num_warps=4,
     )
     return y
+
+
+def silu_mul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor | None:
+    """Return silu(a) * b, computed in float32 and rounded once. None for operands of different shapes or dtypes, and
+    for rows that are too wide."""
+    width = a.shape[-1]
+    if a.shape != b.shape or a.dtype is not b.dtype or width > _WIDEST or a.numel() == 0:
+        return None
+    outer, others = _in_rows(a), _in_rows(b)
+    y = torch.empty(a.shape, dtype=a.dtype, device=a.device)
+    rows, columns, tile_rows = _tiles(a.numel(), width)
+    strides = (outer.stride(0), outer.stride(1), others.stride(0), others.stride(1))
+    _silu_mul_rows[(triton.cdiv(rows, tile_rows),)](
+        outer, others, y, rows, outer.shape[1], *strides, width, columns, tile_rows, num_warps=8
+    )
+    return y
+
+
+def _tiles(numel: int, width: int) -> tuple[int, int, int]:
+    """Return how many rows there are, how wide a tile is, and how many rows it has."""
+    columns = triton.next_power_of_2(width)
+    return numel // width, columns, max(1, _TILE // columns)
 
 
 def group_norm(
@@ -210,9 +291,7 @@ def group_norm(
     inverse = torch.rsqrt(variance + eps).expand(-1, 1, -1, channels // groups).reshape(frames, channels)
     scale = inverse * weight
     shift = bias - center.expand(-1, 1, -1, channels // groups).reshape(frames, channels) * scale
-    columns, y = triton.next_power_of_2(channels), torch.empty_like(x)
-    tile_rows = max(1, _TILE // columns)
-    rows = frames * pixels
+    y, (rows, columns, tile_rows) = torch.empty_like(x), _tiles(x.numel(), channels)
     _scaled_rows[(triton.cdiv(rows, tile_rows),)](
         x, scale.contiguous(), shift.contiguous(), y, rows, pixels, channels, columns, tile_rows, num_warps=8
     )
@@ -224,8 +303,7 @@ def _moments(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return mean and sum of squared deviations of each channel in each part of each frame, float32 [F,K,C], and the
     pixels of the parts, float32 [K]."""
-    columns = triton.next_power_of_2(channels)
-    tile_rows = max(1, _TILE // columns)
+    _, columns, tile_rows = _tiles(x.numel(), channels)
     chunk = tile_rows * _TILES_PER_CHUNK
     parts = triton.cdiv(pixels, chunk)
     mean, m2 = (torch.empty((frames, parts, channels), device=x.device) for _ in range(2))

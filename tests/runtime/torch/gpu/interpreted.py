@@ -6,6 +6,7 @@ import json
 import torch
 
 from mochi_aot.runtime.torch.gpu import fused
+from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, SILU_MUL
 from mochi_aot.runtime.torch.gpu.kernels import fused_kernels
 
 KERNELS = fused_kernels()
@@ -45,6 +46,28 @@ def heads(dtype: torch.dtype) -> torch.Tensor:
     return normal(1, 2, 5, 3 * 72, dtype=dtype)[:, :, 72:144].reshape(2, 5, 3, 24)
 
 
+def norm_added(x: torch.Tensor, scale: torch.Tensor, added: torch.Tensor) -> float:
+    """A norm that is added to something."""
+    made = KERNELS[NORM_ADD]({"eps": 1e-2})(x, scale, added)
+    normed = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-2).sqrt()
+    return off(made, normed * scale.double() + added.double())
+
+
+def norm_turned(x: torch.Tensor, scale: torch.Tensor, angles: torch.Tensor) -> float:
+    """A norm that is turned."""
+    made = KERNELS[NORM_ROPE]({"eps": 1e-2})(x, scale, angles.cos(), angles.sin())
+    normed = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-2).sqrt() * scale.double()
+    pairs = torch.view_as_complex(normed.contiguous().view(*x.shape[:-1], -1, 2))
+    turns = torch.polar(torch.ones_like(angles.double()), angles.double())
+    return off(made, torch.view_as_real(pairs * turns).flatten(-2))
+
+
+def gated(gate: torch.Tensor, up: torch.Tensor) -> float:
+    """SwiGLU's product."""
+    a = gate.double()
+    return off(KERNELS[SILU_MUL]({})(gate, up), a / (1 + (-a).exp()) * up.double())
+
+
 def grouped(x: torch.Tensor, groups: int) -> float:
     """Group norm of each frame, beside its definition; values are far from 0, where squares would cancel."""
     weight, bias = (normal(seed, x.shape[-1], dtype=x.dtype) for seed in (10, 11))
@@ -73,6 +96,16 @@ def differences(dtype: torch.dtype) -> dict[str, float]:
         "norm, transposed": norm(normal(7, 4, 3, 2, 8, dtype=dtype).transpose(0, 2), None),
         "rope": turned(normal(8, 2, 5, 3, 24, dtype=dtype), normal(9, 5, 3, 12)),
         "rope, heads": turned(heads(dtype), normal(9, 5, 3, 12)),
+        "norm and sum": norm_added(x, normal(3, 2, 1, 200), normal(15, 2, 5, 200, dtype=dtype)),
+        "norm and sum, of a view": norm_added(x, normal(3, 200), normal(15, 5, 2, 200, dtype=dtype).transpose(0, 1)),
+        "norm and sum of another shape": norm_added(x, normal(3, 200), normal(15, 200, dtype=dtype)),
+        "norm and rope": norm_turned(heads(dtype), normal(5, 24, dtype=dtype), normal(9, 5, 3, 12)),
+        "norm of a scale for each row, and rope": norm_turned(
+            heads(dtype), normal(5, 2, 1, 1, 24), normal(9, 5, 3, 12)
+        ),
+        "swiglu, halves of a product": gated(*normal(16, 2, 5, 96, dtype=dtype).chunk(2, -1)),
+        "swiglu, far from 0": gated(30 * normal(17, 3, 40, dtype=dtype), normal(18, 3, 40, dtype=dtype)),
+        "swiglu, of one for all": gated(normal(17, 3, 40, dtype=dtype), normal(18, 40, dtype=dtype)),
         "group norm": grouped(normal(12, 2, 3, 5, 7, 24, dtype=dtype) + 4, 4),
         "group norm, frames in parts": grouped(normal(13, 1, 2, 10, 13, 96, dtype=dtype) + 4, 32),
         "group norm, one pixel": grouped(normal(14, 1, 2, 1, 1, 16, dtype=dtype) + 4, 4),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mochi_aot.runtime.torch.gpu import kernels
+from mochi_aot.runtime.torch.gpu.fusion import FUSED
 from mochi_aot.runtime.torch.kernels import KERNELS
 
 pytest.importorskip("triton")
@@ -24,7 +25,7 @@ def test_each_form_of_an_op_against_its_definition() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     for dtype, tolerance in TOLERANCE.items():
-        assert len(found[dtype]) == 16
+        assert len(found[dtype]) == 24
         assert {name: off for name, off in found[dtype].items() if not off <= tolerance} == {}
 
 
@@ -45,5 +46,5 @@ def test_a_host_that_cannot_build_them(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.delenv("TRITON_CACHE_DIR")
 
 
-def test_the_table_has_the_same_ops() -> None:
-    assert kernels.fused_kernels().keys() == KERNELS.keys()
+def test_the_table_has_the_same_ops_and_the_fused_ones() -> None:
+    assert kernels.fused_kernels().keys() == {*KERNELS, *FUSED}
