@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mochi_aot.runtime.backend import Executable, Watch
 from mochi_aot.runtime.errors import BackendError
-from mochi_aot.runtime.torch.device_errors import device_errors
+from mochi_aot.runtime.torch.device_errors import device_errors, reason_of
 from mochi_aot.runtime.torch.types import Value
 
 # torch takes the first of these that can do what is asked. cuDNN's is the fastest on Hopper, and what NVIDIA tunes for
@@ -31,11 +31,13 @@ def choose_gpu(index: int | None = None) -> torch.device:
     count = torch.cuda.device_count()
     if index is not None and index >= count:
         raise BackendError(f"device cuda: process {index} of this host wants a GPU of its own, and there are {count}")
-    with device_errors("opening the GPU"):
+    full_precision()
+    try:
         if index is not None:
             torch.cuda.set_device(index)
-        full_precision()
         return torch.device("cuda", torch.cuda.current_device())
+    except RuntimeError as error:  # whatever a driver that is there says against being used
+        raise BackendError(f"device cuda: {reason_of(error)}") from error
 
 
 def full_precision() -> None:

@@ -67,24 +67,22 @@ def _rope_rows(
     normed: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
-    pair = tl.arange(0, columns)
+    pair, column = tl.arange(0, columns), tl.arange(0, 2 * columns)
     there = (row < rows)[:, None] & (pair < pairs)[None, :]
-    source = ((row // inner) * outer_stride + (row % inner) * inner_stride)[:, None] + 2 * pair[None, :]
-    even = tl.load(x_ptr + source, mask=there, other=0.0).to(tl.float32)
-    odd = tl.load(x_ptr + source + 1, mask=there, other=0.0).to(tl.float32)
+    whole = (row < rows)[:, None] & (column < 2 * pairs)[None, :]
+    start = (row // inner) * outer_stride + (row % inner) * inner_stride
+    x = tl.load(x_ptr + start[:, None] + column[None, :], mask=whole, other=0.0).to(tl.float32)
     if normed:
-        mean_square = (tl.sum(even * even, axis=1) + tl.sum(odd * odd, axis=1)) / (2 * pairs)
-        inverse = (1.0 / tl.sqrt(mean_square + eps))[:, None]
-        scale_even = tl.load(scale_ptr + 2 * pair, mask=pair < pairs, other=0.0).to(tl.float32)
-        scale_odd = tl.load(scale_ptr + 2 * pair + 1, mask=pair < pairs, other=0.0).to(tl.float32)
-        even = even * inverse * scale_even[None, :]
-        odd = odd * inverse * scale_odd[None, :]
+        mean_square = tl.sum(x * x, axis=1) / (2 * pairs)
+        scale = tl.load(scale_ptr + column, mask=column < 2 * pairs, other=0.0).to(tl.float32)
+        x = x * (1.0 / tl.sqrt(mean_square + eps))[:, None] * scale[None, :]
+    even, odd = tl.split(tl.reshape(x, (tile_rows, columns, 2)))
     table = ((row % table_rows) * pairs)[:, None] + pair[None, :]
     cos = tl.load(cos_ptr + table, mask=there, other=0.0)
     sin = tl.load(sin_ptr + table, mask=there, other=0.0)
-    target = (row * 2 * pairs)[:, None] + 2 * pair[None, :]
-    tl.store(y_ptr + target, (even * cos - odd * sin).to(y_ptr.dtype.element_ty), mask=there)
-    tl.store(y_ptr + target + 1, (even * sin + odd * cos).to(y_ptr.dtype.element_ty), mask=there)
+    y = tl.reshape(tl.join(even * cos - odd * sin, even * sin + odd * cos), (tile_rows, 2 * columns))
+    target = (row * 2 * pairs)[:, None] + column[None, :]
+    tl.store(y_ptr + target, y.to(y_ptr.dtype.element_ty), mask=whole)
 
 
 @triton.jit
@@ -127,7 +125,7 @@ def _channel_moments(
 ):
     frame, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     column = tl.arange(0, columns)
-    count = 0.0
+    remaining = pixels - part * chunk
     mean = tl.zeros((columns,), tl.float32)
     m2 = tl.zeros((columns,), tl.float32)
     for first in range(0, chunk, tile_rows):
@@ -136,14 +134,14 @@ def _channel_moments(
         there = inside[:, None] & (column < channels)[None, :]
         start = (frame * pixels + pixel) * channels
         x = tl.load(x_ptr + start[:, None] + column[None, :], mask=there, other=0.0).to(tl.float32)
-        size = tl.sum(inside.to(tl.float32), axis=0)
+        count = tl.minimum(remaining, first).to(tl.float32)
+        size = tl.maximum(tl.minimum(remaining - first, tile_rows), 0).to(tl.float32)
         tile_mean = tl.sum(x, axis=0) / tl.maximum(size, 1.0)
         away = tl.where(there, x - tile_mean[None, :], 0.0)
         total = tl.maximum(count + size, 1.0)
         step = tile_mean - mean
         m2 += tl.sum(away * away, axis=0) + step * step * (count * size / total)
         mean += step * (size / total)
-        count += size
     place = (frame * tl.num_programs(1) + part) * channels + column
     tl.store(mean_ptr + place, mean, mask=column < channels)
     tl.store(m2_ptr + place, m2, mask=column < channels)
@@ -160,6 +158,7 @@ def _scaled_rows(
     channels: tl.constexpr,
     columns: tl.constexpr,
     tile_rows: tl.constexpr,
+    activated: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
     column = tl.arange(0, columns)
@@ -169,7 +168,10 @@ def _scaled_rows(
     x = tl.load(x_ptr + place, mask=there, other=0.0).to(tl.float32)
     scale = tl.load(scale_ptr + frame, mask=there, other=0.0)
     shift = tl.load(shift_ptr + frame, mask=there, other=0.0)
-    tl.store(y_ptr + place, (x * scale + shift).to(y_ptr.dtype.element_ty), mask=there)
+    y = x * scale + shift
+    if activated:
+        y = y / (1.0 + tl.exp(-y))
+    tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=there)
 
 
 def rms_norm(
@@ -205,6 +207,7 @@ def rms_norm(
         scale is not None,
         added is not None,
         num_warps=8 if columns * tile_rows >= _TILE else 4,
+        enable_fp_fusion=True,
     )
     return y
 
@@ -242,6 +245,7 @@ def rope(
         tile_rows,
         scale is not None,
         num_warps=4,
+        enable_fp_fusion=True,
     )
     return y
 
@@ -257,7 +261,7 @@ def silu_mul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor | None:
     rows, columns, tile_rows = _tiles(a.numel(), width)
     strides = (outer.stride(0), outer.stride(1), others.stride(0), others.stride(1))
     _silu_mul_rows[(triton.cdiv(rows, tile_rows),)](
-        outer, others, y, rows, outer.shape[1], *strides, width, columns, tile_rows, num_warps=8
+        outer, others, y, rows, outer.shape[1], *strides, width, columns, tile_rows, num_warps=8, enable_fp_fusion=True
     )
     return y
 
@@ -269,10 +273,12 @@ def _tiles(numel: int, width: int) -> tuple[int, int, int]:
 
 
 def group_norm(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float, silu: bool = False
 ) -> torch.Tensor | None:
     """Normalise x [B,T,H,W,C] over H, W and the channels of a group, for each batch row and frame; times weight [C],
-    plus bias [C]. Computed in float32 and rounded once to x's dtype. None for more channels than a program can hold.
+    plus bias [C]; or silu of that. Computed in float32 and rounded once to x's dtype.
+
+    None for more channels than a program can hold.
 
     The moments of parts of a frame are merged as in runtime/torch/group_norm.py.
     """
@@ -293,7 +299,18 @@ def group_norm(
     shift = bias - center.expand(-1, 1, -1, channels // groups).reshape(frames, channels) * scale
     y, (rows, columns, tile_rows) = torch.empty_like(x), _tiles(x.numel(), channels)
     _scaled_rows[(triton.cdiv(rows, tile_rows),)](
-        x, scale.contiguous(), shift.contiguous(), y, rows, pixels, channels, columns, tile_rows, num_warps=8
+        x,
+        scale.contiguous(),
+        shift.contiguous(),
+        y,
+        rows,
+        pixels,
+        channels,
+        columns,
+        tile_rows,
+        silu,
+        num_warps=8,
+        enable_fp_fusion=True,
     )
     return y
 
@@ -307,7 +324,9 @@ def _moments(
     chunk = tile_rows * _TILES_PER_CHUNK
     parts = triton.cdiv(pixels, chunk)
     mean, m2 = (torch.empty((frames, parts, channels), device=x.device) for _ in range(2))
-    _channel_moments[(frames, parts)](x, mean, m2, pixels, channels, columns, chunk, tile_rows, num_warps=8)
+    _channel_moments[(frames, parts)](
+        x, mean, m2, pixels, channels, columns, chunk, tile_rows, num_warps=8, enable_fp_fusion=True
+    )
     starts = torch.arange(0, parts * chunk, chunk, device=x.device)
     return mean, m2, (pixels - starts).clamp_(max=chunk).float()
 

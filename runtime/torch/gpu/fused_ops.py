@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mochi_aot.runtime.torch.gpu import fused
-from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, SILU_MUL
+from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, NORM_SILU, SILU_MUL
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.types import Attrs, Builder, Kernel
 
@@ -62,6 +62,16 @@ def _group_norm(attrs: Attrs) -> Kernel:
     return group_norm
 
 
+def _group_norm_silu(attrs: Attrs) -> Kernel:
+    groups, eps, plain = attrs["groups"], attrs["eps"], KERNELS["group_norm"](attrs)
+
+    def group_norm_silu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        y = fused.group_norm(x, weight, bias, groups, eps, silu=True)
+        return F.silu(plain(x, weight, bias)) if y is None else y
+
+    return group_norm_silu
+
+
 FUSED_OPS: dict[str, Builder] = {
     "rms_norm": _rms_norm,
     "rope": _rope,
@@ -69,4 +79,5 @@ FUSED_OPS: dict[str, Builder] = {
     SILU_MUL: _silu_mul,
     NORM_ADD: _rms_norm_add,
     NORM_ROPE: _rms_norm_rope,
+    NORM_SILU: _group_norm_silu,
 }

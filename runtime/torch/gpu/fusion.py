@@ -9,16 +9,21 @@ from dataclasses import replace
 
 from mochi_aot.artifacts.schema import Instruction, Program
 
-SILU_MUL, NORM_ADD, NORM_ROPE = "silu_mul", "rms_norm_add", "rms_norm_rope"
-FUSED = (SILU_MUL, NORM_ADD, NORM_ROPE)
-_PAIRS = {("silu", "mul"): SILU_MUL, ("rms_norm", "add"): NORM_ADD, ("rms_norm", "rope"): NORM_ROPE}
+SILU_MUL, NORM_ADD, NORM_ROPE, NORM_SILU = "silu_mul", "rms_norm_add", "rms_norm_rope", "group_norm_silu"
+_PAIRS = {
+    ("silu", "mul"): SILU_MUL,
+    ("rms_norm", "add"): NORM_ADD,
+    ("rms_norm", "rope"): NORM_ROPE,
+    ("group_norm", "silu"): NORM_SILU,
+}
+FUSED = tuple(_PAIRS.values())
 
 
 def fuse(program: Program) -> Program:
     """Return the program with each such pair as one instruction, where the second was.
 
     `silu_mul` has operands a, b: silu(a) * b. `rms_norm_add` has x, the scale and what the norm is added to;
-    `rms_norm_rope` x, the scale, cos and sin. Norms without a scale stay as they are.
+    `rms_norm_rope` x, the scale, cos and sin; `group_norm_silu` what group_norm has. RMS norms without a scale stay.
     """
     uses = Counter(operand for item in program.instructions for operand in item.operands)
     uses.update(output.value for output in program.outputs)

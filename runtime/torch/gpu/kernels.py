@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 from mochi_aot.runtime.cache import cache_folder
-from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, SILU_MUL
+from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, NORM_SILU, SILU_MUL
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.types import Builder
 
@@ -38,6 +38,7 @@ def _try(table: Mapping[str, Builder]) -> None:
     table["rms_norm"]({"eps": 1e-6})(x)
     table["rope"]({})(x, turns, turns)
     table["group_norm"]({"groups": 2, "eps": 1e-6})(x.unsqueeze(1), scale, scale)
+    table[NORM_SILU]({"groups": 2, "eps": 1e-6})(x.unsqueeze(1), scale, scale)
     table[SILU_MUL]({})(x, x)
     table[NORM_ADD]({"eps": 1e-6})(x, scale, x)
     table[NORM_ROPE]({"eps": 1e-6})(x, scale, turns, turns)

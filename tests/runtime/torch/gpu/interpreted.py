@@ -6,7 +6,7 @@ import json
 import torch
 
 from mochi_aot.runtime.torch.gpu import fused
-from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, SILU_MUL
+from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, NORM_SILU, SILU_MUL
 from mochi_aot.runtime.torch.gpu.kernels import fused_kernels
 
 KERNELS = fused_kernels()
@@ -68,16 +68,17 @@ def gated(gate: torch.Tensor, up: torch.Tensor) -> float:
     return off(KERNELS[SILU_MUL]({})(gate, up), a / (1 + (-a).exp()) * up.double())
 
 
-def grouped(x: torch.Tensor, groups: int) -> float:
+def grouped(x: torch.Tensor, groups: int, op: str = "group_norm") -> float:
     """Group norm of each frame, beside its definition; values are far from 0, where squares would cancel."""
     weight, bias = (normal(seed, x.shape[-1], dtype=x.dtype) for seed in (10, 11))
-    made = KERNELS["group_norm"]({"groups": groups, "eps": 1e-2})(x, weight, bias)
+    made = KERNELS[op]({"groups": groups, "eps": 1e-2})(x, weight, bias)
     assert made.dtype is x.dtype
     parts = x.double().unflatten(-1, (groups, -1))
     mean = parts.mean((2, 3, 5), keepdim=True)
     variance = (parts - mean).square().mean((2, 3, 5), keepdim=True)
     normed = ((parts - mean) / (variance + 1e-2).sqrt()).flatten(-2)
-    return off(made, normed * weight.double() + bias.double())
+    expected = normed * weight.double() + bias.double()
+    return off(made, expected if op == "group_norm" else expected / (1 + (-expected).exp()))
 
 
 def differences(dtype: torch.dtype) -> dict[str, float]:
@@ -107,6 +108,7 @@ def differences(dtype: torch.dtype) -> dict[str, float]:
         "swiglu, far from 0": gated(30 * normal(17, 3, 40, dtype=dtype), normal(18, 3, 40, dtype=dtype)),
         "swiglu, of one for all": gated(normal(17, 3, 40, dtype=dtype), normal(18, 40, dtype=dtype)),
         "group norm": grouped(normal(12, 2, 3, 5, 7, 24, dtype=dtype) + 4, 4),
+        "group norm and silu": grouped(normal(12, 1, 2, 5, 7, 24, dtype=dtype) + 4, 4, NORM_SILU),
         "group norm, frames in parts": grouped(normal(13, 1, 2, 10, 13, 96, dtype=dtype) + 4, 32),
         "group norm, one pixel": grouped(normal(14, 1, 2, 1, 1, 16, dtype=dtype) + 4, 4),
         "rope, transposed": turned(normal(8, 5, 2, 3, 24, dtype=dtype).transpose(0, 1), normal(9, 5, 3, 12)),

@@ -10,9 +10,9 @@ from mochi_aot.artifacts.schema import Instruction, Program
 from mochi_aot.artifacts.validate_program import check_program
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.lower.torch import lower
-from mochi_aot.compiler.partition.plans import TRANSFORMER_PLANS
+from mochi_aot.compiler.partition.plans import DECODER_PLANS, TRANSFORMER_PLANS
 from mochi_aot.runtime.torch.executor import TorchExecutable
-from mochi_aot.runtime.torch.gpu.fusion import FUSED, NORM_ADD, NORM_ROPE, SILU_MUL, fuse
+from mochi_aot.runtime.torch.gpu.fusion import FUSED, NORM_ADD, NORM_ROPE, NORM_SILU, SILU_MUL, fuse
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.types import Attrs, Builder, Kernel
@@ -25,7 +25,7 @@ def both(first: str, second: str) -> Builder:
 
     def build(attrs: Attrs) -> Kernel:
         one, two = KERNELS[first](attrs), KERNELS[second]({})
-        inputs = 1 if first == "silu" else 2
+        inputs = {"silu": 1, "rms_norm": 2, "group_norm": 3}[first]
         return lambda *operands: two(one(*operands[:inputs]), *operands[inputs:])
 
     return build
@@ -36,6 +36,7 @@ PLAIN: dict[str, Builder] = {
     SILU_MUL: both("silu", "mul"),
     NORM_ADD: both("rms_norm", "add"),
     NORM_ROPE: both("rms_norm", "rope"),
+    NORM_SILU: both("group_norm", "silu"),
 }
 X, SCALE = spec([2, 3]), spec([3])
 
@@ -134,6 +135,15 @@ def test_the_denoising_step() -> None:
     }
     made = [TorchExecutable(p, Mesh(1, 1), weights, kernels=PLAIN).run(inputs)["latents"][0] for p in (plain, fused)]
     assert torch.equal(*made) and torch.isfinite(made[0]).all()
+
+
+def test_the_decoder() -> None:
+    """Each of its group norms is followed by silu."""
+    compiled = compile_program(programs()["decode"], (1, 1), DECODER_PLANS["h0w1"])
+    plain = lower(compiled.program, "h0w1", compiled.cost)
+    fused = fuse(plain)
+    assert ops(fused).count(NORM_SILU) == ops(plain).count("group_norm") > 0
+    assert ops(fused).count("silu") == ops(plain).count("silu") - ops(plain).count("group_norm")
 
 
 def _known(item: Instruction) -> Instruction:
