@@ -18,17 +18,18 @@ from mochi_aot.runtime.noise import seeded_latents
 from mochi_aot.runtime.torch.backend import find_device
 from mochi_aot.runtime.torch.device_errors import device_errors, reason_of
 from mochi_aot.tools.benchmarks.gpu import theirs
+from mochi_aot.tools.benchmarks.gpu.attention import attention_runs
 from mochi_aot.tools.benchmarks.gpu.cards import card_named
 from mochi_aot.tools.benchmarks.gpu.loading import Loading, measure_loading
 from mochi_aot.tools.benchmarks.gpu.ours import Ours, OurStep, compiled
 from mochi_aot.tools.benchmarks.gpu.seeds import DeviceSeeds
-from mochi_aot.tools.benchmarks.guided_steps import DiffusersStep, inputs_of
+from mochi_aot.tools.benchmarks.guided_steps import PROMPT_TOKENS, DiffusersStep, inputs_of
 from mochi_aot.tools.benchmarks.report import spread
 from mochi_aot.tools.benchmarks.sizes import DECODER_CHECK, GPU, LATER_FRAMES
 from mochi_aot.tools.benchmarks.step_benchmark import TOLERANCE, ResultsDifferError, check_equal
 from mochi_aot.tools.benchmarks.timing import seconds_of
 
-Runs = dict[str, Callable[[], np.ndarray]]
+Runs = dict[str, Callable[[], Any]]
 BUNDLE, DIFFUSERS, COMPILED, TILED = "bundle", "diffusers", "diffusers, compiled", "diffusers, tiled"
 # Of 255 levels, the mean difference of frames. Rounding to whole levels makes one of a few in a thousand numbers that
 # lie at its border; values of order 1 that are rounded to bfloat16 in each of some fifty ops are off by about
@@ -66,6 +67,7 @@ class GpuResult:
     asked: Asked
     device: str
     step: dict[str, Any]
+    attention: dict[str, Any]
     decode: dict[str, Any]
     loading: Loading
 
@@ -80,11 +82,12 @@ def measure_gpu(folder: Path, asked: Asked, report: Callable[[str], None]) -> Gp
     with device_errors("the benchmark"):
         seeds = DeviceSeeds(parameter_shapes(asked.config), asked.torch_dtype, asked.device)
         step = _measure_step(asked, parse_geometry(size.step), seeds, report)
+        attention = _measure_attention(asked, parse_geometry(size.step), device)
         decode = _measure_decode(asked, parse_geometry(size.decode), seeds, report)
         report("loading a file")
         loading = measure_loading(folder, size.load_bytes, device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return GpuResult(asked, name, step, decode, loading)
+    return GpuResult(asked, name, step, attention, decode, loading)
 
 
 def gpu_numbers(result: GpuResult) -> dict[str, Any]:
@@ -96,9 +99,11 @@ def gpu_numbers(result: GpuResult) -> dict[str, Any]:
         "preset": size.preset,
         "dtype": asked.dtype,
         "device": result.device,
+        "libraries": f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}",
         "peak_flops": None if card is None else card.flops,
         "peak_source": None if card is None else card.source,
         "step": {"geometry": size.step, **result.step},
+        "attention": result.attention,
         "decode": {"geometry": size.decode, **result.decode},
         "loading": asdict(result.loading),
     }
@@ -139,6 +144,22 @@ def _measure_step(
     }
     ours.close()
     return numbers
+
+
+def _measure_attention(asked: Asked, geometry: Geometry, device: torch.device) -> dict[str, Any]:
+    """Time a layer's attention for one row of guidance by each kernel that takes it."""
+    dit = asked.config.dit
+    frames, height, width = geometry.latent_size(asked.config)
+    tokens = frames * (height // dit.patch) * (width // dit.patch)
+    runs = attention_runs(tokens, dit.heads, dit.head_dim, asked.torch_dtype, device)
+    fitting, failed = running(runs, list(runs))
+    words = PROMPT_TOKENS + tokens
+    return {
+        "flops": 4 * words * words * dit.width,
+        "seconds": {name: spread(all) for name, all in in_turns(fitting, asked.repetitions).items()},
+        "memory": {},
+        "failed": failed,
+    }
 
 
 def _measure_decode(

@@ -192,6 +192,8 @@ def gpu(
     same; diffusers' transformer as it is and compiled, its decoder whole and tiled. A file in the folder is loaded to
     the GPU from the disk and from the file cache. No network is needed, and no more than 8 minutes on an H100.
     """
+    if device == "cpu" and size != "tiny":
+        raise click.UsageError("--device cpu wants --size tiny: the other sizes take hours there")
     from mochi_aot.runtime.torch.backend import find_device
 
     find_device(device)  # before what takes seconds to import

@@ -38,15 +38,23 @@ def test_all_of_it(tmp_path: Path) -> None:
     assert set(step["seconds"]) == {"bundle", "diffusers"} and step["failed"] == {}
     assert set(decode["seconds"]) == {"bundle", "diffusers", "diffusers, tiled"} and decode["failed"] == {}
     assert all(len(spread["all"]) == 1 for part in (step, decode) for spread in part["seconds"].values())
+    assert set(numbers["attention"]["seconds"]) == {"flash attention"}  # the one of these that torch has for CPUs
+    assert set(numbers["attention"]["failed"]) == {"cudnn attention", "efficient attention"}
     assert load["nbytes"] == 3 << 20 and min(load["warm"], load["bus"], load["plain"]) > 0
     assert numbers["device"] == "cpu" and numbers["peak_flops"] is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a host without a GPU")
 def test_without_a_gpu() -> None:
-    result = CliRunner().invoke(main, ["gpu"], standalone_mode=True)
+    result = CliRunner().invoke(main, ["gpu"])
     assert result.exit_code == ExitCode.DEVICE
     assert result.stderr.splitlines()[-1] == "error: device cuda: torch finds no usable GPU here; use cpu"
+
+
+def test_a_size_that_no_host_is_for() -> None:
+    result = CliRunner().invoke(main, ["gpu", "--device", "cpu"])
+    assert result.exit_code == ExitCode.USAGE
+    assert "--device cpu wants --size tiny" in result.stderr
 
 
 def test_frames_that_differ_are_not_timed() -> None:
@@ -135,6 +143,7 @@ def test_the_report_of_a_gpu() -> None:
         "memory": {"bundle": 8e9},
         "failed": {"diffusers": "CUDA out of memory"},
     }
+    attention = {**part, "seconds": {"flash attention": {**spread, "median": 0.04}}, "flops": 1e13, "failed": {}}
     step = {**part, "difference": 0.01, "tolerance": 0.1, "weight_bytes": {"bundle": 15e9, "diffusers": None}}
     decode = {**part, "difference_levels": 0.5, "tolerance_levels": 4.0}
     rates = {"disk": 2e9, "bus": 25e9, "cold": None, "warm": 12e9, "plain": 6e9}
@@ -147,13 +156,16 @@ def test_the_report_of_a_gpu() -> None:
             "dtype": "bfloat16",
             "peak_flops": 1e15,
             "peak_source": "its box",
+            "libraries": "CUDA 1",
             "step": step,
+            "attention": attention,
             "decode": decode,
             "loading": {"nbytes": 4e9, **rates},
         }
     )
     lines = text.splitlines()
     assert lines.count("share of the peak: bundle 0.50") == 2
+    assert "share of the peak: flash attention 0.25" in lines
     assert lines.count("diffusers does not run: CUDA out of memory") == 2
     assert "dense bfloat16 peak 1 PFLOP/s (its box)" in lines
     assert "weights: bundle 15 GB" in lines and lines.count("most besides weights: bundle 8 GB") == 2

@@ -16,11 +16,12 @@ _LOADS = {
 
 def gpu_report(numbers: dict[str, Any]) -> str:
     """Return the report."""
-    step, decode = numbers["step"], numbers["decode"]
+    step, attention, decode = numbers["step"], numbers["attention"], numbers["decode"]
     return "\n".join(
         [
             machine_line(numbers),
-            f"device {numbers['device']}, size {numbers['size']} (preset {numbers['preset']}), {numbers['dtype']}",
+            f"device {numbers['device']}, {numbers['libraries']}",
+            f"size {numbers['size']} (preset {numbers['preset']}), {numbers['dtype']}",
             _peak_line(numbers),
             "",
             f"guided step, {step['geometry']}, {human_count(step['flops'], 'FLOP')}",
@@ -29,6 +30,11 @@ def gpu_report(numbers: dict[str, Any]) -> str:
             *_failures(step),
             *_shares(step, numbers["peak_flops"]),
             *_memory(step),
+            "",
+            f"one layer's attention of one row, {human_count(attention['flops'], 'FLOP')}",
+            spread_table("milliseconds", attention["seconds"], 1000) if attention["seconds"] else "",
+            *_failures(attention),
+            *_shares(attention, numbers["peak_flops"]),
             "",
             f"decoder, {decode['geometry']}, {human_count(decode['flops'], 'FLOP')}",
             f"mean difference of the frames {decode['difference_levels']:.2f} levels, "
