@@ -42,11 +42,11 @@ def build_programs(
     for unit in TRACED_MODULES:
         if unit.name == ENCODE and not (with_encoder and config.vae.has_encoder):
             continue
-        programs.update(module_programs(unit, config, geometry, dtype, source, pipeline))
+        programs.update(build_module(unit, config, geometry, dtype, source, pipeline))
     return programs
 
 
-def module_programs(
+def build_module(
     unit: TracedModule,
     config: MochiConfig,
     geometry: Geometry,
@@ -54,7 +54,7 @@ def module_programs(
     source: Source,
     pipeline: Pipeline = SILENT,
 ) -> dict[str, Program]:
-    """Return the programs by role that one part of the model becomes: see build_programs."""
+    """Return the programs of one module: see build_programs."""
     traced = pipeline.start("trace", partial(_traced, unit, config, geometry, dtype))
     return rated_programs(traced, source, pipeline)
 

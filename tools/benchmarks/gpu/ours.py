@@ -12,7 +12,7 @@ from mochi_aot.compiler.ir.program import Param
 from mochi_aot.compiler.lower.torch import TorchTarget, lower
 from mochi_aot.compiler.lower.weights import fill, weight_name
 from mochi_aot.compiler.partition.plans import FAMILIES
-from mochi_aot.compiler.programs import module_programs
+from mochi_aot.compiler.programs import build_module
 from mochi_aot.compiler.reference.config import MochiConfig
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.compiler.reference.traced_modules import TRACED_MODULES
@@ -39,7 +39,7 @@ def compiled(
 ) -> dict[str, Lowered]:
     """Return the programs by role that a part of the model ("denoise", "decode") becomes for one device."""
     (unit,) = (unit for unit in TRACED_MODULES if unit.name == module)
-    built = module_programs(unit, config, geometry, dtype, HostView(seeds))
+    built = build_module(unit, config, geometry, dtype, HostView(seeds))
     target, made = TorchTarget(), dict[str, Lowered]()
     for roles in FAMILIES:
         programs = {role: built[role] for role in roles if role in built}
