@@ -1,7 +1,8 @@
-"""Prints, as JSON, how far Triton's kernels are from their definitions in float64. To be run with TRITON_INTERPRET=1,
-which is read when Triton is imported: numpy computes then what a GPU would."""
+"""Prints, as JSON, how far Triton's kernels are from their definitions in float64: on a GPU, or, with
+TRITON_INTERPRET=1, which is read when Triton is imported, as numpy computes what a GPU would."""
 
 import json
+import os
 
 import torch
 
@@ -10,12 +11,13 @@ from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, NORM_SILU, S
 from mochi_aot.runtime.torch.gpu.kernels import fused_kernels
 
 KERNELS = fused_kernels()
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 fused._TILES_PER_CHUNK = 2  # so that a small frame has several parts, the last one not full
 
 
 def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Standard normal numbers."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
 
 
 def off(made: torch.Tensor, expected: torch.Tensor) -> float:
@@ -116,6 +118,7 @@ def differences(dtype: torch.dtype) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    empty = KERNELS["rms_norm"]({"eps": 1.0})(torch.zeros(2, 0, 8)), KERNELS["rope"]({})(*torch.zeros(3, 1, 0, 2, 8))
+    nothing = torch.zeros(3, 1, 0, 2, 8, device=DEVICE)
+    empty = KERNELS["rms_norm"]({"eps": 1.0})(nothing), KERNELS["rope"]({})(*nothing)
     assert [x.numel() for x in empty] == [0, 0]
     print(json.dumps({name: differences(getattr(torch, name)) for name in ("float32", "bfloat16")}))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mochi_aot.runtime.torch.gpu import kernels
 from mochi_aot.runtime.torch.gpu.fusion import FUSED
@@ -17,9 +18,12 @@ pytest.importorskip("triton")
 TOLERANCE = {"float32": 2e-6, "bfloat16": 2.0**-7}
 
 
-def test_each_form_of_an_op_against_its_definition() -> None:
+@pytest.mark.parametrize("where", ["interpreter", "gpu"])
+def test_each_form_of_an_op_against_its_definition(where: str) -> None:
+    if where == "gpu" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
     command = [sys.executable, "-m", "tests.runtime.torch.gpu.interpreted"]
-    environment = {"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path), "PATH": ""}
+    environment = os.environ | {"TRITON_INTERPRET": str(int(where == "interpreter")), "PYTHONPATH": ":".join(sys.path)}
     root = Path(__file__).parents[4]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
