@@ -55,6 +55,12 @@ class RefusalError(BackendError):
     exit_code = ExitCode.REFUSED
 
 
+class DeviceMemoryError(BackendError):
+    """A device has no room for what is to be computed."""
+
+    exit_code = ExitCode.SYSTEM
+
+
 class NumbersError(MochiError):
     """What a program made is not finite: infinities, or what is not a number at all."""
 

@@ -49,8 +49,8 @@ class InstructionExecutor(ABC):
         """Return outputs by name.
 
         `watch` is called with each instruction's index and results, before any value is freed after it; what it raises
-        ends the run. Raise BackendError for a missing or misshapen input and for a weight not loaded, and RefusalError
-        for an op that fails.
+        ends the run. Raise BackendError for a missing or misshapen input and for a weight not loaded, and RefusalError,
+        or what else `_kind` says, for an op that fails.
         """
         self._steps = self._steps or self._resolve()
         slots: list[Any] = [None] * self._slot_count
@@ -88,6 +88,10 @@ class InstructionExecutor(ABC):
     @abstractmethod
     def _reason(self, error: Exception) -> str:
         """Return what an error of the backend's library says, on one line."""
+
+    def _kind(self, error: Exception) -> type[BackendError]:
+        """Return what an error of the backend's library is."""
+        return RefusalError
 
     def _slot(self, value: Value) -> Any:
         """Return what stands for a value in its slot."""
@@ -157,16 +161,16 @@ class InstructionExecutor(ABC):
         if problem:
             raise self._error(f"input {name!r}: {problem}")
 
-    def _failure(self, index: int, slots: list[Any], error: Exception) -> RefusalError:
+    def _failure(self, index: int, slots: list[Any], error: Exception) -> BackendError:
         instruction = self._program.instructions[index]
         seen = (slots[i] for i in instruction.operands)
         operands = ", ".join("nothing" if slot is None else self._describe(slot) for slot in seen)
         call = f"{instruction.op}({operands}) {instruction.attrs}"
-        return self._instruction_error(index, f"{call} failed: {self._reason(error)}")
+        return self._instruction_error(index, f"{call} failed: {self._reason(error)}", self._kind(error))
 
-    def _instruction_error(self, index: int, problem: str) -> RefusalError:
+    def _instruction_error(self, index: int, problem: str, kind: type[BackendError] = RefusalError) -> BackendError:
         where = f"program {self._program.name!r}: instruction {index} ({self._program.instructions[index].loc})"
-        return RefusalError(f"{where}: {problem}")
+        return kind(f"{where}: {problem}")
 
     def _error(self, problem: str) -> BackendError:
         return BackendError(f"program {self._program.name!r}: {problem}")

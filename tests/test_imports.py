@@ -36,7 +36,8 @@ ALLOWED = {
     "compiler/ir": {"artifacts.dtypes", "artifacts.roles", "numpy"},
     "compiler/lora": {"artifacts", "compiler.checkpoint", "compiler.ir", "compiler.lower", "compiler.partition.mesh"}
     | {"compiler.hub", "compiler.reference.config", "safetensors", "torch"},
-    "compiler/lower": {"artifacts", "compiler.ir", "compiler.partition", "compiler.torch_dtypes", "numpy", "torch"},
+    "compiler/lower": {"artifacts", "compiler.ir", "compiler.partition", "compiler.passes", "compiler.torch_dtypes"}
+    | {"numpy", "torch"},
     "compiler/lower/ttnn": {"artifacts", "compiler.ir", "compiler.lower", "compiler.partition", "compiler.passes"}
     | {"compiler.torch_dtypes", "numpy", "torch", "ttnn"},
     "compiler/partition": {"artifacts.dtypes", "artifacts.layout", "compiler.ir", "compiler.passes"},
@@ -45,6 +46,7 @@ ALLOWED = {
     "compiler/trace": {"artifacts.roles", "compiler.ir", "compiler.torch_dtypes", "numpy", "torch"},
     "runtime": {"PIL", "artifacts", "cryptography", "imageio_ffmpeg", "numpy", "safetensors", "tokenizers"},
     "runtime/torch": {"artifacts", "numpy", "runtime", "torch"},
+    "runtime/torch/gpu": {"artifacts", "runtime", "torch", "triton"},
     "runtime/ttnn": {"artifacts", "numpy", "runtime", "ttnn"},
     "tools": {
         "artifacts",

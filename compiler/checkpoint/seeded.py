@@ -7,6 +7,7 @@ alone and is the same whatever layout, shard or order it is written in.
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod, sqrt
 
 import numpy as np
@@ -18,33 +19,41 @@ Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 Draw = Callable[[np.random.Generator, Shape], Array]
 
 
-def seeded_parameter(name: str, shape: Shape, seed: int) -> torch.Tensor:
-    """Return the parameter `name` in float32, the same on every machine."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    generator = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
-    draw = next(draw for pattern, draw in _RULES if re.fullmatch(pattern, name))
-    return torch.from_numpy(draw(generator, shape))
+@dataclass(frozen=True)
+class Normal:
+    """Independent normal values; `by_inputs` ones are scaled so that inputs of unit variance give outputs of variance
+    deviation^2."""
 
+    mean: float
+    deviation: float
+    by_inputs: bool = False
 
-def _normal(mean: float, deviation: float) -> Draw:
-    """Return independent normal values."""
+    def spread(self, shape: Shape) -> float:
+        """Return the standard deviation of the values of a parameter of this shape."""
+        return self.deviation / sqrt(prod(shape[1:])) if self.by_inputs else self.deviation
 
-    def draw(generator: np.random.Generator, shape: Shape) -> Array:
+    def __call__(self, generator: np.random.Generator, shape: Shape) -> Array:
+        """Draw the values, float32."""
         values = generator.standard_normal(shape, dtype=np.float32)
-        values *= np.float32(deviation)
-        values += np.float32(mean)
+        values *= np.float32(self.spread(shape))
+        values += np.float32(self.mean)
         return values
 
-    return draw
+
+def seeded_parameter(name: str, shape: Shape, seed: int) -> torch.Tensor:
+    """Return the parameter `name` in float32, the same on every machine."""
+    generator = np.random.Generator(np.random.SFC64(seed_of(name, seed)))
+    return torch.from_numpy(law_of(name)(generator, shape))
 
 
-def _fan_in(gain: float) -> Draw:
-    """Return normal values scaled so that inputs of unit variance give outputs of variance gain^2."""
+def seed_of(name: str, seed: int) -> int:
+    """Return the parameter's own seed, of 256 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest(), "little")
 
-    def draw(generator: np.random.Generator, shape: Shape) -> Array:
-        return _normal(0.0, gain / sqrt(prod(shape[1:])))(generator, shape)
 
-    return draw
+def law_of(name: str) -> Draw:
+    """Return what the parameter's values are drawn by: Normal, but for frequencies."""
+    return next(draw for pattern, draw in _RULES if re.fullmatch(pattern, name))
 
 
 def _frequencies(generator: np.random.Generator, shape: Shape) -> Array:
@@ -59,12 +68,12 @@ def _frequencies(generator: np.random.Generator, shape: Shape) -> Array:
 # The first pattern that matches a whole name counts.
 _RULES: tuple[tuple[str, Draw], ...] = (
     (r"dit\.pos_frequencies", _frequencies),
-    (r".*norm\w*\.weight", _normal(1.0, 0.1)),
-    (r".*\.bias", _normal(0.0, 0.02)),
-    (r".*\.mod_[xy]\..*", _fan_in(0.5)),  # gates and scales of a few tenths
-    (r"text\.shared\.weight", _normal(0.0, 1.0)),
-    (r".*\.relative_attention_bias\.weight", _normal(0.0, 0.5)),
-    (r".*\.SelfAttention\.q\.weight", _fan_in(0.25)),  # T5 does not divide its logits by sqrt(d_kv)
-    (r"decoder\.proj_out\.weight", _fan_in(0.5)),  # most of a frame within [-1, 1]
-    (r".*", _fan_in(1.0)),
+    (r".*norm\w*\.weight", Normal(1.0, 0.1)),
+    (r".*\.bias", Normal(0.0, 0.02)),
+    (r".*\.mod_[xy]\..*", Normal(0.0, 0.5, by_inputs=True)),  # gates and scales of a few tenths
+    (r"text\.shared\.weight", Normal(0.0, 1.0)),
+    (r".*\.relative_attention_bias\.weight", Normal(0.0, 0.5)),
+    (r".*\.SelfAttention\.q\.weight", Normal(0.0, 0.25, by_inputs=True)),  # T5 does not divide its logits by sqrt(d_kv)
+    (r"decoder\.proj_out\.weight", Normal(0.0, 0.5, by_inputs=True)),  # most of a frame within [-1, 1]
+    (r".*", Normal(0.0, 1.0, by_inputs=True)),
 )

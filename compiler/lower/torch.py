@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 
 from mochi_aot.artifacts import BundleWriter, schema
+from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.ir.last_uses import dead_after
 from mochi_aot.compiler.ir.program import Op, Param, Program, Value
 from mochi_aot.compiler.ir.types import Shard, TensorType
+from mochi_aot.compiler.lower.fit import decoder_in_strips, encoder_in_strips
 from mochi_aot.compiler.lower.memory import Arena
 from mochi_aot.compiler.lower.shards import WINDOW_BYTES, ShardedWeight
 from mochi_aot.compiler.lower.target import Checked, FormedParam, WeightProgress, roles
@@ -22,6 +24,10 @@ from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import FAMILIES
 
+# Of the largest value of a strip of a video; three are in memory at once. cuDNN's and torch's kernels count a tensor's
+# elements in 31 bits where they are fast, and a full video's largest value has 8.5e9 of them.
+STRIP_BYTES = 2 << 30
+
 
 class TorchTarget:
     """Weights are shards in large files, in the order of first use."""
@@ -32,8 +38,9 @@ class TorchTarget:
         self._params: dict[str, dict[str, Param]] = {role: {} for role in roles(self.families)}
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
-        """See Target. Hosts have room."""
-        return program
+        """See Target. Large videos are worked on in strips."""
+        in_strips = {"decode": decoder_in_strips, ENCODE: encoder_in_strips}.get(program.name)
+        return program if in_strips is None else in_strips(program, mesh, plan, STRIP_BYTES)
 
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """See Target."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from mochi_aot.runtime.torch.text_positions import valid_positions
 from mochi_aot.runtime.torch.types import Attrs, Builder, Kernel
 
 
@@ -22,11 +23,6 @@ class Tokens(NamedTuple):
     def kept(self, positions: torch.Tensor) -> "Tokens":
         """Return of one batch row the tokens at these positions, an int64 vector."""
         return Tokens(*(x.index_select(0, positions) for x in self))
-
-
-def valid_positions(mask: torch.Tensor) -> torch.Tensor:
-    """Return where one row of a mask [L] bool is true, int64."""
-    return mask.nonzero().squeeze(1)
 
 
 def by_head(x: torch.Tensor) -> torch.Tensor:
@@ -60,22 +56,36 @@ def _joint_attention(attrs: Attrs) -> Kernel:
     """
     scale = attrs["scale"]
 
-    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return F.scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), scale=scale)[0].transpose(0, 1)
-
     def joint_attention(*tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         visual, text, mask = Tokens(*tensors[:3]), Tokens(*tensors[3:6]), tensors[6]
+        attend_row = together if visual.q.is_cuda else apart
         rows, text_out = [], torch.zeros_like(text.q)
-        for index in range(len(mask)):
-            positions = valid_positions(mask[index])
-            row, words = visual.row(index), text.row(index).kept(positions)
-            keys, values = torch.cat([row.k, words.k]), torch.cat([row.v, words.v])
-            rows.append(attend(row.q, keys, values))
+        for index, positions in enumerate(valid_positions(mask)):
+            out, words_out = attend_row(visual.row(index), text.row(index).kept(positions), scale)
+            rows.append(out)
             if len(positions) > 0:
-                text_out[index].index_copy_(0, positions, attend(words.q, keys, values))
+                text_out[index].index_copy_(0, positions, words_out)
         return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows), text_out
 
     return joint_attention
+
+
+def apart(row: Tokens, words: Tokens, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attend with the visual tokens [N,H,D] of a batch row and its valid words [n,H,D], a call for each."""
+    keys, values = torch.cat([row.k, words.k]), torch.cat([row.v, words.v])
+    out = _attend(row.q, keys, values, scale)
+    return out, _attend(words.q, keys, values, scale) if len(words.q) > 0 else words.q
+
+
+def together(row: Tokens, words: Tokens, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do the same in one call: a few queries of the text alone would leave most of a GPU without work."""
+    keys, values = torch.cat([row.k, words.k]), torch.cat([row.v, words.v])
+    out = _attend(torch.cat([row.q, words.q]), keys, values, scale)
+    return out[: len(row.q)], out[len(row.q) :]
+
+
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+    return F.scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), scale=scale)[0].transpose(0, 1)
 
 
 ATTENTION: dict[str, Builder] = {"attention": _attention, "joint_attention": _joint_attention}

@@ -1,5 +1,6 @@
 """TorchBackend: weights, values and programs on a mesh simulated in this process, or on the one device that it is."""
 
+import weakref
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -8,14 +9,21 @@ import torch
 from mochi_aot.artifacts.dtypes import held_dtype
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
-from mochi_aot.runtime.backend import Wait, no_wait
+from mochi_aot.runtime.backend import Executable, Wait, no_wait
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.torch.collectives import COLLECTIVES
+from mochi_aot.runtime.torch.device_errors import device_errors
 from mochi_aot.runtime.torch.executor import TorchExecutable
 from mochi_aot.runtime.torch.finite import nonfinite_kinds
+from mochi_aot.runtime.torch.gpu.device import GpuExecutable, choose_gpu
+from mochi_aot.runtime.torch.gpu.fusion import fuse
+from mochi_aot.runtime.torch.gpu.graph import CudaRecorder, RecordedExecutable, feeds_itself
+from mochi_aot.runtime.torch.gpu.kernels import gpu_kernels
+from mochi_aot.runtime.torch.gpu.uploads import CudaCopier, Uploads
+from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.placement import assemble, split
-from mochi_aot.runtime.torch.types import DTYPES, CollectiveBuilder, Value
+from mochi_aot.runtime.torch.types import DTYPES, Builder, CollectiveBuilder, Value
 from mochi_aot.runtime.torch.weights import Weights
 
 
@@ -26,13 +34,14 @@ class TorchBackend:
 
     def __init__(self, rows: int, columns: int, device: str = "cpu") -> None:
         """Raise BackendError if there is no such device."""
-        prepare_device(device)
-        self._hold(Mesh(rows, columns), torch.device(device))
+        self._hold(Mesh(rows, columns), find_device(device))
 
     def _hold(self, mesh: Mesh, device: torch.device) -> None:
         self.mesh, self.device = mesh, device
         self.on_host = device.type == "cpu"
-        self._weights = Weights(device, mesh.held)
+        self._uploads = None if self.on_host else Uploads(CudaCopier(device))
+        self._weights = Weights(mesh.held, self._uploads)
+        self._recorded: weakref.WeakSet[RecordedExecutable] = weakref.WeakSet()
 
     def load_weights(self, bundle: Bundle, names: Iterable[str], wait: Wait = no_wait) -> None:
         """Make weights known: on the CPU they are the mapped file itself, of which nothing is read before its use.
@@ -45,27 +54,53 @@ class TorchBackend:
                 raise BackendError(f"{bundle.path}: holds no weight {name!r}")
             self._weights.load(bundle, name, wait)
 
+    def hold_weight(self, name: str, value: Value) -> None:
+        """Take a weight that is on the devices already, and of no bundle."""
+        self._weights.hold(name, value)
+
     def free_weights(self, names: Iterable[str]) -> None:
-        """Forget these weights; names that are not loaded are ignored."""
+        """Forget these weights, and what else programs hold on a GPU; names that are not loaded are ignored."""
+        for executable in self._recorded:
+            executable.release()
         self._weights.free(names)
+        if not self.on_host:
+            torch.cuda.empty_cache()  # in pieces of a phase's sizes, memory is of little use to the next one
 
     def memory_bytes(self) -> None:
         """Return None: the devices are this host's, whose memory other processes use too."""
 
-    def load_program(self, program: Program) -> TorchExecutable:
+    def load_program(self, program: Program) -> Executable:
         """Resolve a program's instructions. Raise BackendError for an op or attributes that the tables do not have."""
-        return TorchExecutable(program, self.mesh, self._weights, self._weights.is_made, self.collectives)
+        plain = self._executable(program, KERNELS)
+        return plain if self.on_host else self._on_gpu(program, plain)
+
+    def _on_gpu(self, program: Program, plain: Executable) -> Executable:
+        kernels = gpu_kernels()
+        executable: Executable = plain
+        if kernels is not KERNELS:
+            program = fuse(program)
+            executable = self._executable(program, kernels)
+        if self.mesh.size == 1 and feeds_itself(program):
+            recorded = RecordedExecutable(executable, program, CudaRecorder(self.device))
+            self._recorded.add(recorded)
+            executable = recorded
+        return GpuExecutable(executable, plain, program.name, self.device)
+
+    def _executable(self, program: Program, kernels: Mapping[str, Builder]) -> TorchExecutable:
+        return TorchExecutable(program, self.mesh, self._weights, self._weights.is_made, self.collectives, kernels)
 
     def upload(self, array: np.ndarray, spec: TensorSpec) -> Value:
         """Copy array [*spec.shape] to the mesh. Raise BackendError if its shape or dtype is not what `spec` says."""
         check_array(array, spec)
-        whole = from_host(array).to(self.device, DTYPES[spec.dtype])
-        return split(whole, spec, self.mesh)
+        with device_errors("an upload"):
+            whole = from_host(array).to(self.device, DTYPES[spec.dtype])
+            return split(whole, spec, self.mesh)
 
     def fetch(self, value: Value, spec: TensorSpec) -> np.ndarray:
         """Return a new array [*spec.shape], bfloat16 as float32. Raise BackendError if the value does not fit."""
         self.check_value(value, spec)
-        return to_host(assemble(value, spec, self.mesh))
+        with device_errors("a download"):
+            return to_host(assemble(value, spec, self.mesh))
 
     def check_value(self, value: Value, spec: TensorSpec) -> None:
         """Raise BackendError if a value does not fit `spec`, or this process's part of the mesh."""
@@ -81,7 +116,9 @@ class TorchBackend:
 
     def close(self) -> None:
         """Forget all weights: the devices are this process."""
-        self._weights.free(list(self._weights))
+        self.free_weights(list(self._weights))
+        if self._uploads is not None:
+            self._uploads.close()
 
     def kernel_use(self) -> None:
         """Return None: torch builds no kernels."""
@@ -107,13 +144,8 @@ def to_host(whole: torch.Tensor) -> np.ndarray:
     return np.array(whole.float() if whole.dtype is torch.bfloat16 else whole)
 
 
-def prepare_device(device: str) -> None:
-    """Raise BackendError if there is no such device; have a GPU compute float32 in float32."""
+def find_device(device: str, index: int | None = None) -> torch.device:
+    """Return the device "cpu" or "cuda", of which the GPU with an index, or the current one. Raise BackendError."""
     if device not in ("cpu", "cuda"):
         raise BackendError(f"device {device!r}: expected cpu or cuda")
-    if device == "cpu":
-        return
-    if not torch.cuda.is_available():
-        raise BackendError("device cuda: torch finds no usable GPU here; use cpu")
-    # float32 means float32: convolutions would otherwise be computed in TensorFloat-32.
-    torch.backends.cudnn.allow_tf32 = False
+    return torch.device(device) if device == "cpu" else choose_gpu(index)

@@ -7,11 +7,14 @@ import torch
 
 from mochi_aot.artifacts.schema import Program, TensorSpec
 from mochi_aot.runtime.backend import Watch
+from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.executor import Build, InstructionExecutor
 from mochi_aot.runtime.torch.collectives import COLLECTIVES
+from mochi_aot.runtime.torch.device_errors import kind_of, reason_of
+from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.resolve import resolve
-from mochi_aot.runtime.torch.types import DTYPES, CollectiveBuilder, Value
+from mochi_aot.runtime.torch.types import DTYPES, Builder, CollectiveBuilder, Value
 
 
 class TorchExecutable(InstructionExecutor):
@@ -26,9 +29,10 @@ class TorchExecutable(InstructionExecutor):
         weights: Mapping[str, Value],
         is_loaded: Callable[[str], bool] = lambda name: True,
         collectives: Mapping[str, CollectiveBuilder] = COLLECTIVES,
+        kernels: Mapping[str, Builder] = KERNELS,
     ) -> None:
         """Resolve a program: see InstructionExecutor."""
-        self._mesh, self._collectives = mesh, collectives
+        self._mesh, self._collectives, self._kernels = mesh, collectives, kernels
         self._single = len(mesh.held) == 1
         super().__init__(program, weights, is_loaded)
 
@@ -38,7 +42,7 @@ class TorchExecutable(InstructionExecutor):
             return super().run(inputs, watch)
 
     def _builder(self) -> Build:
-        return lambda instruction: resolve(instruction, self._mesh, self._collectives)
+        return lambda instruction: resolve(instruction, self._mesh, self._collectives, self._kernels)
 
     def _slot(self, value: Value) -> Any:
         return value[0] if self._single else value
@@ -58,8 +62,11 @@ class TorchExecutable(InstructionExecutor):
     def _describe(self, slot: Any) -> str:
         return _describe(slot if self._single else slot[0])
 
+    def _kind(self, error: Exception) -> type[BackendError]:
+        return kind_of(error)
+
     def _reason(self, error: Exception) -> str:
-        return str(error).partition("\n")[0] or type(error).__name__
+        return reason_of(error)
 
 
 def _describe(tensor: torch.Tensor) -> str:

@@ -8,20 +8,23 @@ from mochi_aot.runtime.torch.collectives import COLLECTIVES
 from mochi_aot.runtime.torch.kernels import KERNELS
 from mochi_aot.runtime.torch.mesh import Mesh, once_per_distinct
 from mochi_aot.runtime.torch.positional import POSITIONAL
-from mochi_aot.runtime.torch.types import Collective, CollectiveBuilder, Kernel, Value
+from mochi_aot.runtime.torch.types import Builder, Collective, CollectiveBuilder, Kernel, Value
 
 
 def resolve(
-    instruction: Instruction, mesh: Mesh, collectives: Mapping[str, CollectiveBuilder] = COLLECTIVES
+    instruction: Instruction,
+    mesh: Mesh,
+    collectives: Mapping[str, CollectiveBuilder] = COLLECTIVES,
+    kernels: Mapping[str, Builder] = KERNELS,
 ) -> Callable[..., Any] | None:
     """Return a callable on slots: bare tensors if this process is one device, else Values. None for an unknown op.
 
-    `collectives` are those of a simulated mesh, or of one whose devices are processes.
+    `collectives` are those of a simulated mesh, or of one whose devices are processes; `kernels` those of the device.
     Raise KeyError, IndexError, TypeError or ValueError for attributes that are not those of the op.
     """
     op, single, results = instruction.op, len(mesh.held) == 1, len(instruction.results)
-    if op in KERNELS:
-        kernel = KERNELS[op](instruction.attrs)
+    if op in kernels:
+        kernel = kernels[op](instruction.attrs)
         return kernel if single else _on_each_device(kernel, results)
     if op in POSITIONAL or op in collectives:
         collective = (POSITIONAL.get(op) or collectives[op])(mesh, instruction.attrs)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from mochi_aot.runtime.torch.attention import Tokens, by_head, valid_positions
+from mochi_aot.runtime.torch.attention import Tokens, by_head
+from mochi_aot.runtime.torch.text_positions import valid_positions
 
 _FLASH_DTYPES = (torch.bfloat16, torch.float16)  # that flash attention on GPUs has kernels for
 _SCORE_BYTES = 1 << 30  # of scores at a time: those of a full video are 180 GB
@@ -111,11 +112,10 @@ def ring_joint_attention(
     `extents` says how many visual positions of each device are real. Gives each device's visual output [B,chunk,H,D]
     and the text output [B,L,H,D], one tensor for all; masked text queries give zeros.
     """
-    dtype, batch, devices = text.q.dtype, len(mask), range(len(visual))
+    dtype, devices = text.q.dtype, range(len(visual))
     text_out = torch.zeros_like(text.q)
     rings = []
-    for row in range(batch):
-        positions = valid_positions(mask[row])
+    for row, positions in enumerate(valid_positions(mask)):
         ring = Ring([tokens.row(row) for tokens in visual], extents, text.row(row).kept(positions), scale)
         if len(positions) > 0:
             text_out[row].index_copy_(0, positions, ring.text_out().to(dtype))

@@ -9,15 +9,17 @@ from mochi_aot.artifacts.low_rank import held_pieces
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Weight
 from mochi_aot.runtime.backend import Wait
+from mochi_aot.runtime.torch.gpu.uploads import Upload, Uploads, call_off
 from mochi_aot.runtime.torch.types import DTYPES, Value
 
 
 class Weights(Mapping[str, Value]):
     """Loaded weights by name. On the CPU they are views of the mapped files."""
 
-    def __init__(self, device: torch.device, held: Sequence[int]) -> None:
-        """`held`: the devices of the mesh whose shards are wanted."""
-        self._device, self._held = device, held
+    def __init__(self, held: Sequence[int], uploads: Uploads | None = None) -> None:
+        """`held`: the devices of the mesh whose shards are wanted. `uploads` brings them to a GPU, ahead of use."""
+        self._held, self._uploads = held, uploads
+        self._coming: dict[str, Upload] = {}
         self._makers: dict[str, Callable[[], Value]] = {}
         self._values: dict[str, Value] = {}
 
@@ -29,10 +31,21 @@ class Weights(Mapping[str, Value]):
             wait(name)
             return self._make(bundle, weight)
 
-        self._makers[name] = make
+        if self._uploads is None:
+            self._makers[name] = make
+        else:
+            self._coming[name] = self._uploads.begin(make)
+            self._makers[name] = self._coming[name].value
+
+    def hold(self, name: str, value: Value) -> None:
+        """Take a weight that is on the devices already."""
+        self._makers[name] = lambda: value
+        self._values[name] = value
 
     def free(self, names: Iterable[str]) -> None:
-        """Forget weights; names that are not known are ignored."""
+        """Forget weights; names that are not known are ignored. None of these is waited for any more."""
+        names = list(names)
+        call_off([self._coming.pop(name) for name in names if name in self._coming])
         for name in names:
             self._makers.pop(name, None)
             self._values.pop(name, None)
@@ -45,6 +58,7 @@ class Weights(Mapping[str, Value]):
         """Return a weight, once its bytes are there. Raise KeyError if it is not loaded."""
         if name not in self._values:
             self._values[name] = self._makers[name]()
+            self._coming.pop(name, None)
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:
@@ -57,13 +71,12 @@ class Weights(Mapping[str, Value]):
         return len(self._makers)
 
     def _make(self, bundle: Bundle, weight: Weight) -> Value:
-        """Make a Value in which devices with the same shard share a tensor."""
+        """Make a Value of the host in which devices with the same shard share a tensor."""
         shards = [weight.shards[device] for device in self._held]
         tensors = {index: self._tensor(bundle.shard_bytes(index), weight) for index in set(shards)}
         if weight.name in bundle.tuned:
             return self._tuned(bundle, weight, tensors)
-        placed = {index: tensor.to(self._device) for index, tensor in tensors.items()}
-        return [placed[index] for index in shards]
+        return [tensors[index] for index in shards]
 
     def _tuned(self, bundle: Bundle, weight: Weight, tensors: Mapping[int, torch.Tensor]) -> Value:
         """Make a Value to which a delta's products are added in float32; devices with the same shard and the same
@@ -77,7 +90,7 @@ class Weights(Mapping[str, Value]):
             if key not in made:
                 total = torch.from_numpy(bundle.addition(weight.name, coordinates))
                 total += tensors[index]  # into the sum's own memory: the shard's is mapped
-                made[key] = total.to(self._device, tensors[index].dtype)
+                made[key] = total.to(tensors[index].dtype)
             value.append(made[key])
         return value
 

@@ -13,8 +13,8 @@ from mochi_aot.compiler.checkpoint.presets import BENCH, TINY
 from mochi_aot.compiler.compile import compile_program
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lora.tuned import TunedCheckpoint
+from mochi_aot.compiler.lower.fit import FIRST_STAGE, LATENT_VIDEO, PIXEL_VIDEO
 from mochi_aot.compiler.lower.torch import TorchTarget
-from mochi_aot.compiler.lower.ttnn.fit import FIRST_STAGE, LATENT_VIDEO, PIXEL_VIDEO
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, Weight
 from mochi_aot.compiler.lower.ttnn.program import Lowered, lower
 from mochi_aot.compiler.lower.ttnn.target import TtnnTarget

@@ -1,6 +1,7 @@
 """The two guided denoising steps that are compared: a bundle's and diffusers'."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,17 @@ class Inputs:
 
 def make_inputs(pipeline: Pipeline, width: int) -> Inputs:
     """Return seeded noise and embeddings [1, length, width], padded with noise that must not matter."""
-    length = pipeline.bundle.manifest.text_length
+    shape = pipeline.latent_shape(pipeline.geometry())
+    return inputs_of(shape, pipeline.bundle.manifest.text_length, width)
+
+
+def inputs_of(latents: Sequence[int], length: int, width: int) -> Inputs:
+    """Return the same for latents of this shape and prompts of `length` tokens, `width` wide."""
     positive, negative = (
         Embedding(seeded_latents(seed, (1, length, width)), np.arange(length)[None] < tokens)
         for seed, tokens in ((1, PROMPT_TOKENS), (2, NEGATIVE_TOKENS))
     )
-    return Inputs(seeded_latents(0, pipeline.latent_shape(pipeline.geometry())), positive, negative)
+    return Inputs(seeded_latents(0, tuple(latents)), positive, negative)
 
 
 class BundleStep:
@@ -59,39 +65,53 @@ class BundleStep:
 class DiffusersStep:
     """The step as diffusers' MochiPipeline makes it: one forward pass of both prompts, guidance, Euler update."""
 
-    def __init__(self, checkpoint: Path, inputs: Inputs, dtype: str) -> None:
-        self._dtype: torch.dtype = getattr(torch, dtype)
-        transformer = diffusers_transformer().from_pretrained(checkpoint / "transformer", torch_dtype=self._dtype)
-        self._transformer = transformer.eval()
+    def __init__(self, transformer: Any, inputs: Inputs, dtype: torch.dtype, device: str = "cpu") -> None:
+        """Take diffusers' transformer, whose weights are of `dtype` and on `device`."""
+        self._transformer, self._dtype, self._device = transformer.eval(), dtype, device
         pairs = (inputs.negative, inputs.positive)
-        self._embeds = torch.from_numpy(np.concatenate([pair.embeds for pair in pairs])).to(self._dtype)
-        self._mask = torch.from_numpy(np.concatenate([pair.mask for pair in pairs]))
-        self._latents = torch.from_numpy(inputs.latents)
+        self._embeds = torch.from_numpy(np.concatenate([pair.embeds for pair in pairs])).to(device, dtype)
+        self._mask = torch.from_numpy(np.concatenate([pair.mask for pair in pairs])).to(device)
+        self._latents = torch.from_numpy(inputs.latents).to(device)
 
     @torch.inference_mode()
     def __call__(self) -> np.ndarray:
+        """Return the latents after the step."""
         sigma, next_sigma = map(float, SIGMAS)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="In CPU autocast")  # float32 is what it asks autocast for
+            warnings.filterwarnings("ignore", message="In (CPU|CUDA) autocast")  # float32 is what it asks autocast for
             velocity = self._transformer(
                 hidden_states=torch.cat([self._latents] * 2).to(self._dtype),
                 encoder_hidden_states=self._embeds,
-                timestep=torch.full((2,), 1000 * (1 - sigma)),
+                timestep=torch.full((2,), 1000 * (1 - sigma), device=self._device),
                 encoder_attention_mask=self._mask,
                 return_dict=False,
             )[0]
         negative, positive = velocity.float().chunk(2)
         guided = negative + GUIDANCE_SCALE * (positive - negative)
-        return (self._latents + (sigma - next_sigma) * guided).numpy()
+        return (self._latents + (sigma - next_sigma) * guided).cpu().numpy()
+
+
+def read_transformer(checkpoint: Path, dtype: str) -> Any:
+    """Return diffusers' transformer with the weights of a checkpoint. Raise PackageMissingError."""
+    return diffusers_transformer().from_pretrained(checkpoint / "transformer", torch_dtype=getattr(torch, dtype))
 
 
 def diffusers_transformer() -> Any:
     """Return diffusers' class of the transformer. Raise PackageMissingError if diffusers is not installed."""
+    return _of_diffusers("MochiTransformer3DModel")
+
+
+def diffusers_autoencoder() -> Any:
+    """Return diffusers' class of the autoencoder. Raise PackageMissingError if diffusers is not installed."""
+    return _of_diffusers("AutoencoderKLMochi")
+
+
+def _of_diffusers(name: str) -> Any:
     try:
-        from diffusers import MochiTransformer3DModel
+        import diffusers
     except ModuleNotFoundError as error:
         advice = "pip install 'mochi-aot[compile,dev]'"
         raise PackageMissingError(
             f"this compares with diffusers, and {error.name} is not installed: {advice}"
         ) from error
-    return MochiTransformer3DModel
+    return getattr(diffusers, name)

@@ -27,3 +27,24 @@ SIZES = {
 STEP_SIZES = tuple(name for name, size in SIZES.items() if size.step is not None)
 COMPILE_SIZES = START_SIZES = tuple(SIZES)
 TTNN_START_SIZES = tuple(name for name, size in SIZES.items() if size.ttnn_start is not None)
+
+
+@dataclass(frozen=True)
+class GpuSize:
+    """What `mochi-bench gpu` measures: a preset, the videos of step and decoder, and the bytes that are loaded."""
+
+    preset: str
+    step: str
+    decode: str
+    load_bytes: int
+
+
+# diffusers drops five frames of a video at its end, where Genmo's code and ours drop some in each stage: so its first
+# 55 frames are others. The video whose numbers are compared is longer, and small, so that any card has room for it.
+DECODER_CHECK, LATER_FRAMES = "32x48x67", 55
+GPU = {
+    "tiny": GpuSize("tiny", "32x48x7", DECODER_CHECK, 3 << 20),
+    "middle": GpuSize("middle", "240x432x49", "240x432x49", 1 << 30),
+    "full": GpuSize("mochi-1", DEFAULT_GEOMETRY, DEFAULT_GEOMETRY, 4 << 30),
+}
+GPU_SIZES = tuple(GPU)

@@ -40,11 +40,9 @@ def _bundle(folder: Path, ledger: Ledger, check: bool) -> dict[str, Any]:
     opened = Bundle.open(folder)
     reader = WeightReader(opened, ledger, check=check)
     reader.plan(opened.weights)
-    import torch
-
     from mochi_aot.runtime.torch.weights import Weights
 
-    weights, total = Weights(torch.device("cpu"), (0,)), 0
+    weights, total = Weights((0,)), 0
     for name in opened.weights:
         weights.load(opened, name, reader.wait)
         total += sum(map(_touch, {id(tensor): tensor for tensor in weights[name]}.values()))

@@ -17,7 +17,13 @@ from mochi_aot.compiler.job import Job
 from mochi_aot.compiler.partition.mesh import parse_mesh
 from mochi_aot.compiler.reference.geometry import Geometry
 from mochi_aot.runtime.pipeline import Pipeline
-from mochi_aot.tools.benchmarks.guided_steps import BundleStep, DiffusersStep, diffusers_transformer, make_inputs
+from mochi_aot.tools.benchmarks.guided_steps import (
+    BundleStep,
+    DiffusersStep,
+    diffusers_transformer,
+    make_inputs,
+    read_transformer,
+)
 from mochi_aot.tools.benchmarks.overhead import instruction_overhead
 from mochi_aot.tools.benchmarks.report import machine_line, spread, spread_table
 from mochi_aot.tools.benchmarks.sizes import SIZES
@@ -58,7 +64,10 @@ def measure_step(folder: Path, size: str, dtype: str, repetitions: int, report: 
     checkpoint, bundle = prepare(folder, size, dtype)
     pipeline = Pipeline.open(bundle)
     inputs = make_inputs(pipeline, PRESETS[SIZES[size].preset].dit.caption_width)
-    ours, theirs = BundleStep(pipeline, inputs), DiffusersStep(checkpoint, inputs, dtype)
+    ours, theirs = (
+        BundleStep(pipeline, inputs),
+        DiffusersStep(read_transformer(checkpoint, dtype), inputs, getattr(torch, dtype)),
+    )
     report("comparing the results")
     difference = check_equal(ours(), theirs(), inputs.latents, dtype)
     report("timing")

@@ -11,7 +11,7 @@ import click
 
 from mochi_aot.artifacts.atomic_file import replacing
 from mochi_aot.artifacts.layout import DEFAULT_GEOMETRY, MODEL_DTYPES
-from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
+from mochi_aot.tools.benchmarks.sizes import COMPILE_SIZES, GPU_SIZES, START_SIZES, STEP_SIZES, TTNN_START_SIZES
 from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_option, print_json, print_text
 
 MIN_REPETITIONS = 7
@@ -146,6 +146,64 @@ def distributed(progress: Progress, size: str, mesh: str, plan: str, repetitions
     with _folder(None) as place:
         result = measure_distributed(place, size, mesh, parse_plan(plan), repetitions, progress)
     _finish("distributed", {"size": size, **distributed_numbers(result)}, distributed_report, json_file)
+
+
+@main.command(cls=MochiCommand)
+@click.option("--size", type=click.Choice(GPU_SIZES), default="full", show_default=True, help="Of model and video.")
+@click.option(
+    "--dtype", type=click.Choice(MODEL_DTYPES), default="bfloat16", show_default=True, help="Of weights and values."
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cuda", "cpu"]),
+    default="cuda",
+    show_default=True,
+    help="cpu, of the tiny size, tries what a GPU would be measured with.",
+)
+@click.option(
+    "--compiled/--no-compiled",
+    default=True,
+    show_default=True,
+    help="Time diffusers' transformer compiled by torch.compile too; compiling it takes a minute.",
+)
+@click.option(
+    "--repetitions",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Times that each variant runs, where they take no more than 100 seconds.",
+)
+@folder_option
+@json_option
+@_with_phases
+def gpu(
+    progress: Progress,
+    size: str,
+    dtype: str,
+    device: str,
+    compiled: bool,
+    repetitions: int,
+    folder: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Time step, decoder and loading on one GPU, against diffusers and against what card, disk and bus can do.
+
+    Makes seeded weights on the GPU, for the programs of a bundle and for diffusers' models alike, and reads nothing;
+    the full size wants 64 GB there. Steps and decoders run in turns, in one process, once they were seen to make the
+    same; diffusers' transformer as it is and compiled, its decoder whole and tiled. A file in the folder is loaded to
+    the GPU from the disk and from the file cache. No network is needed, and no more than 8 minutes on an H100.
+    """
+    if device == "cpu" and size != "tiny":
+        raise click.UsageError("--device cpu wants --size tiny: the other sizes take hours there")
+    from mochi_aot.runtime.torch.backend import find_device
+
+    find_device(device)  # before what takes seconds to import
+    from mochi_aot.tools.benchmarks.gpu.report import gpu_report
+    from mochi_aot.tools.benchmarks.gpu_benchmark import Asked, gpu_numbers, measure_gpu
+
+    with _folder(folder) as place:
+        result = measure_gpu(place, Asked(size, dtype, device, compiled, repetitions), progress)
+    _finish("gpu", gpu_numbers(result), gpu_report, json_file)
 
 
 @main.command(cls=MochiCommand)

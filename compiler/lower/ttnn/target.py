@@ -10,10 +10,10 @@ from mochi_aot.artifacts.machines import WORMHOLE
 from mochi_aot.artifacts.roles import ENCODE
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.errors import KernelsError
+from mochi_aot.compiler.lower.fit import decoder_in_strips, encoder_in_strips
 from mochi_aot.compiler.lower.target import Checked, FormedParam, WeightProgress, roles
 from mochi_aot.compiler.lower.ttnn.chip_constants import DRAM_SPARE, machine_of
 from mochi_aot.compiler.lower.ttnn.dry_run import MockedMesh, mocked_mesh, run_and_pack
-from mochi_aot.compiler.lower.ttnn.fit import decoder_in_strips, encoder_in_strips
 from mochi_aot.compiler.lower.ttnn.held import peak_bytes
 from mochi_aot.compiler.lower.ttnn.lowerer import Lowerer, LoweringError, Weight
 from mochi_aot.compiler.lower.ttnn.mesh import mesh_settings, trace_bytes
@@ -29,6 +29,10 @@ from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import TTNN_FAMILIES, guidance_cut
 from mochi_aot.compiler.passes.rows_apart import rows_apart
+
+# Of the largest value. Three of them are in memory at once, and some frames for each convolution. Larger ones would
+# save little: what a strip costs more than the video in one go is a second exchange of the borders of those frames.
+STRIP_BYTES = 640 << 20
 
 
 class TtnnTarget:
@@ -57,7 +61,7 @@ class TtnnTarget:
         if program.name == "denoise":
             return program if guidance_cut(plan, mesh) else rows_apart(program)
         in_strips = {"decode": decoder_in_strips, ENCODE: encoder_in_strips}.get(program.name)
-        return program if in_strips is None else in_strips(program, mesh, plan)
+        return program if in_strips is None else in_strips(program, mesh, plan, STRIP_BYTES)
 
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """See Target. The denoising step's peak has the room for its recording in it."""

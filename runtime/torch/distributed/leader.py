@@ -15,7 +15,7 @@ import numpy as np
 
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import Program, TensorSpec
-from mochi_aot.runtime.backend import Value, Wait, Watch, no_wait
+from mochi_aot.runtime.backend import Executable, Value, Wait, Watch, no_wait
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.torch.backend import check_array
 from mochi_aot.runtime.torch.distributed.axis import LostError
@@ -24,7 +24,6 @@ from mochi_aot.runtime.torch.distributed.links import invite
 from mochi_aot.runtime.torch.distributed.rank import RankBackend
 from mochi_aot.runtime.torch.distributed.rendezvous import SECONDS, meet
 from mochi_aot.runtime.torch.distributed.specs import spec_numbers
-from mochi_aot.runtime.torch.executor import TorchExecutable
 from mochi_aot.runtime.world import World
 
 _met = False  # whether this process has met the others
@@ -140,7 +139,7 @@ class LeaderBackend:
         """Return None: torch builds no kernels."""
 
     def run(
-        self, program: Program, own: TorchExecutable, number: int, inputs: Mapping[str, Held], watch: Watch | None
+        self, program: Program, own: Executable, number: int, inputs: Mapping[str, Held], watch: Watch | None
     ) -> dict[str, Held]:
         """Run a program everywhere; see LeaderExecutable."""
         names = [source.name for source in program.inputs if source.name in inputs]
@@ -187,7 +186,7 @@ class LeaderBackend:
 class LeaderExecutable:
     """A program that is ready to run, on all processes."""
 
-    def __init__(self, backend: LeaderBackend, program: Program, own: TorchExecutable, number: int) -> None:
+    def __init__(self, backend: LeaderBackend, program: Program, own: Executable, number: int) -> None:
         self._backend, self._program, self._own, self._number = backend, program, own, number
 
     def run(self, inputs: Mapping[str, Held], watch: Watch | None = None) -> dict[str, Held]:

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from mochi_aot.artifacts.dtypes import held_dtype
 from mochi_aot.artifacts.schema import TensorSpec
 from mochi_aot.runtime.backend import Executable, Value, Watch
-from mochi_aot.runtime.torch.backend import TorchBackend, from_host, prepare_device, to_host
+from mochi_aot.runtime.torch.backend import TorchBackend, find_device, from_host, to_host
 from mochi_aot.runtime.torch.distributed.axis import Axis, as_bytes, reaching
 from mochi_aot.runtime.torch.distributed.collectives import collectives
 from mochi_aot.runtime.torch.distributed.links import is_loopback
@@ -34,13 +34,8 @@ class RankBackend(TorchBackend):
 
     def __init__(self, world: World, store: Store, mesh: Sequence[int], device: str) -> None:
         """Form the groups of the mesh's rows and columns. Raise BackendError, or LostError."""
-        prepare_device(device)
         rows, columns = mesh
-        own = torch.device(device)
-        if device == "cuda":
-            torch.cuda.set_device(world.local_rank)
-            own = torch.device(device, world.local_rank)
-        self._hold(Mesh(rows, columns, world.rank), own)
+        self._hold(Mesh(rows, columns, world.rank), find_device(device, world.local_rank))
         self._leads = world.rank == 0
         self.collectives = collectives(form_axes(self.mesh, world, store, device))
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from mochi_aot.runtime.torch.attention import Tokens, valid_positions
+from mochi_aot.runtime.torch.attention import Tokens
 from mochi_aot.runtime.torch.distributed.axis import Axis
 from mochi_aot.runtime.torch.ring_attention import Partial, attend
+from mochi_aot.runtime.torch.text_positions import valid_positions
 
 
 def ring_joint_attention(
@@ -17,7 +18,7 @@ def ring_joint_attention(
     visual: this process's tokens [B,chunk,H,D]. Return its visual output and the text's, [B,L,H,D].
     """
     dtype = text.q.dtype
-    words = [text.row(row).kept(valid_positions(mask[row])) for row in range(len(mask))]
+    words = [text.row(row).kept(positions) for row, positions in enumerate(valid_positions(mask))]
     totals: list[Partial | None] = [None] * len(words)
     text_parts: list[Partial | None] = [None] * len(words)
     held = torch.stack([visual.k, visual.v])
@@ -60,8 +61,7 @@ def _text_out(
 ) -> torch.Tensor:
     """Merge the parts of all processes in the order of their coordinates: so the replicas are equal to the last bit."""
     out = torch.zeros_like(text.q)
-    for row, own in enumerate(parts):
-        positions = valid_positions(mask[row])
+    for row, (own, positions) in enumerate(zip(parts, valid_positions(mask), strict=True)):
         if len(positions) == 0:
             continue
         heads, width = text.q.shape[2:]

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mochi_aot.runtime.torch.attention import Tokens, together
 from mochi_aot.runtime.torch.kernels import KERNELS
+from mochi_aot.runtime.torch.text_positions import remember_positions, valid_positions
 from tests.runtime.torch import attention_by_rows
 from tests.runtime.torch.attention_by_rows import mask_of, operands
 from tests.runtime.torch.programs import kernel, normal
@@ -75,6 +77,30 @@ def test_joint_attention(mask: Tensor, dtype: torch.dtype, tolerance: float) -> 
     for actual, wanted in zip(results, expected, strict=True):
         assert actual.dtype is dtype
         torch.testing.assert_close(actual.double(), wanted, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+@pytest.mark.parametrize("positions", [[0, 1, 2], [1, 4], [], [0, 1, 2, 3, 4]])
+def test_one_call_for_visual_tokens_and_words(dtype: torch.dtype, tolerance: float, positions: list[int]) -> None:
+    """As GPUs are asked: the text's padding is cut away, and nothing is masked."""
+    tensors, mask = operands(7, 5, dtype), mask_of(5, positions, [])
+    expected, expected_words = attention_by_rows.joint_attention(tensors, mask, 0.4)
+    visual, text = Tokens(*tensors[:3]), Tokens(*tensors[3:])
+    words = text.row(0).kept(torch.tensor(positions, dtype=torch.int64))
+    out, words_out = together(visual.row(0), words, 0.4)
+    assert out.dtype is words_out.dtype is dtype
+    torch.testing.assert_close(out.double(), expected[0], rtol=0, atol=tolerance)
+    torch.testing.assert_close(words_out.double(), expected_words[0, positions], rtol=0, atol=tolerance)
+
+
+def test_positions_are_looked_up_once_for_a_mask() -> None:
+    mask = mask_of(5, [1, 4], [])
+    first = valid_positions(mask)
+    assert [row.tolist() for row in first] == [[1, 4], []]
+    assert valid_positions(mask) is first
+    assert valid_positions(mask.clone()) is not first
+    remember_positions(mask, [torch.tensor([0]), torch.tensor([2])])
+    assert [row.tolist() for row in valid_positions(mask)] == [[0], [2]]
 
 
 def test_padding_has_no_influence() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mochi_aot.artifacts.schema import Placement
 from mochi_aot.runtime.torch.collectives import COLLECTIVES
+from mochi_aot.runtime.torch.convolution import replicated
 from mochi_aot.runtime.torch.mesh import Mesh
 from mochi_aot.runtime.torch.placement import assemble, split
 from tests.runtime.torch.programs import kernel, normal, spec
@@ -85,3 +86,17 @@ def test_with_a_halo_it_equals_the_whole(mesh: Mesh, dim: int, size: int) -> Non
     y = assemble(local, spec([*shape[:4], 2], columns=Placement(dim, chunk)), mesh)
     expected = by_taps(x, w, bias, [1, 1, 1], WHOLE)
     torch.testing.assert_close(y.double(), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "padding", [(0, 0, 0, 0, 0), (2, 1, 1, 1, 1), (2, 0, 0, 0, 0), (0, 3, 1, 0, 2), (4, 0, 2, 1, 0)]
+)
+def test_borders_in_the_order_of_a_gpu(padding: tuple[int, ...]) -> None:
+    """Border positions are clamped indices, in time, height and width."""
+    x = normal(0, 2, 3, 4, 5, 6)
+    expected, pairs = x, [(padding[0], 0), padding[1:3], padding[3:5]]
+    for dim, (before, after) in enumerate(pairs, start=1):
+        places = torch.arange(-before, x.shape[dim] + after).clamp(0, x.shape[dim] - 1)
+        expected = expected.index_select(dim, places)
+    made = replicated(x, pairs)
+    assert made.is_contiguous() and torch.equal(made, expected)

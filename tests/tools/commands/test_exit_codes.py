@@ -358,6 +358,7 @@ KINDS = {
     7: {
         "CacheError",
         "CompileProcessError",
+        "DeviceMemoryError",
         "HubError",
         "OutputFolderError",
         "RemoteError",

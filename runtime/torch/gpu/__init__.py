@@ -1,0 +1,1 @@
+"""What is particular about a GPU: how weights come to it, how a program is recorded, which kernels it has."""
