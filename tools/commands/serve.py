@@ -38,6 +38,14 @@ def _named(context: click.Context, parameter: click.Parameter, values: tuple[str
     callback=_named,
     help="Another bundle, chosen by `model`. Several of the target torch, or one for ttnn beside them.",
 )
+@click.option(
+    "--delta",
+    "styles",
+    metavar="NAME=PATH",
+    multiple=True,
+    callback=_named,
+    help="A delta of BUNDLE, as mochi-bundle makes it: a style that requests choose by `model`.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on; 0: a free one."
@@ -83,6 +91,7 @@ def main(
     bundle: Path,
     name: str | None,
     more: dict[str, Path],
+    styles: dict[str, Path],
     host: str,
     port: int,
     state: Path,
@@ -100,8 +109,9 @@ def main(
     into the queue, a second one at once; a server that is started again on the same --state goes on with it.
     """
     first = bundle.resolve().name.removesuffix(".bundle") if name is None else name
-    if first in more:
-        raise click.UsageError(f"two bundles are called {first!r}; give --name")
+    names = [first, *more, *styles]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise click.UsageError(f"two bundles or deltas are called {twice[0]!r}; give others, BUNDLE's by --name")
     try:
         from mochi_aot.tools.serve.run import serve
         from mochi_aot.tools.serve.settings import Settings
@@ -112,6 +122,7 @@ def main(
         raise ServePackageError("gradio is not installed, which --ui needs: pip install 'mochi-aot[ui]'")
     settings = Settings(
         bundles={first: bundle, **more},
+        styles=styles,
         state=state,
         host=host,
         port=port,

@@ -89,9 +89,7 @@ class _Handlers:
     @at("GET", "/v1/models")
     async def models(self, request: Request) -> Response:
         self._service.caller(request)
-        data = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "mochi-aot"} for name in self._service.workers
-        ]
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "mochi-aot"} for name in self._service.models]
         return JsonReply({"object": "list", "data": data})
 
 

@@ -43,12 +43,13 @@ class Service:
         self._change = asyncio.Event()
         self.version = 0  # counts the changes of jobs
         keeping = Keeping(3600 * settings.keep_hours, settings.keep_bytes)
+        told = (self.store, keeping, self.metrics, self._changed, self._gone_wrong)
+        first = next(iter(settings.bundles))
         self.workers = {
-            name: Worker(
-                name, path, settings.device, self.store, keeping, self.metrics, self._changed, self._gone_wrong
-            )
+            name: Worker(name, path, settings.styles if name == first else {}, settings.device, *told)
             for name, path in settings.bundles.items()
         }
+        self.models = {model: worker for worker in self.workers.values() for model in worker.models}
 
     def start(self) -> None:
         """Begin to load all bundles, and to watch the workers."""
@@ -101,6 +102,7 @@ class Service:
 
     def submit(self, caller: Caller, model: str | None, fields: Mapping[str, Any]) -> StoredJob:
         """Return a new job for the fields of a request. Raise RequestError."""
+        model = next(iter(self.models)) if model is None else model
         worker = self._worker(model)
         info = worker.info
         if info is None or self.is_ending:
@@ -109,7 +111,7 @@ class Service:
         wanted = read_wanted(fields, info.geometries, caller)
         arguments = wanted.arguments | {"num_inference_steps": _steps(info, wanted.arguments)}
         retry = max(1, math.ceil(min(worker.mean_seconds, 3600)))
-        job = self.store.add(caller, worker.model, arguments, wanted.fps, wanted.priority, retry)
+        job = self.store.add(caller, model, arguments, wanted.fps, wanted.priority, retry)
         self.metrics.accepted.inc()
         _LOG.info("%s", f"{job.id}: queued", extra={"numbers": {"job": job.id, "caller": caller.name}})
         worker.wake()
@@ -125,7 +127,7 @@ class Service:
 
     def progress(self, job: StoredJob) -> Progress:
         """Return how far a job is; one that does not run has its status as its phase."""
-        worker = self.workers.get(job.model)
+        worker = self.models.get(job.model)
         running = worker.progress if worker is not None else None
         steps = int(job.arguments["num_inference_steps"])
         if running is not None and running.id == job.id:
@@ -161,13 +163,11 @@ class Service:
                 self._gone_wrong(BackendError(f"{trouble}; start the server again, its jobs are kept"))
                 return
 
-    def _worker(self, model: str | None) -> Worker:
-        if model is None:
-            return next(iter(self.workers.values()))
-        if model not in self.workers:
-            known = ", ".join(self.workers)
+    def _worker(self, model: str) -> Worker:
+        if model not in self.models:
+            known = ", ".join(self.models)
             raise RequestError(404, f"there is no model {shown(model)}; this server has {known}", "model")
-        return self.workers[model]
+        return self.models[model]
 
     def _changed(self) -> None:
         self._in_loop(self._tell)

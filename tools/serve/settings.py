@@ -1,6 +1,7 @@
 """What limits a server: the options of `mochi-serve`, and numbers that nobody needs to set."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_BODY = 256 * 1024  # bytes of a request; the longest prompt in UTF-8, and the rest of a form
@@ -15,14 +16,15 @@ MAX_PRIORITY = 100
 class Settings:
     """How a server runs.
 
-    `bundles` are folders by the name that requests have in `model`; the first one is meant where there is no model.
-    `state` is the folder of the queue and the videos. `keys` is the file of API keys. Videos are kept for `keep_hours`
-    and up to `keep_bytes` in all. A device is stuck where it has done no step for `step_limit` seconds. With
-    `ui` there is a page for people.
+    `bundles` are folders by the name that requests have in `model`; the first one is meant where there is no model, and
+    `styles` are deltas of the first one, by names that requests have there too. `state` is the folder of the queue and
+    the videos. `keys` is the file of API keys. Videos are kept for `keep_hours` and up to `keep_bytes` in all. A device
+    is stuck where it has done no step for `step_limit` seconds. With `ui` there is a page for people.
     """
 
     bundles: dict[str, Path]
     state: Path
+    styles: Mapping[str, Path] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 8000
     device: str | None = None

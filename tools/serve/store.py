@@ -129,11 +129,12 @@ class JobStore:
             )
             return _one(database, "id = ?", name)
 
-    def take(self, model: str) -> StoredJob | None:
-        """Return the next job of a bundle, which is running from now on; None where none waits."""
+    def take(self, *models: str) -> StoredJob | None:
+        """Return the next job of these models, which is running from now on; None where none waits."""
+        any_of = ", ".join("?" for _ in models)
         with self._change(waits=False) as database:
             row = database.execute(
-                f"SELECT number FROM jobs WHERE status = ? AND model = ? {_ORDER} LIMIT 1", (QUEUED, model)
+                f"SELECT number FROM jobs WHERE status = ? AND model IN ({any_of}) {_ORDER} LIMIT 1", (QUEUED, *models)
             ).fetchone()
             if row is None:
                 return None

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,9 @@ class Keeping:
 class Worker(threading.Thread):
     """Loads a bundle, does one step of a video that nobody gets, then makes the videos of the queue.
 
+    `styles` are deltas of the bundle, by the names that jobs have for them. A job in another style than the last one's
+    waits for the weights that differ.
+
     `changed` is called after each change of a job, `gone_wrong` when no video can be made any more; both in this
     thread.
     """
@@ -64,6 +67,7 @@ class Worker(threading.Thread):
         self,
         model: str,
         bundle: Path,
+        styles: Mapping[str, Path],
         device: str | None,
         store: JobStore,
         keeping: Keeping,
@@ -78,6 +82,8 @@ class Worker(threading.Thread):
         self.is_ready = False
         self.progress: Progress | None = None
         self.mean_seconds = 10.0  # of a job, as the last ones took
+        self.models = (model, *styles)
+        self._styles, self._style = styles, model
         self._bundle, self._device, self._store, self._keeping = bundle, device, store, keeping
         self._metrics, self._changed, self._gone_wrong = metrics, changed, gone_wrong
         self._began = 0.0  # when loading began
@@ -121,13 +127,15 @@ class Worker(threading.Thread):
             self.info = describe(self._bundle)
             with load(self._bundle, device=self._device) as pipe:
                 self.mock, self.pipe = pipe.mock, pipe
+                for name in reversed(self.models):  # a delta that cannot be used is told now; the bundle itself is last
+                    self._use(pipe, name)
                 self._metrics.loads.labels(self.model).inc()
                 self._work(pipe)
         except BaseException as error:  # noqa: BLE001  the server ends with it
             self._gone_wrong(error)
 
     def _work(self, pipe: VideoPipeline) -> None:
-        job = self._store.take(self.model)
+        job = self._store.take(*self.models)
         while not self._ending and self._device_failures < _FAILURES_IN_A_ROW:
             if job is not None:
                 self._make(pipe, job)
@@ -135,13 +143,18 @@ class Worker(threading.Thread):
                 self._warm_up(pipe)
             self._metrics.used(self.model, pipe.usage())
             self._store.sweep(self._keeping.seconds, self._keeping.bytes)
-            job = None if self._ending else self._store.take(self.model)
+            job = None if self._ending else self._store.take(*self.models)
             if job is None and self.is_ready:
                 self._beat = None
                 self._woken.wait(_IDLE)
                 self._woken.clear()
         if job is not None:
             self._store.put_back(job)
+
+    def _use(self, pipe: VideoPipeline, style: str) -> None:
+        if style != self._style:
+            pipe.use_delta(self._styles.get(style))
+            self._style = style
 
     def _warm_up(self, pipe: VideoPipeline) -> None:
         """Run all programs but the decoder once: weights are resident after it, and kernels built."""
@@ -181,6 +194,7 @@ class Worker(threading.Thread):
         try:
             steps = int(job.arguments["num_inference_steps"])
             self._show(Progress(job.id, "encode", 0, steps))
+            self._use(pipe, job.model)
             video = pipe(
                 **job.arguments,
                 callback_on_step_end=self._steps(job),

@@ -40,7 +40,7 @@ class Handlers:
 
     async def settings(self, model: str) -> AsyncIterator[tuple[Any, ...]]:
         """Give the choice of geometries, steps and guidance of a bundle, once it is open."""
-        worker = self._service.workers[model]
+        worker = self._service.models[model]
         while (info := worker.info) is None:
             if self._service.is_ending:
                 return
@@ -75,7 +75,7 @@ class Handlers:
         try:
             if not prompt.strip():
                 raise RequestError(400, "there is no prompt: write what the video shows")
-            info = self._service.workers[model].info
+            info = self._service.models[model].info
             if info is not None and geometry in info.geometries:
                 fields |= zip(("height", "width", "num_frames"), sizes_of(geometry), strict=True)
             return self._service.submit(_caller(request), model, fields).id

@@ -52,7 +52,7 @@ def mount(app: Starlette, service: Service) -> None:
     app.add_middleware(Door, service=service)
     gr.mount_gradio_app(
         app,  # which has what the function needs of a FastAPI
-        blocks(Handlers(service), list(service.workers)),
+        blocks(Handlers(service), list(service.models)),
         PLACE,
         footer_links=[],
         run_history=False,
