@@ -68,6 +68,13 @@ def about(path: Path) -> Iterator[None]:
         raise
 
 
+def one_line(error: BaseException) -> str:
+    """Return what an error says; an OSError as "path: reason", without its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 @contextmanager
 def library_errors(refusal: Callable[[str], MochiError]) -> Iterator[None]:
     """Turn whatever a library raises into `refusal` of one line, panics of Rust included, which are no Exception."""

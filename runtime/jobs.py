@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from mochi_aot.artifacts.errors import MochiError
+from mochi_aot.artifacts.errors import MochiError, one_line
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.runtime.backend import KernelUse, Planner
 from mochi_aot.runtime.checks import CheckedJob, check_job, check_outputs, check_tokenizer, with_cuts
@@ -199,7 +199,7 @@ def _failing(label: str, options: JobsOptions, outcome: Outcome, watcher: JobsWa
     try:
         yield
     except (MochiError, OSError) as error:
-        message = f"{label}{error}"
+        message = f"{label}{one_line(error)}"
         if isinstance(error, MochiError):
             error.args = (message,)
         if not options.keep_going:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mochi_aot.artifacts.errors import BundleError
+from mochi_aot.artifacts.errors import BundleError, one_line
 from mochi_aot.artifacts.layout import align
 from mochi_aot.artifacts.memory import free_memory
 from mochi_aot.artifacts.reader import Bundle
@@ -272,7 +272,7 @@ def _told(error: BaseException, what: str, where: str = "") -> Exception:
     """Return what to raise in another thread for an error: BundleError for files that are not as they should be."""
     told: Exception = RuntimeError(f"{what}: {type(error).__name__}: {error}")
     if isinstance(error, BundleError | OSError):
-        told = BundleError(f"{where}{error}")
+        told = BundleError(f"{where}{one_line(error)}")
     elif isinstance(error, MemoryError):
         told = MemoryError(f"{what}: {error}")
     told.__cause__ = error.__cause__ if isinstance(error.__cause__, OSError) else error  # which says the exit code

@@ -1,5 +1,6 @@
 """Lists of jobs: what goes on after a failure, what a rerun leaves out, and what is kept when decoding fails."""
 
+import copy
 import json
 import os
 import shlex
@@ -109,7 +110,7 @@ def failing(phase: str, error: BaseException) -> Iterator[None]:
     """Meanwhile a phase after denoising raises."""
 
     def fail(*arguments: Any) -> None:
-        raise error
+        raise copy.copy(error)  # each is another one
 
     with pytest.MonkeyPatch.context() as patch:
         if phase == "decode":
@@ -311,8 +312,8 @@ def test_keep_going_after_a_full_disk(book: Notebook) -> None:
     with failing("write the video", OSError(28, "No space left on device")):
         outcome = run(book, job("a.mp4"), job("b.mp4"), keep_going=True)
     assert [failure.message for failure in outcome.failed] == [
-        "line 1: [Errno 28] No space left on device",
-        "line 2: [Errno 28] No space left on device",
+        "line 1: a.mp4: No space left on device",
+        "line 2: b.mp4: No space left on device",
     ]
 
 

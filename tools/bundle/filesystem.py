@@ -51,7 +51,8 @@ class _Place:
         except (MochiError, FileNotFoundError, NotADirectoryError):
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            said = getattr(error, "strerror", None) or str(error)  # its path is that of the URL
+            reason = " ".join(said.split())[:300] or type(error).__name__
             raise RemoteError(f"{self.url}/{name}: {reason}") from error
 
     def small(self, name: str, most: int) -> bytes | None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from mochi_aot import __version__
-from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code
+from mochi_aot.artifacts.errors import ExitCode, MochiError, exit_code, one_line
 from mochi_aot.artifacts.layout import CHIP_DTYPES
 from mochi_aot.artifacts.machines import NAMES as MACHINE_NAMES
 from mochi_aot.runtime.interrupt import Stop, stopping
@@ -128,15 +128,13 @@ def _end_interrupted(number: int) -> NoReturn:
 def _end_with(error: Exception, ctx: click.Context) -> NoReturn:
     """Say what went wrong and exit with the code of the error's kind."""
     code = exit_code(error)
-    text = str(error)
+    text = one_line(error)
     if isinstance(error, ModuleNotFoundError) and code is ExitCode.DEVICE:
         extras = "compile,dev" if error.name == "diffusers" else "compile"
         text = f"{error.name} is not installed; this command is for the build host: pip install 'mochi-aot[{extras}]'"
     elif code is ExitCode.FAULT and not isinstance(error, MochiError):
         told = "" if ctx.meta.get(_VERBOSE) else "; please report it, with --verbose for the traceback"
         text = f"internal error: {type(error).__name__}: {error}{told}"
-    elif isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        text = f"{error.filename}: {error.strerror}"
     elif isinstance(error, MemoryError):
         text = f"out of memory: {error}" if text else "out of memory"
     _end(text, code, error if ctx.meta.get(_VERBOSE) else None)

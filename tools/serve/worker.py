@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mochi_aot import BackendError, BundleInfo, MochiError, Video, VideoPipeline, describe, load
-from mochi_aot.artifacts.errors import ExitCode, exit_code
+from mochi_aot.artifacts.errors import ExitCode, exit_code, one_line
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
 
@@ -213,7 +213,7 @@ class Worker(threading.Thread):
         except (MochiError, OSError) as error:
             if _is_of_the_host(error) and job.tries < _TRIES:
                 raise  # the server ends, and the job runs again when it is started anew
-            return self._failed(job, type(error).__name__, str(error), error)
+            return self._failed(job, type(error).__name__, one_line(error), error)
         except Exception as error:  # noqa: BLE001  a fault of one job is no reason to lose the others
             _LOG.exception("%s", f"{job.id}: internal error", extra={"numbers": {"job": job.id}})
             return self._failed(job, "InternalError", "an internal error; the server's log has more", error)
