@@ -49,14 +49,14 @@ def test_an_unwritable_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     result = CliRunner().invoke(main, [str(tmp_path / "x")])
     assert result.exit_code == 7
-    assert "error: [Errno 13] Permission denied" in result.stderr
+    assert "error: " in result.stderr and result.stderr.endswith(": Permission denied\n")
 
 
 def test_a_path_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = CliRunner().invoke(main, [str(tmp_path / "file" / "x")])
     assert result.exit_code == 3
-    assert "error: [Errno 20] Not a directory" in result.stderr or "error: [Errno 17] File exists" in result.stderr
+    assert result.stderr.endswith((f"error: {tmp_path}/file: File exists\n", "Not a directory\n"))
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
