@@ -1,12 +1,14 @@
 """Run as a module in a process of its own: what becomes of a small model's programs on meshes of one mocked grid.
 
-`python -m tests.compiler.lower.ttnn.every_mesh_on_mock FOLDER 1x1 2x3 ...`. Prints a line `answers: {...}`: for each
-mesh the reason against each program that was not lowered, or that ttnn refused; none is `{}`.
+`python -m tests.compiler.lower.ttnn.every_mesh_on_mock FOLDER 1x1 2x3 ...`, without meshes all up to 8x8. Prints a line
+`answers: {...}`: for each mesh the reason against each program that was not lowered, or that ttnn refused; for none
+`{}`.
 """
 
 import json
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from mochi_aot.artifacts.roles import ROLES
@@ -45,4 +47,5 @@ def refused(mesh: tuple[int, int], folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [tuple(map(int, mesh.split("x"))) for mesh in sys.argv[2:]])  # type: ignore[misc]
+    given = [(int(rows), int(columns)) for rows, columns in (mesh.split("x") for mesh in sys.argv[2:])]
+    main(Path(sys.argv[1]), given or list(product(range(1, 9), repeat=2)))
