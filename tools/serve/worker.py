@@ -10,6 +10,7 @@ from typing import Any
 
 from mochi_aot import BackendError, BundleInfo, MochiError, Video, VideoPipeline, describe, load
 from mochi_aot.artifacts.errors import ExitCode, exit_code, one_line
+from mochi_aot.runtime.errors import DeviceMemoryError
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
 
@@ -257,7 +258,8 @@ class Worker(threading.Thread):
 
 def _is_of_the_host(error: Exception) -> bool:
     """Tell whether the host failed rather than the job: its disk is full, or fails, or ffmpeg cannot be started."""
-    out_of_memory = isinstance(error.__cause__ or error.__context__, MemoryError)  # which another job may not be
+    cause = error.__cause__ or error.__context__
+    out_of_memory = isinstance(error, DeviceMemoryError) or isinstance(cause, MemoryError)  # another job may be smaller
     return exit_code(error) is ExitCode.SYSTEM and not out_of_memory
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mochi_aot.runtime.errors import DeviceMemoryError, VideoError
 from mochi_aot.tools.serve.keys import Caller
 from mochi_aot.tools.serve.store import JobStore, StoredJob
-from mochi_aot.tools.serve.worker import Worker
+from mochi_aot.tools.serve.worker import Worker, _is_of_the_host
 from tests.runtime import toy_bundle
 from tests.tools.serve.servers import PATIENCE, Server
 
@@ -109,3 +110,9 @@ def test_how_long_is_too_long(
     worker._slowest_step, worker._between_steps, worker._beat = slowest, between, 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + seconds)
     assert (worker.trouble(600.0) is not None) == stuck
+
+
+def test_a_job_too_large_for_the_device_is_no_failure_of_the_host() -> None:
+    """The next one may be smaller; a full disk meets all of them."""
+    assert not _is_of_the_host(DeviceMemoryError("no room"))
+    assert _is_of_the_host(VideoError("no space")) and _is_of_the_host(OSError(28, "No space left on device"))
