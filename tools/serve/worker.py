@@ -8,9 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mochi_aot import BackendError, BundleInfo, MochiError, Video, VideoPipeline, describe, load
+from mochi_aot import (
+    BackendError,
+    BundleInfo,
+    DeviceMemoryError,
+    MochiError,
+    Video,
+    VideoPipeline,
+    describe,
+    load,
+)
 from mochi_aot.artifacts.errors import ExitCode, exit_code, one_line
-from mochi_aot.runtime.errors import DeviceMemoryError
 from mochi_aot.tools.serve.metrics import Metrics
 from mochi_aot.tools.serve.store import CANCELLED, COMPLETED, FAILED, JobStore, StoredJob
 
