@@ -41,9 +41,10 @@ class Service:
         self._was_ready, self._closed = False, threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._change = asyncio.Event()
-        self.version = 0  # counts the changes of jobs
+        self.version = 0  # counts what there is to tell: changes of jobs, and how far the running ones are
+        self.jobs_version = 0  # counts the changes of jobs in the store alone
         keeping = Keeping(3600 * settings.keep_hours, settings.keep_bytes)
-        told = (self.store, keeping, self.metrics, self._changed, self._gone_wrong)
+        told = (self.store, keeping, self.metrics, self._changed, self._came_further, self._gone_wrong)
         first = next(iter(settings.bundles))
         self.workers = {
             name: Worker(name, path, settings.styles if name == first else {}, settings.device, *told)
@@ -128,10 +129,10 @@ class Service:
     def progress(self, job: StoredJob) -> Progress:
         """Return how far a job is; one that does not run has its status as its phase."""
         worker = self.models.get(job.model)
-        running = worker.progress if worker is not None else None
-        steps = int(job.arguments["num_inference_steps"])
-        if running is not None and running.id == job.id:
+        running = worker.progress.get(job.id) if worker is not None else None
+        if running is not None:
             return running
+        steps = int(job.arguments["num_inference_steps"])
         done = steps if job.status == COMPLETED else 0
         return Progress(job.id, "wait" if job.status == QUEUED else job.status, done, steps)
 
@@ -146,12 +147,13 @@ class Service:
         self.store.delete(caller, name)
         self._changed()
 
-    async def changes(self, seen: int, seconds: float) -> None:
-        """Wait until `version` is no longer `seen`, `seconds` at most."""
+    async def changes(self, seen: int, seconds: float) -> bool:
+        """Wait until `version` is no longer `seen`, `seconds` at most; tell whether it came to that."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.version == seen:
                     await self._change.wait()
+        return self.version != seen
 
     def _watch(self) -> None:
         """End the service where a worker is in trouble, some time after the probe for liveness says so."""
@@ -170,7 +172,14 @@ class Service:
         return self.models[model]
 
     def _changed(self) -> None:
+        self._in_loop(self._tell_of_jobs)
+
+    def _came_further(self) -> None:
         self._in_loop(self._tell)
+
+    def _tell_of_jobs(self) -> None:
+        self.jobs_version += 1
+        self._tell()
 
     def _tell(self) -> None:
         self.version += 1

@@ -43,15 +43,22 @@ def events(service: Service, request: Request, job: StoredJob) -> Response:
     """Return server-sent events: one for each change of a job, until it has ended or the server ends."""
 
     async def stream() -> AsyncIterator[str]:
-        caller, last, current, seen = service.caller(request), None, job, -1
+        caller, last, current, seen, stored = service.caller(request), None, job, -1, -1
+        is_news = True
         while True:
             data = _event(service, current)
-            yield f"event: progress\ndata: {json.dumps(data)}\n\n" if data != last else ": still here\n\n"
+            if data != last:
+                yield f"event: progress\ndata: {json.dumps(data)}\n\n"
+            elif not is_news:
+                yield ": still here\n\n"
             if current.status not in UNFINISHED or service.is_ending:
                 return
             last = data
-            await service.changes(seen, _STILL_HERE)
+            is_news = await service.changes(seen, _STILL_HERE)
             seen = service.version
+            if stored == service.jobs_version:
+                continue  # a step of some job: the store has nothing new
+            stored = service.jobs_version
             found = await run_in_threadpool(service.store.find, caller, current.id)
             if found is None:
                 yield "event: deleted\ndata: {}\n\n"

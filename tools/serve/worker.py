@@ -1,9 +1,11 @@
-"""One thread that has one bundle loaded and makes its videos, one after the other."""
+"""One thread that has one bundle loaded and makes its videos, one after the other, and one that writes them."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class _Run:
+    """A job that was begun, and when, by the monotonic clock."""
+
+    job: StoredJob
+    began: float
+
+
+@dataclass(frozen=True)
 class Keeping:
     """How long finished jobs are kept, in seconds, and how many bytes of videos."""
 
@@ -65,11 +75,14 @@ class Keeping:
 class Worker(threading.Thread):
     """Loads a bundle, does one step of a video that nobody gets, then makes the videos of the queue.
 
+    A video is written while the next one is made, so that the device does not wait for ffmpeg and the disk; the one
+    after that waits, so that the host's memory holds two videos at most.
+
     `styles` are deltas of the bundle, by the names that jobs have for them. A job in another style than the last one's
     waits for the weights that differ.
 
-    `changed` is called after each change of a job, `gone_wrong` when no video can be made any more; both in this
-    thread.
+    `changed` is called after each change of a job, `came_further` where a running one did, `gone_wrong` when no video
+    can be made any more; all of them in threads of this worker.
     """
 
     def __init__(
@@ -82,6 +95,7 @@ class Worker(threading.Thread):
         keeping: Keeping,
         metrics: Metrics,
         changed: Callable[[], None],
+        came_further: Callable[[], None],
         gone_wrong: Callable[[BaseException], None],
     ) -> None:
         super().__init__(name=f"worker-{model}", daemon=True)
@@ -89,12 +103,15 @@ class Worker(threading.Thread):
         self.info: BundleInfo | None = None  # once the bundle is open, which is long before it is loaded
         self.pipe: VideoPipeline | None = None
         self.is_ready = False
-        self.progress: Progress | None = None
+        self.progress: dict[str, Progress] = {}  # of the jobs that were begun, by their ids
         self.mean_seconds = 10.0  # of a job, as the last ones took
         self.models = (model, *styles)
         self._styles, self._style = styles, model
         self._bundle, self._device, self._store, self._keeping = bundle, device, store, keeping
-        self._metrics, self._changed, self._gone_wrong = metrics, changed, gone_wrong
+        self._metrics = metrics
+        self._changed, self._came_further, self._gone_wrong = changed, came_further, gone_wrong
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"writer-{model}")
+        self._writing: Future[None] | None = None  # the last video
         self._began = 0.0  # when loading began
         self._ending, self._woken = False, threading.Event()
         self._told = 0.0  # when the last progress was told
@@ -139,7 +156,10 @@ class Worker(threading.Thread):
                 for name in reversed(self.models):  # a delta that cannot be used is told now; the bundle itself is last
                     self._use(pipe, name)
                 self._metrics.loads.labels(self.model).inc()
-                self._work(pipe)
+                try:
+                    self._work(pipe)
+                finally:
+                    self._writer.shutdown()
         except BaseException as error:  # noqa: BLE001  the server ends with it
             self._gone_wrong(error)
 
@@ -153,12 +173,15 @@ class Worker(threading.Thread):
             self._metrics.used(self.model, pipe.usage())
             self._store.sweep(self._keeping.seconds, self._keeping.bytes)
             job = None if self._ending else self._store.take(*self.models)
+            if job is None:
+                self._finish_writing()
             if job is None and self.is_ready:
                 self._beat = None
                 self._woken.wait(_IDLE)
                 self._woken.clear()
         if job is not None:
             self._store.put_back(job)
+        self._finish_writing()
 
     def _use(self, pipe: VideoPipeline, style: str) -> None:
         if style != self._style:
@@ -179,59 +202,88 @@ class Worker(threading.Thread):
         self._changed()
 
     def _make(self, pipe: VideoPipeline, job: StoredJob) -> None:
-        """Make one video, and note what became of it."""
+        """Make one video, and hand it on to be written."""
+        run = _Run(job, time.monotonic())
         self._metrics.running.inc()
-        began = time.monotonic()
         self._metrics.wait_seconds.observe(max(0.0, time.time() - job.created))
-        try:
-            ended, detail = self._try(pipe, job)
-        finally:
-            self.progress, self._between_steps = None, False
-            self._metrics.running.dec()
-        seconds = time.monotonic() - began
-        if ended:
-            self._metrics.ended.labels(ended).inc()
-            self._metrics.run_seconds.observe(seconds)
-        if ended == COMPLETED:
-            self.mean_seconds += (seconds - self.mean_seconds) / 4
-        text = f"{job.id}: {ended or 'put back'} after {seconds:.1f} s{detail}"
-        _LOG.info("%s", text, extra={"numbers": {"job": job.id, "status": ended or "queued", "seconds": seconds}})
         self._changed()
-
-    def _try(self, pipe: VideoPipeline, job: StoredJob) -> tuple[str, str]:
-        """Return how a job ended, "" if it was put back, and more about it for the log."""
-        try:
-            steps = int(job.arguments["num_inference_steps"])
-            self._show(Progress(job.id, "encode", 0, steps))
-            self._use(pipe, job.model)
-            video = pipe(
-                **job.arguments,
-                callback_on_step_end=self._steps(job),
-                callback_on_step_end_tensor_inputs=(),
-            )
-            self._show(Progress(job.id, "write", steps, steps))
-            _as_without_callback(video).save(self._store.video(job), fps=job.fps, force=True)
+        video: Video | None = None
+        with self._noting_its_end(run):
+            video = self._made(pipe, job)
             self._device_failures = 0
-            return (COMPLETED if self._store.complete(job) else CANCELLED), ""
+        self._between_steps = False
+        self._finish_writing()
+        if video is not None:
+            self._writing = self._writer.submit(self._write, run, video)
+
+    def _made(self, pipe: VideoPipeline, job: StoredJob) -> Video:
+        steps = int(job.arguments["num_inference_steps"])
+        self._show(Progress(job.id, "encode", 0, steps))
+        self._use(pipe, job.model)
+        video = pipe(
+            **job.arguments,
+            callback_on_step_end=self._steps(job),
+            callback_on_step_end_tensor_inputs=(),
+        )
+        self._show(Progress(job.id, "write", steps, steps))
+        return video
+
+    def _write(self, run: _Run, video: Video) -> None:
+        """Write a video, which completes its job."""
+        job = run.job
+        with self._noting_its_end(run):
+            _as_without_callback(video).save(self._store.video(job), fps=job.fps, force=True)
+            self._ended(run, COMPLETED if self._store.complete(job) else CANCELLED)
+
+    def _finish_writing(self) -> None:
+        """Wait until the last video is written. Raise what the host failed with."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    @contextmanager
+    def _noting_its_end(self, run: _Run) -> Iterator[None]:
+        """Note what became of a job that ends within this block by an exception.
+
+        What shows that the host fails is raised on: the server ends, and the job runs again when it is started anew.
+        """
+        job = run.job
+        try:
+            yield
         except _EndingError:
             self._store.put_back(job)
-            return "", ""
+            self._ended(run, "")
         except _UnwantedError:
             self._store.drop(job)
-            return CANCELLED, ""
+            self._ended(run, CANCELLED)
         except (MochiError, OSError) as error:
             if _is_of_the_host(error) and job.tries < _TRIES:
-                raise  # the server ends, and the job runs again when it is started anew
-            return self._failed(job, type(error).__name__, one_line(error), error)
+                raise
+            self._failed(run, type(error).__name__, one_line(error), error)
         except Exception as error:  # noqa: BLE001  a fault of one job is no reason to lose the others
             _LOG.exception("%s", f"{job.id}: internal error", extra={"numbers": {"job": job.id}})
-            return self._failed(job, "InternalError", "an internal error; the server's log has more", error)
+            self._failed(run, "InternalError", "an internal error; the server's log has more", error)
 
-    def _failed(self, job: StoredJob, kind: str, message: str, error: Exception) -> tuple[str, str]:
-        self._device_failures = self._device_failures + 1 if isinstance(error, BackendError) else 0
+    def _failed(self, run: _Run, kind: str, message: str, error: Exception) -> None:
+        if isinstance(error, BackendError):
+            self._device_failures += 1
         self._metrics.failures.labels(kind).inc()
-        self._store.fail(job, kind, message)
-        return FAILED, f": {message}"
+        self._store.fail(run.job, kind, message)
+        self._ended(run, FAILED, f": {message}")
+
+    def _ended(self, run: _Run, status: str, detail: str = "") -> None:
+        """Tell that a job has ended, or was put back: `status` is "" then."""
+        seconds, name = time.monotonic() - run.began, run.job.id
+        self.progress.pop(name, None)
+        self._metrics.running.dec()
+        if status:
+            self._metrics.ended.labels(status).inc()
+            self._metrics.run_seconds.observe(seconds)
+        if status == COMPLETED:
+            self.mean_seconds += (seconds - self.mean_seconds) / 4
+        text = f"{name}: {status or 'put back'} after {seconds:.1f} s{detail}"
+        _LOG.info("%s", text, extra={"numbers": {"job": name, "status": status or "queued", "seconds": seconds}})
+        self._changed()
 
     def _steps(self, job: StoredJob) -> Callable[[Any, int, float, dict[str, Any]], None]:
         """Return the callback of a job, which shows its steps and raises where no other one is to follow."""
@@ -257,11 +309,11 @@ class Worker(threading.Thread):
 
     def _show(self, progress: Progress) -> None:
         """Note how far the job is; tell of each phase, and of a step where none was told just before."""
-        last, now = self.progress, time.monotonic()
-        self.progress, self._beat = progress, now
+        last, now = self.progress.get(progress.id), time.monotonic()
+        self.progress[progress.id], self._beat = progress, now
         if last is None or last.phase != progress.phase or now - self._told >= _PAUSE:
             self._told = now
-            self._changed()
+            self._came_further()
 
 
 def _is_of_the_host(error: Exception) -> bool:
