@@ -7,6 +7,7 @@ is not the project's own is written to --crashes, and named; add it to tests/fuz
 
 import argparse
 import hashlib
+import importlib.util
 import os
 import random
 import resource
@@ -130,7 +131,7 @@ def main() -> None:
     os.environ["RUST_BACKTRACE"] = "0"
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    if not given.plain:
+    if not given.plain and importlib.util.find_spec("atheris") is not None:
         run_atheris(given.kind, given.crashes, given.seconds, given.seed)
     counter = Counter(given.kind, given.crashes)
     run_plain(counter, given.seconds, given.seed)

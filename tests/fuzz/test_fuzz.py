@@ -1,6 +1,8 @@
 """A minute of fuzzing, the same at each run; `python -m tests.fuzz.run KIND` goes on for as long as is wanted."""
 
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,3 +111,18 @@ def test_a_fault_is_found_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert path.read_bytes() == b"key 1"
     assert (counter.runs, counter.accepted, len(counter.faults), len(said)) == (4, 1, 1, 1)
     assert said[0].startswith("KeyError at test_fuzz.py:")
+
+
+WITHOUT_ATHERIS = """
+import runpy, sys
+sys.modules["atheris"] = None
+runpy.run_module("tests.fuzz.run", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_without_atheris_changes_are_random(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_ATHERIS, "manifest", "--seconds", "0.2", "--crashes", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("manifest: ") and done.stderr.endswith(" 0 faults\n")
+    assert int(done.stderr.split()[1]) > 0
