@@ -150,6 +150,8 @@ def campaign(bundle: Path, device: str, number: int, seed: int) -> tuple[Counter
         shutil.copytree(bundle, copy)
         matter = places(copy)
         for count in range(number):
+            if count and count % 100 == 0:
+                print(f"{count} of {number} damages, {len(faults)} faults", file=sys.stderr)
             made.mkdir()
             with damaged(copy, matter, chance) as what:
                 code, said = run_in_child(copy, device, made / "out.mp4")

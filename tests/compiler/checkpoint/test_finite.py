@@ -32,3 +32,10 @@ def test_its_index_is_the_whole_tensors(dtype: torch.dtype, number: str, place: 
 def test_a_vector() -> None:
     with pytest.raises(WeightError, match=r"^v\[12\] is nan"):
         check_finite(torch.tensor([1.0, 2.0, float("nan")]), 10, "v")
+
+
+def test_a_number_alone() -> None:
+    """As a LoRA's alpha is."""
+    check_finite(torch.tensor(8.0), 0, "alpha")
+    with pytest.raises(WeightError, match=r"^a\.alpha is inf, which is not a finite number: "):
+        check_finite(torch.tensor(float("inf")), 0, "a.alpha")
