@@ -122,7 +122,10 @@ class FilesystemSource:
 
 
 class FilesystemSink:
-    """See Sink. A file that a bundle beside this one has, by the same hash and size, is copied there by the server."""
+    """See Sink. A file that a bundle beside this one has, by the same hash and size, is copied there by the server.
+
+    On this machine's own file systems what is there already is read first: only what is whole counts.
+    """
 
     def __init__(self, url: str) -> None:
         self._place = _Place(url)
@@ -138,7 +141,7 @@ class FilesystemSink:
         """See Sink."""
         target = self._place.path(item.path)
         named = item.path != TOKENIZER_PATH  # by its hash
-        if named and (self._place.size(target) == item.nbytes or self._copied(item, target)):
+        if named and (self._has(target, item, file_pieces) or self._copied(item, target, file_pieces)):
             progress(item.nbytes)
             return 0
         checker = Checker(file_pieces, str(place))
@@ -161,14 +164,29 @@ class FilesystemSink:
                 with _uncommitted(self._place.fs, self._place.path(name)) as stream:
                     stream.write(data)
 
-    def _copied(self, item: File, target: str) -> bool:
+    def _has(self, path: str, item: File, file_pieces: list[Piece]) -> bool:
+        """Return whether a file is there, whole as far as that can be seen without moving it."""
+        if self._place.size(path) != item.nbytes:
+            return False
+        if not isinstance(self._place.fs, LocalFileSystem):
+            return True
+        checker = Checker(file_pieces, path)
+        try:
+            for block in blocks(Path(path)):
+                checker.update(block)
+            checker.finish()
+        except BundleError:
+            return False
+        return True
+
+    def _copied(self, item: File, target: str, file_pieces: list[Piece]) -> bool:
         """Return whether the server had the file with a bundle beside this one, and has copied it."""
         if self._beside is None:
             parent = posixpath.dirname(self._place.root)
             self._beside = [path for path in self._place.names(parent) if path.rstrip("/") != self._place.root]
         for folder in self._beside:
             path = f"{folder.rstrip('/')}/{item.path}"
-            if self._place.size(path) == item.nbytes:
+            if self._has(path, item, file_pieces):
                 with self._place.errors(item.path):
                     self._place.fs.makedirs(posixpath.dirname(target), exist_ok=True)
                     self._place.fs.cp_file(path, target)

@@ -328,6 +328,21 @@ def test_to_a_store_and_back(store: str, bundle: Bundle, tuned: Bundle, tmp_path
     Bundle.open(tmp_path / "c").verify()
 
 
+def test_a_damaged_neighbour_is_not_copied(bundle: Bundle, tmp_path: Path) -> None:
+    """Its file has the right name and size. A push over what is damaged itself mends it."""
+    url = (tmp_path / "store/one").as_uri()
+    sent(bundle, url)
+    largest = max((tmp_path / "store/one/weights").iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    tokenizer = next(file.nbytes for file in bundle.manifest.files if file.path.startswith("tokenizer"))
+    assert sent(bundle, (tmp_path / "store/two").as_uri()) == tokenizer + len(data)
+    Bundle.open(tmp_path / "store/two").verify()
+    assert sent(bundle, url) == tokenizer  # by now a neighbour has it whole
+    Bundle.open(tmp_path / "store/one").verify()
+
+
 def test_a_store_without_the_bundle(store: str, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no bundle is there"):
         pulled(f"{store}/none", tmp_path / "b")
