@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from mochi_aot.tools.commands.compile import main as compile_main
-from mochi_aot.tools.training.semantics import Observation, observe
+from mochi_aot.tools.training.semantics import Observation
 from mochi_aot.tools.training.shipped import SHAPES
+from tests.semantic.firm import firmly_seen
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 GEOMETRY = "64x96x19"
@@ -46,7 +47,7 @@ def test_make_video(bundles: list[Path], tmp_path: Path) -> None:
     reader = imageio_ffmpeg.read_frames(str(tmp_path / "out.mp4"))
     assert next(reader)["size"] == (96, 64)
     frames = np.stack([np.frombuffer(frame, np.uint8).reshape(64, 96, 3) for frame in reader])
-    assert len(frames) == 19 and observe(frames) == Observation("green", "square", "right")
+    assert len(frames) == 19 and firmly_seen(frames) == Observation("green", "square", "right")
     arguments = json.loads((tmp_path / "out.json").read_text())["arguments"]
     assert (arguments["prompt"], arguments["steps"], arguments["seed"]) == (
         "a green square moves right across a dark background",

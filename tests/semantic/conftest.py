@@ -16,6 +16,7 @@ from mochi_aot.tools.training.shipped import SHAPES
 Reference = Callable[[int, int], np.ndarray]
 LONGER = Geometry(64, 96, 25)  # than the clips of training
 LONGER_STEPS, LONGER_SCALE, LONGER_NEGATIVE = 8, 4.5, "a light background"
+LONGER_PROMPTS = slice(4, 6)  # of squares, which are seen clearly
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def reference(trained: Models, prompts: list[Prompt]) -> Reference:
 
 @pytest.fixture(scope="session")
 def longer(trained: Models, prompts: list[Prompt]) -> np.ndarray:
-    """The reference's videos of the first two prompts in another size, with all else that may be chosen at run time."""
+    """The reference's videos of LONGER_PROMPTS in another size, with all else that may be chosen at run time."""
     sampler = Sampler(trained.config, trained.text, trained.dit, trained.decoder)
-    words, seeds = [p.words for p in prompts[:2]], [p.seed for p in prompts[:2]]
+    words, seeds = [p.words for p in prompts[LONGER_PROMPTS]], [p.seed for p in prompts[LONGER_PROMPTS]]
     return sampler.videos(words, seeds, LONGER_STEPS, LONGER_SCALE, LONGER, LONGER_NEGATIVE)
