@@ -62,7 +62,7 @@ class BundleWriter:
         reuse: Bundle | None = None,
     ) -> None:
         self._staged = StagedFolder(Path(path).absolute(), force, keep=resume)
-        self._reuse = reuse
+        self.reuse = reuse
         self.reusable = ReusableWeights()
         self.reused_bytes = 0
         self.kept = False  # after an exception: whether `resume` will find something
@@ -82,7 +82,7 @@ class BundleWriter:
 
     def __enter__(self) -> Self:
         self._staged.create()
-        made = [*(reusable_in_bundle(self._reuse) if self._reuse else ())]
+        made = [*(reusable_in_bundle(self.reuse) if self.reuse else ())]
         for folder in self._staged.remains:
             made += read_journal(folder)
         self.reusable = ReusableWeights(made)
@@ -105,6 +105,12 @@ class BundleWriter:
             self._program_index[digest] = self._add_file(program_path(digest), data)
             self._programs.append(program)
         return self._program_index[digest]
+
+    def path(self, index: int) -> str:
+        """Return the path of a program or another file that was added, in the bundle."""
+        file = self._files[index]
+        assert file is not None  # a weight file, which has no name before `finish`
+        return file.path
 
     def add_tokenizer(self, data: bytes) -> None:
         """Write the tokenizer.json of the `tokenizers` library."""

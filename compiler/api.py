@@ -129,7 +129,7 @@ def compile(
         check_weights,
         _path(print_ir),
         _path(profile),
-        _contents_folder(trust_times),
+        _cache_folder(trust_times),
         tuple(parse_lora(str(lora)) for lora in ([loras] if isinstance(loras, str | Path) else loras)),
     )
     ensure_temporary_files()
@@ -268,13 +268,13 @@ def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _contents_folder(trust_times: bool) -> Path | None:
-    """Return where is kept, for this user, what was read of checkpoints; None if there is no place for that.
+def _cache_folder(trust_times: bool) -> Path | None:
+    """Return where is kept, for this user, what was read of checkpoints and made of them; None if there is no place.
 
     Raises CacheError instead for `trust_times`, which needs it.
     """
     try:
-        return cache_folder() / "contents"
+        return cache_folder()
     except MochiError:
         if trust_times:
             raise

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mochi_aot.artifacts import Bundle, BundleWriter, schema
@@ -15,13 +15,15 @@ from mochi_aot.compiler.checkpoint.errors import CheckpointError
 from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.ir_files import IRFiles
 from mochi_aot.compiler.job import Job, KernelSummary, ProgramSummary, Progress, Summary
+from mochi_aot.compiler.kept_programs import KeptPrograms, NotedSource
 from mochi_aot.compiler.lora.record import record_of
 from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.lower.target import Checked, Target
 from mochi_aot.compiler.lower.torch import TorchTarget
 from mochi_aot.compiler.lower.ttnn.target import ttnn_target
+from mochi_aot.compiler.lowered import Compiled, Lowered, add_programs, constants_were_made
 from mochi_aot.compiler.partition.choose import Choice, Estimate, Programs, choose_plans
-from mochi_aot.compiler.partition.cost import Cost, cost_of
+from mochi_aot.compiler.partition.cost import cost_of
 from mochi_aot.compiler.partition.gathered import gather_at_use
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
@@ -68,13 +70,15 @@ def compile_bundle(
     reuse: Path | None = None,
     print_ir: Path | None = None,
     profile: Profile | None = None,
+    kept_programs: Path | None = None,
 ) -> Summary:
     """Write the bundle of `checkpoint` for `job` to the folder `output`.
 
     Programs for ttnn run dry on a mocked mesh before weights are written, at which this process is pointed for good.
     The bundle appears whole or not at all; with `resume`, what is finished of it stays beside its place, and what an
     earlier compile has left there is used. Weights that the bundle `reuse` holds are not made again. Each program's
-    text after each pass is written to the folder `print_ir`, which `force` may replace too.
+    text after each pass is written to the folder `print_ir`, which `force` may replace too. Programs are kept in the
+    folder `kept_programs`, from which a compile with `reuse` takes them.
 
     Raise GeometryError before anything is traced, PlanError, CheckpointError, BundleError, KernelsError, and what the
     dry run raises: BackendError, and TtnnAlreadyImportedError in a process that has imported ttnn.
@@ -89,7 +93,8 @@ def compile_bundle(
         check_geometries(job.geometries, job.mesh, job.plans, families, checkpoint.config)
         writer = BundleWriter(output, force, resume=resume, reuse=Bundle.open(reuse) if reuse else None)
         try:
-            written = _write_bundle(writer, checkpoint, job, target, watch)
+            kept = KeptPrograms(kept_programs, checkpoint.config, job) if kept_programs else None
+            written = _write_bundle(writer, checkpoint, job, target, watch, kept)
         except BaseException:
             if writer.kept:
                 watch.progress.phase(
@@ -138,16 +143,22 @@ class _Written:
 
 
 def _write_bundle(
-    writer: BundleWriter, checkpoint: Checkpoint | TunedCheckpoint, job: Job, target: Target, watch: Watch
+    writer: BundleWriter,
+    checkpoint: Checkpoint | TunedCheckpoint,
+    job: Job,
+    target: Target,
+    watch: Watch,
+    kept: KeptPrograms | None,
 ) -> _Written:
     with writer:
         tokenizer = checkpoint.tokenizer_json()
-        compiled = _compile_programs(checkpoint, job, target, watch)
-        watch.begin("lower")
-        lowered = _Lowered()
-        geometries = [_add_programs(writer, target, g, programs, lowered, watch) for g, programs in compiled.items()]
+        lowered = _add_kept_programs(writer, checkpoint, job.mesh, target, watch, kept)
+        if lowered is None:
+            compiled = _compile_programs(checkpoint, job, target, watch, kept)
+            watch.begin("lower")
+            lowered = add_programs(writer, target, compiled, watch.profile)
         watch.begin("dry run", "running the programs dry" if job.target == "ttnn" else None)
-        checked = target.check_programs(writer, geometries, lowered.programs, job.mesh)
+        checked = target.check_programs(writer, lowered.geometries, lowered.programs, job.mesh)
         watch.begin("write weights", "writing weights")
         on_device = target.add_weights(writer, checkpoint, job.mesh, watch.progress.weights)
         if isinstance(checkpoint, TunedCheckpoint):
@@ -184,23 +195,34 @@ def _lowered_for(job: Job) -> dict[str, str]:
     return {"weights_dtype": job.weights_dtype, "links_dtype": job.links_dtype, "ttnn": installed_version("ttnn") or ""}
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """A partitioned program, the plan that it follows and what it costs."""
-
-    program: Program
-    plan: Plan
-    cost: Cost
+def _add_kept_programs(
+    writer: BundleWriter,
+    checkpoint: Checkpoint | TunedCheckpoint,
+    mesh: Mesh,
+    target: Target,
+    watch: Watch,
+    kept: KeptPrograms | None,
+) -> Lowered | None:
+    """Lower and write the programs that were kept, if all constants in them can be taken over; None otherwise."""
+    if kept is None or writer.reuse is None or watch.ir_files is not None:
+        return None
+    found = kept.find(checkpoint)
+    if found is None:
+        return None
+    watch.begin("lower", "using the programs of an earlier compile")
+    lowered = add_programs(writer, target, found, watch.profile)
+    return lowered if constants_were_made(writer, target, checkpoint, mesh) else None
 
 
 def _compile_programs(
-    checkpoint: Checkpoint | TunedCheckpoint, job: Job, target: Target, watch: Watch
+    checkpoint: Checkpoint | TunedCheckpoint, job: Job, target: Target, watch: Watch, kept: KeptPrograms | None
 ) -> dict[Geometry, dict[str, Compiled]]:
+    source = NotedSource(checkpoint)
     traced, pipelines = {}, {g: Pipeline(str(g), watch.after_pass) for g in job.geometries}
     for geometry, pipeline in pipelines.items():
         watch.begin("trace", f"tracing {geometry}")
         traced[geometry] = build_programs(
-            checkpoint.config, geometry, job.dtype, checkpoint, pipeline, job.with_encoder, job.text_dtype
+            checkpoint.config, geometry, job.dtype, source, pipeline, job.with_encoder, job.text_dtype
         )
     watch.begin("choose plans", f"partitioning over {job.mesh[0]}x{job.mesh[1]}")
     plans = chosen_plans(list(traced.values()), job.mesh, job.plans, target).plans
@@ -214,6 +236,8 @@ def _compile_programs(
     }
     if watch.ir_files is not None:
         watch.ir_files.publish()
+    if kept is not None:
+        kept.keep(compiled, source)
     return compiled
 
 
@@ -245,7 +269,7 @@ def compile_program(
     program = optimised(pipeline.apply("partition", lambda p: partition(p, mesh, plan), program), pipeline)
     if plan.gathered:
         program = pipeline.apply("gather_at_use", lambda p: gather_at_use(p, plan), program)
-    return Compiled(program, plan, cost_of(program))
+    return Compiled(program, plan.name, cost_of(program))
 
 
 def optimised(program: Program, pipeline: Pipeline = SILENT) -> Program:
@@ -253,34 +277,6 @@ def optimised(program: Program, pipeline: Pipeline = SILENT) -> Program:
     program = pipeline.apply("simplify", simplify, program)
     program = pipeline.apply("merge_linears", merge_linears, program)
     return pipeline.apply("simplify", simplify, program)
-
-
-@dataclass(frozen=True)
-class _Lowered:
-    """What was lowered so far: programs by their index among the bundle's files, and what they cost."""
-
-    programs: dict[int, schema.Program] = field(default_factory=dict)
-    summaries: list[ProgramSummary] = field(default_factory=list)
-
-
-def _add_programs(
-    writer: BundleWriter,
-    target: Target,
-    geometry: Geometry,
-    programs: dict[str, Compiled],
-    lowered: _Lowered,
-    watch: Watch,
-) -> schema.Geometry:
-    """Lower and write the programs of a geometry, and note them in `lowered`."""
-    files = {}
-    for role, compiled in programs.items():
-        with watch.profile.step("lower", str(geometry), role):
-            program = target.lowered(compiled.program, compiled.plan.name, compiled.cost)
-        files[role] = writer.add_program(program)
-        lowered.programs[files[role]] = program
-        count = len(program.instructions)
-        lowered.summaries.append(ProgramSummary(str(geometry), role, program.plan, count, program.stats))
-    return schema.Geometry(geometry.height, geometry.width, geometry.frames, files)
 
 
 def _plain(value: object) -> dict[str, schema.Plain]:

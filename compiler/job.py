@@ -48,7 +48,7 @@ class Inputs:
 class Request:
     """A whole compile: the job, what it reads and what it writes. See compiler.api.compile for the fields' meanings.
 
-    `contents` is the folder that remembers what was read of checkpoints, if there is a place for one.
+    `cache` is the folder that keeps what was read of checkpoints, and programs, if there is a place for one.
     """
 
     inputs: Inputs
@@ -61,7 +61,7 @@ class Request:
     check_weights: bool
     print_ir: Path | None
     profile: Path | None
-    contents: Path | None
+    cache: Path | None
     loras: tuple[LoraChoice, ...] = ()
 
 

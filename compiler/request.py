@@ -16,6 +16,7 @@ from mochi_aot.compiler.lora.place import find_lora
 from mochi_aot.compiler.lora.tuned import TunedCheckpoint
 from mochi_aot.compiler.profile import Profile, check_profile_place
 
+CONTENTS, PROGRAMS = "contents", "programs"  # folders of the cache
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer")  # fields of Inputs, and of Wanted
 
 
@@ -23,7 +24,7 @@ def compile_request(request: Request, progress: Progress) -> Summary:
     """Open the checkpoint, write the bundle, and then the profile if one is wanted. Raises what `compile` raises."""
     if request.profile is not None:
         check_profile_place(request.profile)
-    record = None if request.contents is None else ContentRecord(request.contents, request.trust_times)
+    record = None if request.cache is None else ContentRecord(request.cache / CONTENTS, request.trust_times)
     source = open_inputs(request.inputs, progress, request.check_weights, record)
     tuned = with_loras(source, request.loras, request.check_weights)
     for note in loras_beside(source.folders(), tuned.files if tuned is not None else ()):
@@ -39,6 +40,7 @@ def compile_request(request: Request, progress: Progress) -> Summary:
         request.reuse,
         request.print_ir,
         profile,
+        None if request.cache is None else request.cache / PROGRAMS,
     )
     if request.profile is not None:
         profile.write(request.profile)

@@ -3,7 +3,10 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 # Before torch or numpy is imported, here and in the processes that tests start: small tensors gain nothing from
 # threads, and test runs share a machine.
@@ -21,9 +24,39 @@ from hypothesis import settings
 
 atexit.register(shutil.rmtree, os.environ["MOCHI_CACHE"], ignore_errors=True)
 
+TRACER = "mochi_aot.compiler.programs"
+
 # The first example pays for imports and traces, which is no fault of the code under test.
 settings.register_profile("mochi", deadline=None)
 settings.load_profile("mochi")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Trace each module for one configuration, geometry and dtype once: torch.export takes most of a small compile.
+
+    Traces are kept as text, as `compiler/ir` reads it, so that no test is given what another one holds. What tests
+    tracing itself calls trace.export.
+    """
+    programs = sys.modules.get(TRACER)
+    if programs is None:  # no test that was collected compiles
+        yield
+        return
+    from mochi_aot.compiler.ir.parser import parse
+    from mochi_aot.compiler.ir.text import constants_of, to_text
+
+    trace, kept = programs._traced, {}
+
+    def traced(unit: Any, *chosen: Any) -> Any:
+        key = (unit.name, repr(chosen))
+        if key not in kept:
+            program = trace(unit, *chosen)
+            kept[key] = to_text(program), constants_of(program)
+        return parse(*kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "_traced", traced)
+        yield
 
 
 @pytest.fixture(scope="session")

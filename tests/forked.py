@@ -17,7 +17,12 @@ from typing import Any
 
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(
-    ["mochi_aot.compiler.request", "mochi_aot.runtime.torch.distributed.leader", "mochi_aot.tools.commands.compile"]
+    [
+        "mochi_aot.compiler.request",
+        "mochi_aot.runtime.torch.distributed.leader",
+        "mochi_aot.tools.commands.compile",
+        "transformers.models.t5.modeling_t5",
+    ]
 )
 
 

@@ -34,7 +34,8 @@ _JSON = json.JSONDecoder()
 
 
 def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Program:
-    """Return the program that `text` describes; `constants` holds the data of its constants (see `text.constants_of`).
+    """Return the program that `text` describes; `constants` holds the data of its constants, by keys that are
+    believed (see `text.constants_of`).
 
     Raise IRError with the line's number, what was expected there, and the line. Blank lines are skipped.
     The result is not verified.
@@ -260,7 +261,7 @@ class _Parser:
         key = line.string("a constant's key in quotes")
         if key not in self._constants:
             line.reject(f"expected data for constant {key!r} beside the text, found none")
-        return Constant(self._constants[key])
+        return Constant.called(key, self._constants[key])
 
     def _concat(self, line: _Line) -> Concat:
         parts: list[tuple[Recipe, TensorType]] = []

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -54,6 +55,13 @@ class Constant:
     """Recipe: an array known when tracing, which nobody changes."""
 
     array: np.ndarray
+
+    @classmethod
+    def called(cls, key: str, array: np.ndarray) -> Self:
+        """Return the constant whose key is known to be `key`."""
+        made = cls(array)
+        made.__dict__["key"] = key
+        return made
 
     @cached_property
     def key(self) -> str:

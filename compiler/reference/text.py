@@ -1,13 +1,18 @@
 """The text encoder: transformers' own T5, with the parts exchanged that would not trace as whole operations."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from transformers import T5Config, T5EncoderModel
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from mochi_aot.compiler.reference import ops
 from mochi_aot.compiler.reference.config import TextConfig
 from mochi_aot.compiler.reference.dtypes import parameters_in
+
+if TYPE_CHECKING:
+    from transformers import T5EncoderModel
 
 
 class RMSNorm(nn.Module):
@@ -23,6 +28,10 @@ class RMSNorm(nn.Module):
 
 def build_text_encoder(config: TextConfig, dtype: torch.dtype = torch.float32) -> T5EncoderModel:
     """Return a T5 v1.1 encoder without dropout; its state dict has the published names, only `shared` as embedding."""
+    # Takes twice as long to import as torch: a compile that takes over what was traced before does without.
+    from transformers import T5Config, T5EncoderModel
+    from transformers.models.t5.modeling_t5 import T5LayerNorm
+
     t5 = T5Config(
         vocab_size=config.vocab_size,
         d_model=config.d_model,

@@ -28,7 +28,7 @@ def partitions(mesh: tuple[int, int]) -> Estimator:
     return estimate
 
 
-@pytest.mark.parametrize("mesh", [(1, 2), (2, 2), (2, 4), (4, 2)], ids=str)
+@pytest.mark.parametrize("mesh", [(1, 2), (2, 2), (4, 2)], ids=str)
 @pytest.mark.parametrize("families", [FAMILIES, TTNN_FAMILIES], ids=["torch", "ttnn"])
 def test_it_agrees_with_partitioning(mesh: tuple[int, int], families) -> None:
     video = {roles: plans for roles, plans in families.items() if "decode" in roles}

@@ -12,6 +12,7 @@ from mochi_aot.compiler.ir.program import Program
 from mochi_aot.compiler.lower.errors import KernelsError
 from mochi_aot.compiler.lower.fit import decoder_in_strips, encoder_in_strips
 from mochi_aot.compiler.lower.target import Checked, FormedParam, WeightProgress, roles
+from mochi_aot.compiler.lower.ttnn.checked_before import checked_before
 from mochi_aot.compiler.lower.ttnn.chip_constants import DRAM_SPARE, machine_of
 from mochi_aot.compiler.lower.ttnn.dry_run import MockedMesh, mocked_mesh, run_and_pack
 from mochi_aot.compiler.lower.ttnn.held import peak_bytes
@@ -98,7 +99,8 @@ class TtnnTarget:
         settings = mesh_settings(mesh, programs.values(), self._arch)
         if self._mocked is None:
             return Checked(geometries, settings)
-        return run_and_pack(self._mocked, writer, geometries, programs, self._all_weights(), settings)
+        before = checked_before(writer, geometries, settings, self._mocked.stand_in)
+        return before or run_and_pack(self._mocked, writer, geometries, programs, self._all_weights(), settings)
 
     def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:
         """See Target. Bytes are counted before tiles pad them, in the checkpoint's order of magnitude."""

@@ -248,7 +248,7 @@ def counted_peak(program: Program) -> int:
 GEOMETRIES = [GEOMETRY, Geometry(32, 48, 1), Geometry(64, 64, 7), Geometry(48, 80, 19)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     mesh=st.tuples(st.integers(1, 8), st.integers(1, 8)),
     geometry=st.sampled_from(GEOMETRIES),

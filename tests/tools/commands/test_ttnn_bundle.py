@@ -370,6 +370,25 @@ def test_compiling_again_gives_the_same_bundle(bundle: Path, tmp_path: Path, mon
 
 
 @pytest.mark.slow
+def test_programs_of_the_bundle_that_is_reused_do_not_run_dry_again(bundle: Path, tmp_path: Path) -> None:
+    """Its peaks and kernels are taken: with other weights the bundle is that of a compile by itself, but for these."""
+    changed = shutil.copytree(bundle.parent / "checkpoint", tmp_path / "checkpoint")
+    place = min(changed.rglob("transformer/*.safetensors"))
+    tensors = load_file(place)
+    save_file(tensors | {"proj_out.weight": -tensors["proj_out.weight"]}, place)
+    no_dry_run = "import mochi_aot.compiler.lower.ttnn.target as target\ntarget.run_and_pack = None"
+    words = compile_words(tmp_path, tmp_path / "tuned", GEOMETRY, "--reuse", str(bundle))
+    done = run_forked("compile", *words, before=no_dry_run)
+    assert done.returncode == 0, done.stderr
+    base, tuned = (Bundle.open(path).manifest for path in (bundle, tmp_path / "tuned"))
+    assert tuned.geometries == base.geometries and tuned.mesh_settings == base.mesh_settings
+    assert tuned.kernels is not None and base.kernels is not None
+    assert tuned.files[tuned.kernels.file] == base.files[base.kernels.file]
+    assert replace(tuned.kernels, file=base.kernels.file) == base.kernels and tuned.weights != base.weights
+    Bundle.open(tmp_path / "tuned").verify()
+
+
+@pytest.mark.slow
 def test_a_program_that_ttnn_refuses_is_not_compiled(bundle: Path, tmp_path: Path) -> None:
     """Attention in chunks of one and a half tiles, as no rule makes them."""
     chunks = "import mochi_aot.compiler.lower.ttnn.rules.attention as attention\nattention.CHUNK = 48"

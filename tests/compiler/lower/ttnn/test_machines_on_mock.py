@@ -30,7 +30,6 @@ close_mesh(mesh)
 GRIDS = [
     ("wormhole grid", WORMHOLE, (2, 3)),
     ("blackhole grid", BLACKHOLE, (2, 3)),
-    ("blackhole rack", BLACKHOLE, (8, 4)),
 ]
 CASES = [*((name, chips.arch, chips.mesh) for name, chips in MACHINES.items()), *GRIDS]
 

@@ -115,8 +115,8 @@ def test_a_choice_fits_and_is_no_slower(
 # Visual tokens of videos, 16 by 16 pixels and 6 frames each: 480x848x163, the same of 31 and of one frame, 768x1360x85,
 # 240x432x61, and small ones.
 TOKENS = (44520, 9540, 1590, 61200, 4455, 600, 90)
-MESHES = ((1, 2), (2, 2), (2, 4), (1, 8), (4, 8))
-CASES = [*((WORMHOLE, mesh) for mesh in MESHES), *((BLACKHOLE, mesh) for mesh in ((1, 2), (4, 8)))]
+MESHES = ((1, 2), (2, 4), (1, 8), (4, 8))
+CASES = [*((WORMHOLE, mesh) for mesh in MESHES), *((BLACKHOLE, mesh) for mesh in ((1, 2), (2, 4)))]
 
 
 def chosen(mesh: tuple[int, int], arch: str) -> list[Case]:
