@@ -33,7 +33,7 @@ FOLDERS = ("artifacts", "compiler")  # of this package, whose code makes program
 PACKAGES = ("numpy", "torch", "transformers", "ttnn")  # whose code does
 
 
-@dataclass
+@dataclass(eq=False)
 class NotedSource:
     """Hands on a checkpoint's tensors, and notes which were read."""
 
