@@ -90,7 +90,9 @@ def _folder_of_mpi() -> Path:
 
 def reason(error: Exception) -> str:
     """Return what a ttnn error says is wrong, on one line: no backtrace, source path nor lists of signatures."""
-    text = str(error).partition("\nbacktrace:")[0].partition("\n\nAvailable signatures:")[0]
+    text = str(error)
+    for rest in ("\nbacktrace:", "\n\nAvailable signatures:", "\nLocation: "):  # the last is the driver's
+        text = text.partition(rest)[0]
     head, _, info = text.partition("\ninfo:\n")
     if not info:
         return " ".join(text.split()) or type(error).__name__

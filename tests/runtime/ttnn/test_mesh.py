@@ -32,10 +32,17 @@ Called with:
 Available signatures:
   add(input_tensor_a: ttnn.Tensor, input_tensor_b: ttnn.Tensor)"""
 
+DRIVER = """Simulator /cache/loudbox/libttsim.so exposes 1 PCI endpoint(s), so chip 1 has none of its own.
+Location: /project/tt_metal/third_party/umd/tt-umd/src/simulation/tt_sim_communicator.cpp:420
+Condition: index < bdfs.size()
+ 1. tt::umd::TTSimCommunicator::start_sim()
+ 2. tt::umd::TTSimTTDevice::initialize_backend()"""
+
 
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
+        (DRIVER, "Simulator /cache/loudbox/libttsim.so exposes 1 PCI endpoint(s), so chip 1 has none of its own."),
         (
             FATAL,
             "The width of the first tensor must be equal to the height of the second tensor."
