@@ -1,22 +1,28 @@
 """The machines that ttsim simulates, with its own numbers of chips, their links and places."""
 
-from mochi_aot.artifacts.machines import WORMHOLE
+from mochi_aot.artifacts.machines import BLACKHOLE, WORMHOLE
 from mochi_aot.artifacts.schema import MeshSettings
 from mochi_aot.runtime.errors import BackendError
 from mochi_aot.runtime.ttnn.mock.cluster import Cluster, wire
 from mochi_aot.runtime.ttnn.mock.machines import loudbox
 
-_HARVESTED_ROWS = 0b11  # ttsim's Wormhole has 8 x 8 cores, two of ten rows fused off
+_HARVESTED_ROWS = 0b11  # ttsim's Wormhole has 8 x 8 cores, two of ten rows fused off; its Blackhole all 14 x 10
+
+# What ttsim calls its library for each of these machines.
+CONFIGURATIONS = {"chip": "wh", "n300": "wh_x2", "loudbox": "wh_x8", "blackhole": "bh"}
 
 
 def simulated_machine(mesh: tuple[int, int], settings: MeshSettings | None) -> Cluster:
     """Return the smallest simulated machine with a mesh of (rows, columns) chips; the library must be for that machine.
 
-    Raises BackendError for a mesh that none of them has, or a bundle for another architecture.
+    Raises BackendError for a mesh that none of them has.
     """
-    if settings is not None and settings.arch != WORMHOLE:
-        raise BackendError(f"the simulator is set up for {WORMHOLE} chips only, and the bundle is for {settings.arch}")
     short, long = sorted(mesh)
+    if settings is not None and settings.arch == BLACKHOLE:
+        if long == 1:
+            return _blackhole_chip()
+        problem = f"a mesh of {mesh[0]}x{mesh[1]} Blackhole chips is not simulated"
+        raise BackendError(f"{problem}; compile for 1x1, or for Wormhole")
     if long == 1:
         return _chip()
     if (short, long) == (1, 2):
@@ -31,6 +37,10 @@ def simulated_machine(mesh: tuple[int, int], settings: MeshSettings | None) -> C
 
 def _chip() -> Cluster:
     return Cluster(WORMHOLE, "chip", 1, 1, 0, "n150", [[0]], [], _HARVESTED_ROWS, [0], [1000])
+
+
+def _blackhole_chip() -> Cluster:
+    return Cluster(BLACKHOLE, "blackhole", 1, 1, 0, "p150", [[0]], [], 0, [0], [1000])
 
 
 def _n300() -> Cluster:

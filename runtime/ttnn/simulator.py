@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from mochi_aot.artifacts.atomic_file import replacing
+from mochi_aot.artifacts.machines import BLACKHOLE, WORMHOLE
 from mochi_aot.artifacts.reader import Bundle
 from mochi_aot.artifacts.schema import MeshSettings
 from mochi_aot.runtime.cache import cache_folder, ensure_home
@@ -21,23 +22,27 @@ from mochi_aot.runtime.ttnn.mock.errors import MockMeshError, TtnnAlreadyImporte
 from mochi_aot.runtime.ttnn.mock.installation import COMPILER, real_sfpi, ttnn_package, ttnn_version
 from mochi_aot.runtime.ttnn.mock.root import runtime_root, write
 from mochi_aot.runtime.ttnn.mock.stand_in import claim_cache
-from mochi_aot.runtime.ttnn.simulated_machines import simulated_machine
+from mochi_aot.runtime.ttnn.simulated_machines import CONFIGURATIONS, simulated_machine
 
 _LOGGER = logging.getLogger("mochi_aot")
 LIBRARY = "TT_METAL_SIMULATOR"
 _ROOT = "TT_METAL_RUNTIME_ROOT"
-_SOC = "tt_metal/soc_descriptors/wormhole_b0_80_arch.yaml"
+_SOC = {
+    WORMHOLE: "tt_metal/soc_descriptors/wormhole_b0_80_arch.yaml",
+    BLACKHOLE: "tt_metal/soc_descriptors/blackhole_140_arch.yaml",
+}
 # Of the user's environment these are for hardware, and are in the simulator's way.
 _FOR_HARDWARE = ("TT_VISIBLE_DEVICES", "TT_METAL_WATCHER", "TT_MESH_GRAPH_DESC_PATH", "TT_METAL_MOCK_CLUSTER_DESC_PATH")
 _SETTINGS = {
     "TT_METAL_SLOW_DISPATCH_MODE": "1",  # commands come from the host, one by one: there are no traces
-    "TTSIM_ETH_FW_ROUTING": "0",  # the host reaches all chips at once, not through their Ethernet firmware
     # A simulated chip is many thousand times slower than a real one, and must not be taken for one that hangs.
     "TT_METAL_FABRIC_ROUTER_SYNC_TIMEOUT_MS": "500000",
     "TT_METAL_OPERATION_TIMEOUT_SECONDS": "100000",
     "TT_METAL_SHM_TRACKING_DISABLED": "1",
     "OMPI_MCA_btl": "self",
 }
+# Only Wormhole's library takes this one: the host reaches all chips at once, not through their Ethernet firmware.
+_WORMHOLE_SETTINGS = {"TTSIM_ETH_FW_ROUTING": "0"}
 
 
 def enter_simulator(bundle: Bundle) -> KernelCache:
@@ -49,8 +54,11 @@ def enter_simulator(bundle: Bundle) -> KernelCache:
     """
     if "ttnn" in sys.modules:
         raise TtnnAlreadyImportedError("ttnn was imported before the simulator was entered: enter it first")
-    rows, columns = bundle.manifest.mesh
-    variables = simulator_variables((rows, columns), bundle.manifest.mesh_settings, _library())
+    (rows, columns), settings, library = bundle.manifest.mesh, bundle.manifest.mesh_settings, _library()
+    variables = simulator_variables((rows, columns), settings, library)
+    # A library for another machine fails in ways that do not say so, or ends the process.
+    configuration = CONFIGURATIONS[simulated_machine((rows, columns), settings).name]
+    _LOGGER.info("a simulated mesh of %dx%d: %s must be ttsim's %s", rows, columns, library, configuration)
     ignored = [name for name in _FOR_HARDWARE if os.environ.pop(name, None) is not None]
     if ignored:
         _LOGGER.warning("a simulated mesh ignores %s", ", ".join(ignored))
@@ -84,7 +92,8 @@ def simulator_variables(mesh: tuple[int, int], settings: MeshSettings | None, li
     if len(machine.unique_ids) > 1:
         paths["TT_METAL_MOCK_CLUSTER_DESC_PATH"] = beside / "cluster_descriptor.yaml"
         paths["TT_MESH_GRAPH_DESC_PATH"] = beside / "mesh_graph.textproto"
-    return {name: str(path) for name, path in paths.items()} | _SETTINGS
+    own = _WORMHOLE_SETTINGS if machine.arch == WORMHOLE else {}
+    return {name: str(path) for name, path in paths.items()} | _SETTINGS | own
 
 
 def _library() -> Path:
@@ -116,7 +125,7 @@ def _root() -> Path:
 def _write_files(folder: Path, library: Path, machine: Cluster) -> Path:
     """Put a link to the library and what must lie beside it into a folder; return that. Raises OSError."""
     _link(folder / library.name, library)
-    write(folder / "soc_descriptor.yaml", (ttnn_package() / _SOC).read_text())
+    write(folder / "soc_descriptor.yaml", (ttnn_package() / _SOC[machine.arch]).read_text())
     if len(machine.unique_ids) > 1:
         # Named so, and beside the library: without it each chip on the host's bus gets a simulator of its own.
         write(folder / "cluster_descriptor.yaml", cluster_descriptor(machine))

@@ -21,6 +21,7 @@ from mochi_aot.runtime.ttnn.simulator import enter_simulator, simulator_variable
 from mochi_aot.runtime.ttnn.trace import can_trace
 
 SETTINGS = MeshSettings("wormhole_b0", "1d", 32768, 0)
+BLACKHOLE = MeshSettings("blackhole", "1d", 32768, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +49,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "root"
 
 
-def bundle(rows: int = 1, columns: int = 2) -> Any:
-    return SimpleNamespace(path="b", manifest=SimpleNamespace(mesh=[rows, columns], mesh_settings=SETTINGS))
+def bundle(rows: int = 1, columns: int = 2, settings: MeshSettings = SETTINGS) -> Any:
+    return SimpleNamespace(path="b", manifest=SimpleNamespace(mesh=[rows, columns], mesh_settings=settings))
 
 
 def test_the_environment_and_the_files_beside_the_library(library: Path, root: Path, tmp_path: Path) -> None:
@@ -110,9 +111,19 @@ def test_meshes_that_no_simulated_machine_has(mesh: tuple[int, int]) -> None:
         simulated_machine(mesh, SETTINGS)
 
 
-def test_another_architecture() -> None:
-    with pytest.raises(BackendError, match=r"wormhole_b0 chips only, and the bundle is for blackhole$"):
-        simulated_machine((1, 2), MeshSettings("blackhole", "1d", 32768, 0))
+def test_a_blackhole_chip_has_a_description_and_settings_of_its_own(library: Path, root: Path) -> None:
+    """Its library ends the process where it finds Wormhole's setting."""
+    variables = simulator_variables((1, 1), BLACKHOLE, library)
+    assert "TTSIM_ETH_FW_ROUTING" not in variables and "TT_METAL_MOCK_CLUSTER_DESC_PATH" not in variables
+    soc = ttnn_package() / "tt_metal/soc_descriptors/blackhole_140_arch.yaml"
+    assert (Path(variables["TT_METAL_SIMULATOR"]).parent / "soc_descriptor.yaml").read_text() == soc.read_text()
+    assert "TTSIM_ETH_FW_ROUTING" in simulator_variables((1, 1), SETTINGS, library)
+
+
+@pytest.mark.parametrize("mesh", [(1, 2), (2, 4)])
+def test_several_blackhole_chips(mesh: tuple[int, int]) -> None:
+    with pytest.raises(BackendError, match=f"^a mesh of {mesh[0]}x{mesh[1]} Blackhole chips is not simulated; compile"):
+        simulated_machine(mesh, BLACKHOLE)
 
 
 def refusal() -> str:
@@ -164,6 +175,31 @@ def test_what_is_for_hardware_is_ignored_and_told(
         os.environ.clear()
         os.environ.update(before)
     assert caplog.messages == ["a simulated mesh ignores TT_VISIBLE_DEVICES"]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "settings", "configuration"),
+    [((1, 1), SETTINGS, "wh"), ((2, 1), SETTINGS, "wh_x2"), ((2, 4), SETTINGS, "wh_x8"), ((1, 1), BLACKHOLE, "bh")],
+)
+def test_which_library_it_must_be_is_told(
+    mesh: tuple[int, int],
+    settings: MeshSettings,
+    configuration: str,
+    monkeypatch: pytest.MonkeyPatch,
+    library: Path,
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("TT_METAL_SIMULATOR", str(library))
+    before = dict(os.environ)
+    try:
+        with caplog.at_level("INFO", "mochi_aot"):
+            enter_simulator(bundle(*mesh, settings))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    rows, columns = mesh
+    assert caplog.messages == [f"a simulated mesh of {rows}x{columns}: {library} must be ttsim's {configuration}"]
 
 
 def test_after_ttnn_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
