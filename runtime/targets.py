@@ -122,6 +122,10 @@ def _open_ttnn(bundle: Bundle, device: str) -> Backend:
 
     tell_version(bundle)
     backend = TtnnBackend.open(bundle.manifest.mesh, bundle.manifest.mesh_settings, _ttnn.kernels)
+    if device == SIMULATOR:
+        from mochi_aot.runtime.ttnn.simulator import end_with_own_exit_code
+
+        end_with_own_exit_code()
     atexit.register(backend.close)
     _ttnn.backend, _ttnn.bundle = backend, bundle.path
     return backend

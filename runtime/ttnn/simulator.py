@@ -4,6 +4,7 @@ The user has the simulator's library for a machine, and SFPI where ttnn looks fo
 in the cache folder: https://github.com/tenstorrent/ttsim says what must lie beside the library.
 """
 
+import ctypes
 import logging
 import os
 import sys
@@ -65,6 +66,16 @@ def enter_simulator(bundle: Bundle) -> KernelCache:
     os.environ.update(variables)
     ensure_home()
     return KernelCache(Path(variables["TT_METAL_CACHE"]))
+
+
+def end_with_own_exit_code() -> None:
+    """Have this process end with the exit code that it ends with, once its mesh is open.
+
+    After Python has ended, ttnn resets the chips, and a simulated LoudBox ends the process there with exit code 1. So
+    what C and C++ libraries registered until now for the end of the process is left out.
+    """
+    libc = ctypes.CDLL(None)
+    libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)  # called with the exit code
 
 
 def simulator_variables(mesh: tuple[int, int], settings: MeshSettings | None, library: Path) -> dict[str, str]:

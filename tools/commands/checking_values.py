@@ -56,7 +56,6 @@ def check_values(
         print_json({"right": right, "device": device, "programs": [asdict(report) for report in reports]})
     else:
         print_text(text(reports))
-    sys.stdout.flush()  # before the mesh closes, after which the simulator of a LoudBox ends the process by itself
     if not right:
         sys.exit(int(ExitCode.REFUSED))
 

@@ -1,6 +1,7 @@
 """What the runtime sets up for a simulated machine, without one; and when it refuses."""
 
 import os
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -200,6 +201,24 @@ def test_which_library_it_must_be_is_told(
         os.environ.update(before)
     rows, columns = mesh
     assert caplog.messages == [f"a simulated mesh of {rows}x{columns}: {library} must be ttsim's {configuration}"]
+
+
+ENDING = """
+import atexit, ctypes, sys
+from mochi_aot.runtime.ttnn.simulator import end_with_own_exit_code
+library = ctypes.CDLL(None)
+library.on_exit(ctypes.cast(library.abort, ctypes.c_void_p), None)  # as a library's own cleanup that fails
+end_with_own_exit_code()
+atexit.register(print, "closed")
+print("made")
+sys.exit(6)
+"""
+
+
+def test_the_end_of_the_process_is_its_own() -> None:
+    """What Python does at the end is done, and printed; what a library does after that is not."""
+    ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("made\nclosed\n", "", 6)
 
 
 def test_after_ttnn_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
