@@ -35,7 +35,7 @@ sample = program(
     {"latents": x}, ["w"], {"latents": (4, x)},
     [
         instruction(swap, [1], [2], [], in_dim=2, out_dim=1, axis=1),
-        instruction(swap, [2], [3], [2], in_dim=1, out_dim=2, axis=1),
+        instruction(swap, [2], [3], [2, 3], in_dim=1, out_dim=2, axis=1),
         instruction("add", [0], [4], [], value=1.0),
     ],
     (1, 2), tuple(shape), "denoise",
@@ -131,6 +131,13 @@ def test_what_the_bundle_does_not_have_and_a_simulator_that_is_not_there(
     assert done.returncode == 5 and f"error: no simulator at {tmp_path}/none.so: expected" in done.stderr
 
 
+def there_and_back(folder: Path) -> Path:
+    """Write the bundle of THERE_AND_BACK into a folder, and return its path."""
+    done = subprocess.run([sys.executable, "-c", THERE_AND_BACK, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "b"
+
+
 def test_a_mocked_mesh_is_named_as_wrong_where_zeros_are(tmp_path: Path) -> None:
     """The code of chips, on a mesh whose numbers are all zeros: the first sum is 0 + 0, and the second 0 + 1."""
     path = written(tmp_path, "add", 1, value=1.0)
@@ -157,11 +164,16 @@ def test_a_small_bundle_on_the_simulator(tmp_path: Path) -> None:
     assert 0.9999 < program["worst"]["pcc"] < 1  # bfloat16 results of float32 definitions
 
 
+def test_an_all_to_all_on_a_mocked_mesh(tmp_path: Path) -> None:
+    """The bundle of the test below is one, also where there is no simulator."""
+    done = verify(str(there_and_back(tmp_path)))
+    assert done.returncode == 0, done.stderr
+
+
 @needs_simulator
 def test_an_all_to_all_on_the_simulator(tmp_path: Path) -> None:
     """It moves numbers and computes none: its results are its definition's to the bit, which `error` 0 says."""
-    subprocess.run([sys.executable, "-c", THERE_AND_BACK, str(tmp_path)], check=True, capture_output=True)
-    done = verify(str(tmp_path / "b"), "--simulate", "--simulator", os.environ[SIMULATOR], "--json")
+    done = verify(str(there_and_back(tmp_path)), "--simulate", "--simulator", os.environ[SIMULATOR], "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     (program,) = report["programs"]
