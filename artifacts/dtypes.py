@@ -12,8 +12,9 @@ class DType:
     """`storage` is the numpy dtype of the bytes on disk, little-endian; numpy has no bfloat16, so uint16 stores it.
 
     `held` is the numpy dtype of its numbers, in which hosts compute with them and exchange them with devices: bfloat16
-    numbers are held as float32. `short` is its name in the text form of programs. `chip` is the dtype in which chips
-    hold its values between programs: masks are counted and multiplied with, and ids looked up with.
+    numbers are held as float32, and float8 ones too. `short` is its name in the text form of programs. `chip` is the
+    dtype in which chips hold its values between programs: masks are counted and multiplied with, and ids looked up
+    with; empty where chips have none. `torch` is torch's name for it.
     """
 
     name: str
@@ -21,6 +22,7 @@ class DType:
     storage: np.dtype[np.generic]
     held: np.dtype[np.generic]
     chip: str
+    torch: str
 
     @property
     def itemsize(self) -> int:
@@ -28,18 +30,19 @@ class DType:
 
 
 def _same(name: str, short: str, numpy_name: str, chip: str) -> DType:
-    return DType(name, short, np.dtype(numpy_name), np.dtype(numpy_name), chip)
+    return DType(name, short, np.dtype(numpy_name), np.dtype(numpy_name), chip, name)
 
 
 DTYPES = {
     dtype.name: dtype
     for dtype in (
         _same("float32", "f32", "<f4", chip="float32"),
-        DType("bfloat16", "bf16", np.dtype("<u2"), np.dtype("<f4"), chip="bfloat16"),
+        DType("bfloat16", "bf16", np.dtype("<u2"), np.dtype("<f4"), chip="bfloat16", torch="bfloat16"),
         _same("int32", "i32", "<i4", chip="uint32"),
         _same("uint32", "u32", "<u4", chip="uint32"),
         _same("bool", "bool", "?", chip="bfloat16"),
         _same("uint8", "u8", "u1", chip="uint8"),
+        DType("float8", "f8", np.dtype("u1"), np.dtype("<f4"), chip="", torch="float8_e4m3fn"),
     )
 }
 
@@ -50,8 +53,11 @@ PROGRAM_DTYPES = {name: dtype for name, dtype in DTYPES.items() if name != "uint
 # these dtypes, and devices.
 BLOCK_DTYPES = {"bfloat8_b": 1088}
 
-# ttnn names its dtypes so too, and has none for booleans.
-TTNN_DTYPES = tuple(name for name in (*DTYPES, *BLOCK_DTYPES) if name != "bool")
+# Of 8 bits a number and less than bfloat16 keeps: what a bundle's `weights_dtype` has matrices in.
+NARROW_DTYPES = ("float8", *BLOCK_DTYPES)
+
+# ttnn names its dtypes so too, and has none for booleans, nor float8.
+TTNN_DTYPES = tuple(name for name in (*DTYPES, *BLOCK_DTYPES) if name not in ("bool", "float8"))
 
 
 def held_dtype(dtype: str) -> np.dtype[np.generic]:

@@ -38,6 +38,8 @@ DEFAULT_GEOMETRY = "480x848x163"  # of the published videos: height, width, fram
 MODEL_DTYPES = ("float32", "bfloat16")  # of weights and activations, and of how a checkpoint is stored
 CHECKPOINT_LAYOUTS = ("genmo", "diffusers")  # that checkpoints are published in
 CHIP_DTYPES = ("bfloat16", "bfloat8_b")  # of weights on chips, and of what chips send each other
+HOST_DTYPES = ("bfloat16", "float8")  # of weights for torch, beside those of MODEL_DTYPES that `dtype` says
+WEIGHTS_DTYPES = tuple(dict.fromkeys(CHIP_DTYPES + HOST_DTYPES))
 
 
 class FileGroup(Enum):

@@ -1,9 +1,9 @@
 """What must hold in a manifest beyond the types of its fields. The writer and the reader both run it."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES, tensor_bytes
+from mochi_aot.artifacts.dtypes import BLOCK_DTYPES, DTYPES, NARROW_DTYPES, tensor_bytes
 from mochi_aot.artifacts.errors import BundleError
 from mochi_aot.artifacts.integrity import hash_shards
 from mochi_aot.artifacts.layout import (
@@ -12,6 +12,7 @@ from mochi_aot.artifacts.layout import (
     FABRICS,
     FORMAT_VERSION,
     HASH_HEX,
+    HOST_DTYPES,
     MAX_NOTICE_BYTES,
     MAX_NOTICES,
     NOTICE_FOLDER,
@@ -125,8 +126,8 @@ def check_program_fits(program: Program, manifest: Manifest, where: str) -> None
         problem = f"reads the weight {weight.name!r} as {read[0]} {read[1]}, and the bundle holds {seen[0]} {seen[1]}"
         require(read == seen, where, problem)
     for name, spec in tensors(program):
-        dense = spec.dtype in DTYPES or manifest.target == "ttnn"
-        require(dense, f"{where}: {name!r}", f"{spec.dtype} in a bundle for {manifest.target}")
+        plain = spec.dtype not in NARROW_DTYPES or (spec.dtype in BLOCK_DTYPES and manifest.target == "ttnn")
+        require(plain, f"{where}: {name!r}", f"{spec.dtype} in a bundle for {manifest.target}")
         _check_placements(spec, manifest.mesh, f"{where}: {name!r}")
 
 
@@ -150,25 +151,29 @@ def _check_target(manifest: Manifest, where: str) -> None:
         require((value is not None) == chips, where, f"{field}: seen {seen} in a bundle for {manifest.target}")
     if not chips:
         require(manifest.kernels is None, where, f"kernels: seen some in a bundle for {manifest.target}")
-        for field in ("weights_dtype", "links_dtype"):
-            seen = getattr(manifest, field)
-            require(seen == manifest.dtype, where, f"{field}: expected {manifest.dtype} as dtype is, seen {seen}")
+        seen = manifest.links_dtype
+        require(seen == manifest.dtype, where, f"links_dtype: expected {manifest.dtype} as dtype is, seen {seen}")
         for weight in manifest.weights:
             problem = f"weight {weight.name!r}: expected shards in a bundle for {manifest.target}, seen a file"
             require(weight.file is None, where, problem)
+        _check_weights_dtype(manifest, HOST_DTYPES if manifest.dtype == "bfloat16" else (manifest.dtype,), where)
         return
-    for field in ("weights_dtype", "links_dtype"):
-        seen = getattr(manifest, field)
-        known = (manifest.dtype, *BLOCK_DTYPES)
-        require(seen in known, where, f"{field}: expected one of {', '.join(known)}, seen {seen}")
-    held = {weight.dtype for weight in manifest.weights} & {*BLOCK_DTYPES}
-    expected = {manifest.weights_dtype} & {*BLOCK_DTYPES}
-    agree = not manifest.weights or held == expected
-    problem = f"weights_dtype: seen {manifest.weights_dtype}, and weights of {sorted(held) or 'other dtypes only'}"
-    require(agree, where, problem)
+    known = (manifest.dtype, *BLOCK_DTYPES)
+    seen = manifest.links_dtype
+    require(seen in known, where, f"links_dtype: expected one of {', '.join(known)}, seen {seen}")
+    _check_weights_dtype(manifest, known, where)
     if manifest.kernels is not None:
         seen = manifest.kernels.ttnn
         require(seen == manifest.ttnn, where, f"ttnn: seen {manifest.ttnn!r}, and kernels for {seen!r}")
+
+
+def _check_weights_dtype(manifest: Manifest, known: Sequence[str], where: str) -> None:
+    """Check that there are weights of the dtype that the manifest says matrices have, and of no other narrow one."""
+    seen = manifest.weights_dtype
+    require(seen in known, where, f"weights_dtype: expected one of {', '.join(known)}, seen {seen}")
+    held = {weight.dtype for weight in manifest.weights} & {*NARROW_DTYPES}
+    agree = not manifest.weights or held == {seen} & {*NARROW_DTYPES}
+    require(agree, where, f"weights_dtype: seen {seen}, and weights of {sorted(held) or 'other dtypes only'}")
 
 
 def _check_file(file: File, where: str) -> None:

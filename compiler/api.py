@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mochi_aot.artifacts.errors import MochiError
-from mochi_aot.artifacts.layout import CHECKPOINT_LAYOUTS, CHIP_DTYPES, DEFAULT_GEOMETRY, MODEL_DTYPES
+from mochi_aot.artifacts.layout import (
+    CHECKPOINT_LAYOUTS,
+    CHIP_DTYPES,
+    DEFAULT_GEOMETRY,
+    HOST_DTYPES,
+    MODEL_DTYPES,
+    WEIGHTS_DTYPES,
+)
 from mochi_aot.artifacts.machines import Chips, chips_called
 from mochi_aot.compiler.child import compile_in_child
 from mochi_aot.compiler.errors import CompileOptionError
@@ -81,7 +88,8 @@ def compile(
         plan: How programs are cut over the mesh: "auto", or plan names separated by commas.
         dtype: "bfloat16" or "float32" (for torch), of weights and activations.
         text_dtype: The same of the text encoder, for torch; `dtype` unless given.
-        weights_dtype: "bfloat16" or "bfloat8_b", of the matrices, for ttnn.
+        weights_dtype: Of the matrices: "bfloat16", which for torch means `dtype`; "bfloat8_b", for ttnn; "float8", for
+            torch, of the transformer's blocks, whose products then are in float8 too.
         links_dtype: "bfloat16" or "bfloat8_b", of what chips send each other in a denoising step, for ttnn.
         force: Replace a bundle that is there already.
         resume: Use the weights that a compile to the same place finished before it was stopped.
@@ -198,14 +206,12 @@ def make_job(
     """
     _check_choices(("target", target, TARGETS), ("dtype", dtype, MODEL_DTYPES))
     _check_choices(("text-dtype", text_dtype or dtype, MODEL_DTYPES))
-    _check_choices(("weights-dtype", weights_dtype, CHIP_DTYPES), ("links-dtype", links_dtype, CHIP_DTYPES))
+    _check_choices(("weights-dtype", weights_dtype, WEIGHTS_DTYPES), ("links-dtype", links_dtype, CHIP_DTYPES))
     if target == "ttnn" and dtype != "bfloat16":
         raise CompileOptionError(f"dtype {dtype} is for target torch; chips compute in bfloat16")
     if target == "ttnn" and text_dtype not in (None, dtype):
         raise CompileOptionError(f"text-dtype {text_dtype} is for target torch; chips compute in bfloat16")
-    for option, value in (("weights-dtype", weights_dtype), ("links-dtype", links_dtype)):
-        if target == "torch" and value != "bfloat16":
-            raise CompileOptionError(f"{option} {value} is for target ttnn; torch has dtype alone")
+    _check_narrow(target, dtype, weights_dtype, links_dtype)
     if target == "torch" and require_kernels:
         raise CompileOptionError("require-kernels is for target ttnn; torch needs no kernels")
     sizes = tuple(dict.fromkeys(_parsed(size) for size in _several(geometries)))
@@ -228,6 +234,19 @@ def make_job(
         with_encoder,
         text_dtype,
     )
+
+
+def _check_narrow(target: str, dtype: str, weights_dtype: str, links_dtype: str) -> None:
+    """Raise CompileOptionError for dtypes of matrices and links that a target, or another dtype, does not go with."""
+    if target == "torch" and links_dtype != "bfloat16":
+        raise CompileOptionError(f"links-dtype {links_dtype} is for target ttnn; torch has dtype alone")
+    known = CHIP_DTYPES if target == "ttnn" else HOST_DTYPES
+    if weights_dtype not in known:
+        raise CompileOptionError(
+            f"weights-dtype {weights_dtype} is not for target {target}, which has {' or '.join(known)}"
+        )
+    if weights_dtype == "float8" and dtype != "bfloat16":
+        raise CompileOptionError(f"weights-dtype float8 is for dtype bfloat16, in which its products are; not {dtype}")
 
 
 def _mesh(mesh: str | Mesh | None, chips: Chips) -> Mesh:

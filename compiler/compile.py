@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mochi_aot.artifacts import Bundle, BundleWriter, schema
+from mochi_aot.artifacts.dtypes import NARROW_DTYPES
 from mochi_aot.artifacts.memory import peak_memory
 from mochi_aot.artifacts.versions import installed_version, versions
 from mochi_aot.compiler.checkpoint import Checkpoint
@@ -125,7 +126,7 @@ def check_encoder(job: Job, config: MochiConfig) -> None:
 def opened_target(job: Job) -> Iterator[Target]:
     """Give the job's target, ready to compile for. Raise what ttnn_target raises."""
     if job.target == "torch":
-        yield TorchTarget()
+        yield TorchTarget(job.weights_dtype)
         return
     with ttnn_target(job.mesh, job.weights_dtype, job.links_dtype, job.require_kernels, job.arch) as target:
         yield target
@@ -189,9 +190,9 @@ def _write_bundle(
 
 
 def _lowered_for(job: Job) -> dict[str, str]:
-    """Return what a bundle for ttnn records besides: the dtypes that only chips have, and the version of ttnn."""
+    """Return what a bundle records besides: dtypes other than the activations', and for chips the version of ttnn."""
     if job.target != "ttnn":
-        return {}
+        return {"weights_dtype": job.weights_dtype} if job.weights_dtype in NARROW_DTYPES else {}
     return {"weights_dtype": job.weights_dtype, "links_dtype": job.links_dtype, "ttnn": installed_version("ttnn") or ""}
 
 
@@ -262,11 +263,14 @@ def compile_program(
 ) -> Compiled:
     """Return a program for one device as an SPMD program for the mesh, verified by the pipeline. Raise PlanError.
 
-    `target` may change the program first so that it fits a device.
+    `target` may change the program, first so that it fits a device, and then in what its products are made of.
     """
     if target is not None:
         program = pipeline.apply("fit", lambda p: target.fitted(p, mesh, plan), program)
     program = optimised(pipeline.apply("partition", lambda p: partition(p, mesh, plan), program), pipeline)
+    narrowing = None if target is None else target.narrowing(program.name)
+    if narrowing is not None:
+        program = pipeline.apply("narrow", narrowing, program)
     if plan.gathered:
         program = pipeline.apply("gather_at_use", lambda p: gather_at_use(p, plan), program)
     return Compiled(program, plan.name, cost_of(program))

@@ -45,7 +45,7 @@ def explain(checkpoint: Checkpoint | TunedCheckpoint, job: Job, progress: Progre
     Raises GeometryError and PlanError where the compile would, before it writes anything.
     """
     progress = progress or Progress()
-    target: Target = TorchTarget()
+    target: Target = TorchTarget(job.weights_dtype)
     if job.target == "ttnn":
         target = TtnnTarget(job.weights_dtype, job.links_dtype, arch=job.arch)
     check_encoder(job, checkpoint.config)

@@ -19,7 +19,7 @@ class Job:
     plans: tuple[str, ...] = ()
     dtype: str = "bfloat16"
     target: str = "torch"
-    weights_dtype: str = "bfloat16"  # of the matrices, for ttnn
+    weights_dtype: str = "bfloat16"  # of the matrices: bfloat8_b for ttnn, float8 for torch, where else `dtype` counts
     links_dtype: str = "bfloat16"  # of what chips send each other in a denoising step, for ttnn
     arch: str = WORMHOLE  # of the chips, for ttnn
     require_kernels: bool = False  # for ttnn: real ones, not those of the stand-in compiler

@@ -175,7 +175,7 @@ def _arch(manifest: schema.Manifest) -> str:
 def _target(manifest: schema.Manifest) -> Target:
     """Return the target that a bundle was compiled for; nothing is mocked."""
     if manifest.target == "torch":
-        return TorchTarget()
+        return TorchTarget(manifest.weights_dtype)
     return TtnnTarget(manifest.weights_dtype, manifest.links_dtype, arch=_arch(manifest))
 
 

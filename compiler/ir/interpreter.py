@@ -18,10 +18,23 @@ from mochi_aot.compiler.ir.numpy_values import (
     distribute,
     once_each,
     padding,
+    quantised,
     round_bfloat16,
     store,
 )
-from mochi_aot.compiler.ir.program import Checkpoint, Computed, Concat, Constant, Op, Param, Program, Recipe, Value
+from mochi_aot.compiler.ir.program import (
+    VALUES,
+    Checkpoint,
+    Computed,
+    Concat,
+    Constant,
+    Op,
+    Param,
+    Program,
+    Quantised,
+    Recipe,
+    Value,
+)
 from mochi_aot.compiler.ir.text import op_text
 from mochi_aot.compiler.ir.types import TensorType
 
@@ -35,9 +48,10 @@ def run(
 
     `inputs` are global arrays by name. `params` gives the global array of each parameter, by the value's name or by
     a function of the Param. Constants bring their own data. A Concat parameter %x is given by its parts, which are
-    asked for as parameters named x.0, x.1, ... A mapping may also name a parameter or part by its checkpoint name or
-    by the output that computes it. Padding is zero, or `poison` if given (float values; True for bool): results
-    must not depend on it. Outputs may share memory with inputs and constants: treat them as read-only.
+    asked for as parameters named x.0, x.1, ... What is quantised is given by its matrix, in float32. A mapping may
+    also name a parameter or part by its checkpoint name or by the output that computes it. Padding is zero, or
+    `poison` if given (float values; True for bool): results must not depend on it. Outputs may share memory with
+    inputs and constants: treat them as read-only.
 
     Raise IRError for missing or misshapen arrays, for replicas of an output that differ, and for an op that fails,
     which it prints.
@@ -131,6 +145,9 @@ def _array(param: Param, params: Params) -> np.ndarray:
     """Return the global array of a parameter that is not a Concat."""
     if isinstance(param.recipe, Constant):
         return param.recipe.array
+    if isinstance(param.recipe, Quantised):
+        matrix = _array(Param(param.value, Checkpoint(param.recipe.name)), params)
+        return quantised(matrix)[0 if param.recipe.part == VALUES else 1]
     if not isinstance(params, Mapping):
         return params(param)
     keys = [param.value.name, _source(param.recipe)]

@@ -41,6 +41,7 @@ LOCAL: dict[str, Callable[..., np.ndarray | tuple[np.ndarray, ...]]] = {
     "mean": shape.mean,
     "softmax": nn.softmax,
     "linear": nn.linear,
+    "linear_float8": nn.linear_float8,
     "matmul": nn.matmul,
     "rms_norm": nn.rms_norm,
     "rope": nn.rope,

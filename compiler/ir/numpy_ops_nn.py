@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from mochi_aot.compiler.ir.numpy_values import quantised
 from mochi_aot.compiler.ir.ops import integer
 from mochi_aot.compiler.ir.program import Attr, Attrs
 
@@ -19,6 +20,16 @@ def linear(attrs: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = No
     """Multiply x [..., in] by w [out, in] and add b [out]: [..., out]."""
     rows = x.reshape(-1, x.shape[-1])  # one large product is faster than many small ones
     y = np.matmul(rows, w.T).reshape(*x.shape[:-1], w.shape[0])
+    return y if b is None else y + b
+
+
+def linear_float8(
+    attrs: Attrs, x: np.ndarray, w: np.ndarray, scales: np.ndarray, b: np.ndarray | None = None
+) -> np.ndarray:
+    """Multiply x [..., in], rows of which become float8, by w [out, in], float8 with scales [out] of rows, and add b
+    [out]: [..., out]."""
+    values, row_scales = quantised(x)
+    y = linear({}, values, w) * row_scales[..., None] * scales
     return y if b is None else y + b
 
 

@@ -13,6 +13,9 @@ from mochi_aot.artifacts.dtypes import DTYPES
 from mochi_aot.compiler.ir.text import type_text
 from mochi_aot.compiler.ir.types import Partial, Placement, Shard, TensorType
 
+FLOAT8_MAX = 448.0  # the largest number in float8
+FLOAT8_LEAST_SCALE = 2.0**-126
+
 Mesh = tuple[int, int]
 Devices = list[np.ndarray]
 
@@ -42,6 +45,32 @@ def round_bfloat16(x: np.ndarray) -> np.ndarray:
     if nan.any():
         result[nan] = np.nan
     return result.reshape(np.shape(x))
+
+
+def round_float8(x: np.ndarray) -> np.ndarray:
+    """Return the float32 array of the nearest float8 numbers, ties to even; beyond 448 of 448, NaN stays NaN.
+
+    These have a sign, 4 bits of exponent and 3 of fraction: E4M3 of "FP8 Formats for Deep Learning" (Micikevicius et
+    al., 2022), whose steps are an eighth of a power of two, and 2^-9 below 2^-6.
+    """
+    x = np.clip(x, -FLOAT8_MAX, FLOAT8_MAX)  # passes NaN on
+    _, exponents = np.frexp(x)  # |x| is in [2^(e - 1), 2^e)
+    exponents = np.maximum(exponents - 1, -6) - 3
+    with np.errstate(invalid="ignore"):  # numpy says so of NaN
+        result: np.ndarray = np.ldexp(np.rint(np.ldexp(x, -exponents)), exponents)
+    return result
+
+
+def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return float8 numbers and scales of float32 rows [..., n], float32 [..., n] and [...]: a number times its row's
+    scale is near the row's own.
+
+    The scale makes 448 of the largest number of a row; that of zeros is as small as float32 has without losing bits.
+    """
+    largest = np.max(np.abs(rows), -1)
+    scales = np.maximum(largest * np.float32(1 / FLOAT8_MAX), np.float32(FLOAT8_LEAST_SCALE))
+    with np.errstate(invalid="ignore"):  # a row with an infinity becomes NaN, as on devices
+        return round_float8(rows / scales[..., None]), scales
 
 
 def store(array: np.ndarray, type: TensorType) -> np.ndarray:

@@ -179,6 +179,16 @@ def _linear(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Spec]:
     return [((*x[:-1], w[0]), dtype)]
 
 
+@_op("linear_float8")
+def _linear_float8(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Spec]:
+    (x, dtype), (w, kind), (scales, scale_kind), *bias = operands
+    _require(x[-1] == w[1], f"input width {x[-1]}, weight {w}")
+    _require(kind == "float8" and scale_kind == "float32", f"weight is {kind}, its scales {scale_kind}")
+    _require(scales == (w[0],), f"scales {scales} of weight {w}")
+    _require(all(b == ((w[0],), dtype) for b in bias), f"bias {bias} of weight {w}")
+    return [((*x[:-1], w[0]), dtype)]
+
+
 @_op("matmul")
 def _matmul(attrs: Attrs, operands: list[Spec], mesh: Mesh) -> list[Spec]:
     (a, dtype), (b, _) = operands

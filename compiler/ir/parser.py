@@ -21,6 +21,7 @@ from mochi_aot.compiler.ir.program import (
     Output,
     Param,
     Program,
+    Quantised,
     Recipe,
     Value,
 )
@@ -31,6 +32,7 @@ _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _NUMBER = r"[0-9]+"
 _DTYPES = {dtype.short: name for name, dtype in PROGRAM_DTYPES.items()}
 _JSON = json.JSONDecoder()
+_RECIPES = "checkpoint, constant, computed, quantised or concat"
 
 
 def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Program:
@@ -239,7 +241,7 @@ class _Parser:
         self.program.ops.append(Op(opcode, operands, results, attrs, loc))
 
     def _recipe(self, line: _Line) -> Recipe:
-        kind = line.match(_WORD, "a recipe: checkpoint, constant, computed or concat")
+        kind = line.match(_WORD, f"a recipe: {_RECIPES}")
         line.need("(")
         recipe: Recipe
         if kind == "checkpoint":
@@ -250,10 +252,14 @@ class _Parser:
             program = line.string("a program's name in quotes")
             line.need(",")
             recipe = Computed(program, line.string("an output's name in quotes"))
+        elif kind == "quantised":
+            matrix = line.string("a checkpoint's name in quotes")
+            line.need(",")
+            recipe = Quantised(matrix, line.string("values or scales in quotes"))
         elif kind == "concat":
             recipe = self._concat(line)
         else:
-            line.reject(f"expected checkpoint, constant, computed or concat, found {kind!r}")
+            line.reject(f"expected {_RECIPES}, found {kind!r}")
         line.need(")")
         return recipe
 

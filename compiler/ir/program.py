@@ -80,6 +80,15 @@ class Computed:
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """Recipe: of the matrix of this canonical name either its `values` in float8, or the `scales` of its rows: see
+    numpy_values.quantised."""
+
+    name: str
+    part: str
+
+
+@dataclass(frozen=True)
 class Concat:
     """Recipe: local pieces joined along `dim`, each made by its own recipe under its own type."""
 
@@ -87,7 +96,8 @@ class Concat:
     dim: int
 
 
-Recipe = Checkpoint | Constant | Computed | Concat
+VALUES, SCALES = "values", "scales"  # the parts of what is quantised
+Recipe = Checkpoint | Constant | Computed | Quantised | Concat
 
 
 @dataclass(eq=False)

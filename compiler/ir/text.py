@@ -15,6 +15,7 @@ from mochi_aot.compiler.ir.program import (
     Output,
     Param,
     Program,
+    Quantised,
     Recipe,
     Value,
 )
@@ -77,6 +78,8 @@ def recipe_text(recipe: Recipe) -> str:
         return f"computed({json.dumps(recipe.program)}, {json.dumps(recipe.output)})"
     if isinstance(recipe, Constant):
         return f"constant({json.dumps(recipe.key)})"
+    if isinstance(recipe, Quantised):
+        return f"quantised({json.dumps(recipe.name)}, {json.dumps(recipe.part)})"
     parts = ", ".join(f"{recipe_text(part)} : {type_text(type)}" for part, type in recipe.parts)
     return f"concat({recipe.dim}, [{parts}])"
 
@@ -88,7 +91,7 @@ def constants_of(program: Program) -> dict[str, np.ndarray]:
     def collect(recipe: Recipe) -> None:
         if isinstance(recipe, Constant):
             table[recipe.key] = recipe.array
-        elif not isinstance(recipe, Checkpoint | Computed):
+        elif not isinstance(recipe, Checkpoint | Computed | Quantised):
             for part, _ in recipe.parts:
                 collect(part)
 

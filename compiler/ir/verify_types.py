@@ -2,7 +2,7 @@
 
 from mochi_aot.artifacts.dtypes import DTYPES, PROGRAM_DTYPES
 from mochi_aot.compiler.ir.ops import infer
-from mochi_aot.compiler.ir.program import Concat, Constant, Recipe
+from mochi_aot.compiler.ir.program import SCALES, VALUES, Concat, Constant, Quantised, Recipe
 from mochi_aot.compiler.ir.text import type_text
 from mochi_aot.compiler.ir.types import PARTIAL, Shard, TensorType
 
@@ -50,15 +50,24 @@ def check_argument(type: TensorType, mesh: tuple[int, int] | None) -> None:
 
 
 def check_recipe(recipe: Recipe, type: TensorType, mesh: tuple[int, int] | None) -> None:
-    """Check that constants have the type's shape and dtype, and that parts join to what a device holds."""
+    """Check that constants and what is quantised have the type's shape and dtype, and that parts join to what a device
+    holds."""
     if isinstance(recipe, Constant):
         held = DTYPES[type.dtype].held
         if recipe.array.shape != type.shape:
             raise ValueError(f"the constant's shape is {recipe.array.shape}, the type's {type.shape}")
         if recipe.array.dtype != held:
             raise ValueError(f"the constant is held as {recipe.array.dtype}, expected {held}")
+    if isinstance(recipe, Quantised):
+        _check_quantised(recipe, type)
     if isinstance(recipe, Concat):
         _check_parts(recipe, type, mesh)
+
+
+def _check_quantised(recipe: Quantised, type: TensorType) -> None:
+    expected = {VALUES: ("float8", 2), SCALES: ("float32", 1)}.get(recipe.part)
+    if (type.dtype, len(type.shape)) != expected:
+        raise ValueError(f"{recipe.part!r} of a quantised matrix is no {type_text(type)}")
 
 
 def _check_parts(recipe: Concat, type: TensorType, mesh: tuple[int, int] | None) -> None:

@@ -13,6 +13,7 @@ from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
 from mochi_aot.compiler.partition.plans import Families
 
+Change = Callable[[Program], Program]
 WeightProgress = Callable[[int, int], None]  # bytes that a device holds: those written, and all
 
 
@@ -43,6 +44,9 @@ class Target(Protocol):
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """Return a program without a mesh, changed where a device would not have room for its values under the plan."""
+
+    def narrowing(self, role: str) -> Change | None:
+        """Return the pass that has products of a partitioned program made in narrower numbers; None for none."""
 
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """Return what one run of a partitioned program takes of a device, modelled. Raises PlanError if it cannot be

@@ -13,12 +13,14 @@ from mochi_aot.compiler.ir.types import Shard, TensorType
 from mochi_aot.compiler.lower.fit import decoder_in_strips, encoder_in_strips
 from mochi_aot.compiler.lower.memory import Arena
 from mochi_aot.compiler.lower.shards import WINDOW_BYTES, ShardedWeight
-from mochi_aot.compiler.lower.target import Checked, FormedParam, WeightProgress, roles
+from mochi_aot.compiler.lower.target import Change, Checked, FormedParam, WeightProgress, roles
 from mochi_aot.compiler.lower.torch_seconds import seconds
 from mochi_aot.compiler.lower.weight_belt import WeightBelt
 from mochi_aot.compiler.lower.weights import KnownSource, weight_name
 from mochi_aot.compiler.partition.choose import Estimate
 from mochi_aot.compiler.partition.cost import Cost
+from mochi_aot.compiler.partition.errors import PlanError
+from mochi_aot.compiler.partition.float8 import MULTIPLE, in_float8
 from mochi_aot.compiler.partition.liveness import peak_bytes
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Plan
@@ -34,13 +36,20 @@ class TorchTarget:
 
     families = FAMILIES
 
-    def __init__(self) -> None:
+    def __init__(self, weights_dtype: str = "bfloat16") -> None:
+        """`weights_dtype` is float8, of the matrices of the transformer's blocks; or else they are as programs have
+        them."""
+        self._float8 = weights_dtype == "float8"
         self._params: dict[str, dict[str, Param]] = {role: {} for role in roles(self.families)}
 
     def fitted(self, program: Program, mesh: Mesh, plan: Plan) -> Program:
         """See Target. Large videos are worked on in strips."""
         in_strips = {"decode": decoder_in_strips, ENCODE: encoder_in_strips}.get(program.name)
         return program if in_strips is None else in_strips(program, mesh, plan, STRIP_BYTES)
+
+    def narrowing(self, role: str) -> Change | None:
+        """See Target. What is in float8 is in the denoising step alone, which nearly all time and memory go to."""
+        return in_float8 if self._float8 and role == "denoise" else None
 
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """See Target."""
@@ -62,7 +71,13 @@ class TorchTarget:
         programs: dict[int, schema.Program],
         mesh: Mesh,
     ) -> Checked:
-        """See Target. There is nothing to build ahead of time."""
+        """See Target. There is nothing to build ahead of time. Raise PlanError for float8 that nothing is in."""
+        types = {param.value.type.dtype for param in self._all_params().values()}
+        if self._float8 and "float8" not in types:
+            raise PlanError(
+                f"weights-dtype float8: of no matrix of the transformer's blocks a device of {mesh[0]}x{mesh[1]} holds a "
+                f"multiple of {MULTIPLE} rows and columns: take another plan, or fewer devices, or bfloat16"
+            )
         return Checked(geometries)
 
     def add_weights(self, writer: BundleWriter, source: KnownSource, mesh: Mesh, progress: WeightProgress) -> int:

@@ -12,6 +12,7 @@ from mochi_aot.compiler.partition.cost import Cost
 # H100 SXM5: NVIDIA, H100 Tensor Core GPU architecture, table of peak rates: dense bfloat16. Products and attention of
 # these sizes reach about half of it.
 FLOPS_PER_SECOND = 0.5 * 989.4e12
+FLOAT8_FLOPS_PER_SECOND = 2 * FLOPS_PER_SECOND  # the same table
 # The same: 18 links of fourth-generation NVLink, 25 GB/s each way; NCCL's rings reach about four fifths of that.
 LINK_BYTES_PER_SECOND = 0.8 * 18 * 25e9
 SECONDS_PER_COLLECTIVE = 20e-6  # to start one and to meet: NCCL's latency within a host
@@ -19,6 +20,6 @@ SECONDS_PER_COLLECTIVE = 20e-6  # to start one and to meet: NCCL's latency withi
 
 def seconds(cost: Cost) -> float:
     """Return the modelled seconds of one run: nothing overlaps."""
-    compute = cost.flops / FLOPS_PER_SECOND
+    compute = (cost.flops - cost.float8_flops) / FLOPS_PER_SECOND + cost.float8_flops / FLOAT8_FLOPS_PER_SECOND
     sending = cost.collective_bytes / LINK_BYTES_PER_SECOND
     return compute + sending + SECONDS_PER_COLLECTIVE * sum(cost.collectives.values())

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from mochi_aot.artifacts.versions import installed_version
-from mochi_aot.compiler.ir.program import Checkpoint, Concat, Constant, Param, Recipe
+from mochi_aot.compiler.ir.program import VALUES, Checkpoint, Concat, Constant, Param, Quantised, Recipe
 from mochi_aot.compiler.ir.types import Shard, TensorType
+from mochi_aot.compiler.lower.float8 import quantised
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
 CONSTANT = "constant:"  # begins the names of weights that the compiler computes
+SCALED_ROWS = 128  # of a matrix that are read at a time for their scales: at most 8192 numbers each, 4 MiB in float32
 BLOCK_BYTES = 4 << 20  # of the checkpoint that are read at a time: they stay in the processor's cache until copied
 
 Coordinates = tuple[int, ...]
@@ -51,6 +53,8 @@ def _named(recipe: Recipe, type: TensorType) -> str:
 def _origin(recipe: Recipe) -> str:
     if isinstance(recipe, Constant):
         return f"{CONSTANT}{recipe.key}"
+    if isinstance(recipe, Quantised):
+        return recipe.name if recipe.part == VALUES else f"{recipe.name}:{recipe.part}"
     assert isinstance(recipe, Checkpoint)  # Computed ones were folded into constants, Concat has no name of its own
     return recipe.name
 
@@ -69,7 +73,7 @@ def checkpoint_names(recipe: Recipe) -> list[str]:
     """Return the checkpoint's tensors that a recipe reads, in order."""
     if isinstance(recipe, Concat):
         return [name for part, _ in recipe.parts for name in checkpoint_names(part)]
-    return [recipe.name] if isinstance(recipe, Checkpoint) else []
+    return [recipe.name] if isinstance(recipe, Checkpoint | Quantised) else []
 
 
 def distinct_coordinates(recipe: Recipe, type: TensorType, mesh: Mesh) -> tuple[list[Coordinates], list[int]]:
@@ -120,29 +124,44 @@ def fill(
             tensor = torch.from_numpy(np.array(recipe.array[index], order="C"))
             out[tuple(slice(n) for n in tensor.shape)].copy_(tensor)
         return
-    assert isinstance(recipe, Checkpoint)
+    assert isinstance(recipe, Checkpoint | Quantised)
     if not type.shape:
         for out in outs:
             out.copy_(source.read(recipe.name))
         return
-    _fill_rows(recipe.name, type, indices, outs, source)
+    _fill_rows(recipe, type, indices, outs, source)
 
 
 def _fill_rows(
-    name: str, type: TensorType, indices: list[tuple[slice, ...]], outs: Sequence[torch.Tensor], source: Source
+    recipe: Checkpoint | Quantised,
+    type: TensorType,
+    indices: list[tuple[slice, ...]],
+    outs: Sequence[torch.Tensor],
+    source: Source,
 ) -> None:
     """Read each run of rows that some device holds once, a block at a time, and deal it out."""
     by_rows: dict[tuple[int, int], list[tuple[tuple[slice, ...], torch.Tensor]]] = {}
     for index, out in zip(indices, outs, strict=True):
         by_rows.setdefault((index[0].start, index[0].stop), []).append((index[1:], out))
-    count = max(BLOCK_BYTES // (4 * max(prod(type.shape[1:]), 1)), 1)
+    scales = isinstance(recipe, Quantised) and recipe.part != VALUES
+    count = SCALED_ROWS if scales else max(BLOCK_BYTES // (4 * max(prod(type.shape[1:]), 1)), 1)
     for (first, last), takers in by_rows.items():
         for start in range(first, last, count):
             stop = min(start + count, last)
-            block = source.read(name, (slice(start, stop),))
+            block = _block(recipe, start, stop, source)
             for rest, out in takers:
                 kept = tuple(slice(s.stop - s.start) for s in rest)
                 out[(slice(start - first, stop - first), *kept)].copy_(block[(slice(None), *rest)])
+
+
+def _block(recipe: Checkpoint | Quantised, start: int, stop: int, source: Source) -> torch.Tensor:
+    """Return rows of the global tensor that a recipe makes. What is quantised is the checkpoint's own number, and rows
+    are read whole: devices that hold pieces of one have one scale."""
+    rows = source.read(recipe.name, (slice(start, stop),))
+    if isinstance(recipe, Checkpoint):
+        return rows
+    values, scales = quantised(rows)
+    return values if recipe.part == VALUES else scales
 
 
 def local_index(type: TensorType, coordinates: Coordinates) -> tuple[slice, ...]:

@@ -21,15 +21,19 @@ from mochi_aot.compiler.ir.ops import COLLECTIVES, integer
 from mochi_aot.compiler.ir.program import Op, Program, Value
 from mochi_aot.compiler.ir.types import TensorType
 
+FLOAT8_PRODUCT = "linear_float8"
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Per device. `flops` counts a multiply and an add as two, in products, attention and convolutions alone."""
+    """Per device. `flops` counts a multiply and an add as two, in products, attention and convolutions alone;
+    `float8_flops` are those of them that are made in float8."""
 
     flops: int = 0
     weight_bytes: int = 0
     collective_bytes: int = 0
     collectives: dict[str, int] = field(default_factory=dict)
+    float8_flops: int = 0
 
 
 def cost_of(program: Program) -> Cost:
@@ -44,6 +48,7 @@ def cost_of(program: Program) -> Cost:
         weight_bytes=sum(param.value.type.local_nbytes for param in program.params),
         collective_bytes=sum(bytes_sent(op, mesh) for op in program.ops),
         collectives=counts,
+        float8_flops=sum(_flops(op) for op in program.ops if op.opcode == FLOAT8_PRODUCT),
     )
 
 
@@ -51,7 +56,7 @@ def _flops(op: Op) -> int:
     def local(value: Value) -> tuple[int, ...]:
         return value.type.local_shape
 
-    if op.opcode == "linear":
+    if op.opcode in ("linear", FLOAT8_PRODUCT):
         return 2 * math.prod(local(op.operands[0])) * local(op.operands[1])[0]
     if op.opcode == "matmul":
         return 2 * math.prod(local(op.result)) * local(op.operands[0])[-1]

@@ -7,7 +7,7 @@ the links in each run, and no product changes.
 from fnmatch import fnmatchcase
 
 from mochi_aot.compiler.ir.builder import Builder
-from mochi_aot.compiler.ir.program import Checkpoint, Concat, Op, Program, Recipe, Value
+from mochi_aot.compiler.ir.program import VALUES, Checkpoint, Concat, Op, Program, Quantised, Recipe, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard, TensorType
 from mochi_aot.compiler.partition.mesh import Mesh
 from mochi_aot.compiler.partition.plan import Cut, Plan
@@ -66,7 +66,9 @@ def _cut(recipe: Recipe, type: TensorType, plan: Plan, mesh: Mesh) -> Cut | None
 def _matches(recipe: Recipe, pattern: str) -> bool:
     if isinstance(recipe, Concat):
         return all(_matches(part, pattern) for part, _ in recipe.parts)
-    return isinstance(recipe, Checkpoint) and fnmatchcase(recipe.name, pattern)
+    if isinstance(recipe, Quantised) and recipe.part != VALUES:
+        return False
+    return isinstance(recipe, Checkpoint | Quantised) and fnmatchcase(recipe.name, pattern)
 
 
 def _placements(type: TensorType, cut: Cut, mesh: Mesh) -> tuple[Placement, ...]:

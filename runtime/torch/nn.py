@@ -3,12 +3,25 @@
 import torch
 import torch.nn.functional as F
 
+from mochi_aot.runtime.torch.float8 import float8_product, quantised
 from mochi_aot.runtime.torch.precision import widened
 from mochi_aot.runtime.torch.types import Attrs, Builder, Kernel
 
 
 def _linear(attrs: Attrs) -> Kernel:
     return widened(F.linear)
+
+
+def _linear_float8(attrs: Attrs) -> Kernel:
+    """Multiply x [..., in], rows of which become float8, by w [out, in], float8 with scales [out], and add b [out]."""
+
+    def linear_float8(
+        x: torch.Tensor, w: torch.Tensor, scales: torch.Tensor, b: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        values, row_scales = quantised(x.reshape(-1, x.shape[-1]))
+        return float8_product(values, row_scales, w, scales, b, x.dtype).view(*x.shape[:-1], -1)
+
+    return linear_float8
 
 
 def _matmul(attrs: Attrs) -> Kernel:
@@ -58,6 +71,7 @@ def _rope(attrs: Attrs) -> Kernel:
 
 NN: dict[str, Builder] = {
     "linear": _linear,
+    "linear_float8": _linear_float8,
     "matmul": _matmul,
     "sum": _sum,
     "mean": _mean,

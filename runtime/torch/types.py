@@ -25,4 +25,4 @@ Builder = Callable[[Attrs], Kernel]
 Collective = Callable[..., Any]
 CollectiveBuilder = Callable[[Mesh, Attrs], Collective]
 
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in BUNDLE_DTYPES}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, dtype.torch) for name, dtype in BUNDLE_DTYPES.items()}

@@ -231,12 +231,29 @@ def test_what_a_bundle_for_torch_does_not_say(manifest: Manifest) -> None:
     for changes, message in (
         ({"target": "ttnn"}, "m: mesh_settings: seen nothing in a bundle for ttnn"),
         ({"ttnn": "0.1"}, "m: ttnn: seen '0.1' in a bundle for torch"),
-        ({"weights_dtype": "bfloat16"}, "m: weights_dtype: expected float32 as dtype is, seen bfloat16"),
+        ({"weights_dtype": "bfloat16"}, "m: weights_dtype: expected one of float32, seen bfloat16"),
+        ({"weights_dtype": "float8"}, "m: weights_dtype: expected one of float32, seen float8"),
         ({"links_dtype": "bfloat16"}, "m: links_dtype: expected float32 as dtype is, seen bfloat16"),
     ):
         with pytest.raises(BundleError) as error:
             check_manifest(replace(manifest, **changes), "m")
         assert message in str(error.value)
+
+
+def test_float8_is_said_where_it_is(manifest: Manifest) -> None:
+    """For torch, beside bfloat16; of weights, and never of what programs are given or give."""
+    narrow = replace(manifest, dtype="bfloat16", weights_dtype="float8", links_dtype="bfloat16")
+    with pytest.raises(BundleError, match="m: weights_dtype: seen float8, and weights of other dtypes only"):
+        check_manifest(narrow, "m")
+    nbytes = manifest.shards[manifest.weights[0].shards[0]].nbytes
+    held = edited(narrow, "weights", 0, dtype="float8", local_shape=[nbytes])
+    check_manifest(held, "m")
+    with pytest.raises(BundleError, match=r"m: weights_dtype: seen bfloat16, and weights of \['float8'\]"):
+        check_manifest(replace(held, weights_dtype="bfloat16"), "m")
+    given = PROGRAM.inputs[0]
+    program = replace(PROGRAM, inputs=[replace(given, spec=replace(given.spec, dtype="float8"))])
+    with pytest.raises(BundleError, match=f"p: '{given.name}': float8 in a bundle for torch"):
+        check_program_fits(program, manifest, "p")
 
 
 def test_kernels_are_for_the_same_ttnn(tmp_path: Path) -> None:

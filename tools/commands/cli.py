@@ -6,7 +6,7 @@ Nothing that takes long to import is imported here or at the top of a command's 
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NoReturn
@@ -195,9 +195,9 @@ def _message_options(command: click.Command) -> None:
     add("--log-format", _FORMAT, "Of messages on stderr: text, or one JSON object a line.", **choice)
 
 
-def chip_dtype_option(name: str, help: str) -> Callable[[Any], Any]:
+def chip_dtype_option(name: str, help: str, choices: Sequence[str] = CHIP_DTYPES) -> Callable[[Any], Any]:
     """Return an option for what chips have in bfloat16, or in bfloat8_b, which is about half the bytes."""
-    return click.option(name, type=click.Choice(CHIP_DTYPES), default=CHIP_DTYPES[0], show_default=True, help=help)
+    return click.option(name, type=click.Choice(choices), default=choices[0], show_default=True, help=help)
 
 
 arch_option = click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mochi_aot.artifacts.layout import CHECKPOINT_LAYOUTS, DEFAULT_GEOMETRY, MODEL_DTYPES
+from mochi_aot.artifacts.layout import CHECKPOINT_LAYOUTS, DEFAULT_GEOMETRY, MODEL_DTYPES, WEIGHTS_DTYPES
 from mochi_aot.artifacts.timeline import process_seconds
 from mochi_aot.tools.commands.cli import (
     MochiCommand,
@@ -109,7 +109,11 @@ def _path_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
     type=click.Choice(MODEL_DTYPES),
     help="Of T5's weights and activations, for torch; its results are rounded to --dtype.  [default: --dtype]",
 )
-@chip_dtype_option("--weights-dtype", "Of the matrices; bfloat8_b takes about half the memory, and is for ttnn only.")
+@chip_dtype_option(
+    "--weights-dtype",
+    "Of the matrices: about half the memory in bfloat8_b, for ttnn, or in float8, for torch and the denoising step.",
+    WEIGHTS_DTYPES,
+)
 @chip_dtype_option(
     "--links-dtype", "Of what chips send each other in a denoising step, for ttnn; bfloat8_b is about half the bytes."
 )

@@ -64,6 +64,9 @@ class TtnnTarget:
         in_strips = {"decode": decoder_in_strips, ENCODE: encoder_in_strips}.get(program.name)
         return program if in_strips is None else in_strips(program, mesh, plan, STRIP_BYTES)
 
+    def narrowing(self, role: str) -> None:
+        """See Target. Matrices become bfloat8_b as programs are lowered, and their products remain."""
+
     def estimate(self, program: Program, plan: str, cost: Cost) -> Estimate:
         """See Target. The denoising step's peak has the room for its recording in it."""
         assert program.mesh is not None

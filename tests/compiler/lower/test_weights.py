@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mochi_aot.artifacts import schema
 from mochi_aot.artifacts.layout import FileGroup
 from mochi_aot.artifacts.writer import BundleWriter
-from mochi_aot.compiler.ir.numpy_values import assemble, distribute
-from mochi_aot.compiler.ir.program import Checkpoint, Concat, Constant, Param, Recipe, Value
+from mochi_aot.compiler.ir.numpy_values import assemble, distribute, quantised
+from mochi_aot.compiler.ir.program import SCALES, VALUES, Checkpoint, Concat, Constant, Param, Quantised, Recipe, Value
 from mochi_aot.compiler.ir.types import REPLICATE, Placement, Shard, TensorType
 from mochi_aot.compiler.lower import weights
 from mochi_aot.compiler.lower.memory import Arena
@@ -76,6 +76,8 @@ def distinct_weights() -> list[Param]:
         param(Constant(numbers + 1), (4, 4)),
         param(Constant(numbers.reshape(2, 8)), (2, 8)),
         param(Constant(numbers.astype(np.int32)), (4, 4), dtype="int32"),
+        param(Quantised("a", VALUES), (4, 4), dtype="float8"),
+        param(Quantised("a", SCALES), (4,)),
         param(concat(a, b), (8, 4)),
         param(concat(b, a), (8, 4)),
         param(concat(a, a), (8, 4)),
@@ -281,6 +283,46 @@ def test_several_devices_are_filled_from_one_reading(case: tuple[np.ndarray, Pla
     assert sorted(rows) == list(range(array.shape[0] if array.shape else 0))
 
 
+@given(cut_arrays(), st.integers(0, 1000))
+def test_quantised_pieces_are_those_of_the_whole(
+    case: tuple[np.ndarray, Placements, tuple[int, int]], seed: int
+) -> None:
+    """Whichever devices hold pieces of a row, its numbers and its one scale are those of the whole matrix, as the
+    interpreter defines them; rows are read in blocks of two here."""
+    array, cuts, mesh = case
+    if array.ndim != 2:
+        return
+    matrix = np.random.default_rng(seed).standard_normal(array.shape).astype(np.float32)
+    values, scales = quantised(matrix)
+    by_rows = tuple(cut if isinstance(cut, Shard) and cut.dim == 0 else R for cut in cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "SCALED_ROWS", 2)
+        patch.setattr(weights, "BLOCK_BYTES", 8 * array.shape[1])
+        for part, whole, type in (
+            (VALUES, values, TensorType(array.shape, "float8", cuts)),
+            (SCALES, scales, TensorType(array.shape[:1], "float32", by_rows)),
+        ):
+            source = Tensors(a=torch.from_numpy(matrix))
+            expected = distribute(whole, type, mesh, None)
+            for device, piece in enumerate(expected):
+                made = local_tensor(Quantised("a", part), type, divmod(device, mesh[1]), source)
+                np.testing.assert_array_equal(made.float().numpy(), piece)
+
+
+def test_float8_is_written_as_its_codes(tmp_path: Path) -> None:
+    """A sign, 4 bits of exponent from 2^-6 on, 3 of fraction: 448 is 1.75 * 2^8, 0 111 1 110."""
+    numbers = torch.tensor([[448.0, -1.0, 1.0625, 0.0], [3.5, 0.0, -3.5, 1.75]])
+    both = [
+        param(Quantised("a", VALUES), (2, 4), dtype="float8"),
+        param(Quantised("a", SCALES), (2,)),
+    ]
+    written = write(tmp_path, both, Tensors(a=numbers), (1, 1))
+    assert [weight.name for weight in written.weights] == ["a/float8", "a:scales/float32"]
+    # 1.0625 lies between 1 and 1.125, and goes to the even one.
+    assert written.array(0, 0, np.uint8).tolist() == [[0x7E, 0xB8, 0x38, 0x00], [0x7E, 0x00, 0xFE, 0x76]]
+    assert written.array(1, 0, np.float32).tolist() == [1.0, 2.0**-7]
+
+
 def test_a_source_is_what_a_weight_is_made_of() -> None:
     """Every weight of these has its own; other numbers in a tensor, or another mesh, change it."""
 
@@ -290,7 +332,7 @@ def test_a_source_is_what_a_weight_is_made_of() -> None:
 
     keys = [key(weight) for weight in distinct_weights()]
     assert len(set(keys)) == len(keys)
-    of_a, of_both = distinct_weights()[0], distinct_weights()[12]
+    of_a, of_both = distinct_weights()[0], distinct_weights()[14]
     assert key(of_a, mesh=(1, 4)) != key(of_a)
     assert key(of_a, b=2.0) == key(of_a)
     assert key(of_both, b=2.0) != key(of_both)

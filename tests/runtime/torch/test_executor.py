@@ -106,8 +106,8 @@ def test_an_op_or_attributes_that_are_not_in_the_tables() -> None:
     sample = program({"x": SHAPE}, [], {"y": (1, SHAPE)}, [instruction("fft", [0], [1], [0])])
     with pytest.raises(BackendError, match=where + "the torch backend has no op 'fft'; compile the bundle"):
         TorchExecutable(sample, Mesh(1, 1), {})
-    sample = program({"x": SHAPE}, [], {"y": (1, SHAPE)}, [instruction("cast", [0], [1], [0], dtype="float8")])
-    with pytest.raises(BackendError, match=where + r"attributes {'dtype': 'float8'} are not those of cast: KeyError"):
+    sample = program({"x": SHAPE}, [], {"y": (1, SHAPE)}, [instruction("cast", [0], [1], [0], dtype="float7")])
+    with pytest.raises(BackendError, match=where + r"attributes {'dtype': 'float7'} are not those of cast: KeyError"):
         TorchExecutable(sample, Mesh(1, 1), {})
 
 

@@ -22,7 +22,7 @@ def test_an_unknown_op() -> None:
         ("reshape", {"color": 3}, KeyError),
         ("shard", {"color": 3}, KeyError),
         ("all_reduce", {"axis": 2}, IndexError),
-        ("cast", {"dtype": "float8"}, KeyError),
+        ("cast", {"dtype": "float7"}, KeyError),
     ],
 )
 def test_attributes_that_are_not_those_of_the_op(op: str, attrs: dict[str, object], error: type[Exception]) -> None:

@@ -87,7 +87,7 @@ def other_geometry(manifest: Manifest, denoise: int | None = None, **sizes: int)
         (lambda m: replace(m, text_length=257), "text_length is 257, and the model's is 256"),
         (lambda m: replace(m, step_capacity=65), "prepare_steps: sigma has the shape [64], and the manifest says [65]"),
         (lambda m: replace(m, mesh=[2, 1]), "is for the mesh [1, 2], and the bundle for [2, 1]"),
-        (lambda m: replace(m, dtype="float32"), "weights_dtype: expected float32 as dtype is, seen bfloat16"),
+        (lambda m: replace(m, dtype="float32"), "links_dtype: expected float32 as dtype is, seen bfloat16"),
         (
             lambda m: other_geometry(m, denoise=m.geometries[1].programs["denoise"]),
             "denoise: latents has the shape [1, 12, 2, 2, 2], and the manifest says [1, 12, 3, 4, 8]",
