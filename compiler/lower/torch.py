@@ -75,8 +75,8 @@ class TorchTarget:
         types = {param.value.type.dtype for param in self._all_params().values()}
         if self._float8 and "float8" not in types:
             raise PlanError(
-                f"weights-dtype float8: of no matrix of the transformer's blocks a device of {mesh[0]}x{mesh[1]} holds a "
-                f"multiple of {MULTIPLE} rows and columns: take another plan, or fewer devices, or bfloat16"
+                f"weights-dtype float8: of no matrix of the transformer's blocks a device of {mesh[0]}x{mesh[1]} holds "
+                f"a multiple of {MULTIPLE} rows and columns: take another plan, or fewer devices, or bfloat16"
             )
         return Checked(geometries)
 

@@ -14,7 +14,22 @@ import torch.nn.functional as F
 FLOAT8 = torch.float8_e4m3fn
 LARGEST = 448.0  # in float8
 LEAST_SCALE = 2.0**-126  # what float32 has without losing bits
-_BLOCK_ELEMENTS = 1 << 24  # of rows that are quantised at a time: 64 MiB in float32, of which there are three
+_BLOCK_ELEMENTS = 1 << 24  # of rows that are worked on at a time: 64 MiB in float32, of which there are three
+
+
+def linear_float8(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    scales: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    rows: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Multiply x [..., k], whose rows become float8, by w [m, k], float8 with scales [m], and add bias [m]: [..., m].
+
+    `rows` is what `quantised` makes of x [n, k], where that was made already.
+    """
+    values, row_scales = rows or quantised(x.reshape(-1, x.shape[-1]))
+    return float8_product(values, row_scales, w, scales, bias, x.dtype).view(*x.shape[:-1], -1)
 
 
 def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,25 +61,18 @@ def float8_product(
 ) -> torch.Tensor:
     """Return x [n, k] times w [m, k], float8 both, with scales [n, 1] and [m], plus bias [m]: [n, m] in `dtype`.
 
-    Products are exact, are added up in float32, and are rounded to `dtype` once, after scales and bias; but for GPUs
-    without float8, which round sums to bfloat16 before as well.
+    Products are exact, are added up in float32, and are rounded to `dtype` once, after scales and bias. GPUs without
+    float8 round sums to bfloat16 before that, too.
     """
-    if x.device.type == "cpu":
-        return _scaled(F.linear(x.float(), w.float()), x_scales, w_scales, bias, dtype)
-    if dtype is torch.bfloat16 and _has_float8(x.device):
+    if x.device.type != "cpu" and dtype is torch.bfloat16 and has_float8(x.device):
         return _scaled_mm(x, x_scales, w, w_scales, bias)
-    return _scaled(F.linear(x.bfloat16(), w.bfloat16()), x_scales, w_scales, bias, dtype)
-
-
-def _scaled(
-    sums: torch.Tensor,
-    x_scales: torch.Tensor,
-    w_scales: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    y = sums * x_scales * w_scales  # float32, as the scales are
-    return (y if bias is None else y.add_(bias)).to(dtype)
+    wide = torch.float32 if x.device.type == "cpu" else torch.bfloat16  # either holds all numbers of float8
+    y, matrix = torch.empty((len(x), len(w)), dtype=dtype, device=x.device), w.to(wide)
+    count = max(_BLOCK_ELEMENTS // max(*w.shape), 1)
+    for out, rows, scales in zip(*(part.split(count) for part in (y, x, x_scales)), strict=True):
+        sums = F.linear(rows.to(wide), matrix) * scales * w_scales  # float32, as the scales are
+        out.copy_(sums if bias is None else sums.add_(bias))
+    return y
 
 
 def _scaled_mm(
@@ -81,7 +89,7 @@ def _scaled_mm(
 
 
 @cache
-def _has_float8(device: torch.device) -> bool:
+def has_float8(device: torch.device) -> bool:
     """Return whether a GPU makes products in float8, by making one: compute capability 8.9 or 9.0 at least, and kernels
     for scales of rows in this build of torch. Without them that is a warning."""
     ones, scales = torch.ones(16, 16, device=device).to(FLOAT8), torch.ones(16, device=device)

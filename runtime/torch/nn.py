@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from mochi_aot.runtime.torch.float8 import float8_product, quantised
+from mochi_aot.runtime.torch.float8 import linear_float8
 from mochi_aot.runtime.torch.precision import widened
 from mochi_aot.runtime.torch.types import Attrs, Builder, Kernel
 
@@ -13,14 +13,6 @@ def _linear(attrs: Attrs) -> Kernel:
 
 
 def _linear_float8(attrs: Attrs) -> Kernel:
-    """Multiply x [..., in], rows of which become float8, by w [out, in], float8 with scales [out], and add b [out]."""
-
-    def linear_float8(
-        x: torch.Tensor, w: torch.Tensor, scales: torch.Tensor, b: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        values, row_scales = quantised(x.reshape(-1, x.shape[-1]))
-        return float8_product(values, row_scales, w, scales, b, x.dtype).view(*x.shape[:-1], -1)
-
     return linear_float8
 
 

@@ -1,5 +1,5 @@
-"""What is limited by memory, in Triton: RMS norm, rotary position embedding and SwiGLU read every number once and write
-it once, group norm on channels-last videos reads it twice.
+"""What is limited by memory, in Triton: RMS norm, rotary position embedding, SwiGLU and the way to float8 read every
+number once and write it once, group norm on channels-last videos reads it twice.
 
 torch's own ops, of which each would need several, write float32 in between, or change the order of dimensions.
 """
@@ -7,6 +7,8 @@ torch's own ops, of which each would need several, write float32 in between, or 
 import torch
 import triton
 import triton.language as tl
+
+from mochi_aot.runtime.torch.float8 import FLOAT8, LARGEST, LEAST_SCALE
 
 _TILE = 4096  # numbers that a program of the grid works on, or one row of more
 _WIDEST = 16384  # a row that one program can hold
@@ -110,6 +112,35 @@ def _silu_mul_rows(
     b = tl.load(b_ptr + b_start, mask=there, other=0.0).to(tl.float32)
     y = a / (1.0 + tl.exp(-a)) * b
     tl.store(y_ptr + (row * width)[:, None] + column[None, :], y.to(y_ptr.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _float8_rows(
+    x_ptr,
+    values_ptr,
+    scales_ptr,
+    rows,
+    inner,
+    outer_stride,
+    inner_stride,
+    width: tl.constexpr,
+    columns: tl.constexpr,
+    tile_rows: tl.constexpr,
+    largest: tl.constexpr,
+    least_scale: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
+    column = tl.arange(0, columns)
+    there = (row < rows)[:, None] & (column < width)[None, :]
+    start = (row // inner) * outer_stride + (row % inner) * inner_stride
+    x = tl.load(x_ptr + start[:, None] + column[None, :], mask=there, other=0.0).to(tl.float32)
+    scale = tl.maximum(tl.max(tl.abs(x), axis=1) * (1.0 / largest), least_scale)
+    # Rounded as on hosts. Maxima pass over NaN, which then stays what it is.
+    y = tl.div_rn(x, tl.broadcast_to(scale[:, None], (tile_rows, columns)))
+    y = tl.clamp(y, -largest, largest, propagate_nan=tl.PropagateNan.ALL)
+    place = (row * width)[:, None] + column[None, :]
+    tl.store(values_ptr + place, y.to(tl.float8e4nv, fp_downcast_rounding="rtne"), mask=there)
+    tl.store(scales_ptr + row, scale, mask=row < rows)
 
 
 @triton.jit
@@ -264,6 +295,36 @@ def silu_mul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor | None:
         outer, others, y, rows, outer.shape[1], *strides, width, columns, tile_rows, num_warps=8, enable_fp_fusion=True
     )
     return y
+
+
+def float8_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return rows x [...,K] in float8, [N,K], and their scales, float32 [N,1], as runtime/torch/float8.py defines them.
+
+    None for rows that are too wide. GPUs before compute capability 8.9 have no such numbers.
+    """
+    width = x.shape[-1]
+    if width > _WIDEST or x.numel() == 0:
+        return None
+    outer, (rows, columns, tile_rows) = _in_rows(x), _tiles(x.numel(), width)
+    values = torch.empty((rows, width), dtype=FLOAT8, device=x.device)
+    scales = torch.empty((rows, 1), device=x.device)
+    _float8_rows[(triton.cdiv(rows, tile_rows),)](
+        outer,
+        values,
+        scales,
+        rows,
+        outer.shape[1],
+        outer.stride(0),
+        outer.stride(1),
+        width,
+        columns,
+        tile_rows,
+        LARGEST,
+        LEAST_SCALE,
+        num_warps=8,
+        enable_fp_fusion=True,
+    )
+    return values, scales
 
 
 def _tiles(numel: int, width: int) -> tuple[int, int, int]:

@@ -78,16 +78,23 @@ def test_what_a_gpu_is_asked_is_the_same(operands: tuple[Tensor, ...], biased: b
     assert float((theirs != ours).float().mean()) <= (0.5 if biased else 0.01)
 
 
-def test_without_units_for_float8(operands: tuple[Tensor, ...]) -> None:
-    """Older GPUs multiply the same numbers, which bfloat16 holds, and round sums to it: 2^-8, and 2^-16 of both."""
-    x, w, scales, _ = operands
-    values, row_scales = quantised(x.reshape(-1, WIDTH))
-    assert torch.equal(values.bfloat16().float(), values.float())
-    sums = (values.float() @ w.float().T).bfloat16()
-    y = float8._scaled(sums, row_scales, scales, None, torch.bfloat16).float()
-    expected = defined(x, w, scales, None).reshape(-1, OUTPUTS)
-    largest = expected.abs().amax(-1, keepdim=True)
-    assert bool(((y - expected).abs() <= (2.0**-7 + 2.0**-16) * expected.abs() + 96 * 2.0**-24 * largest).all())
+@pytest.mark.parametrize("biased", [False, True])
+def test_rows_are_multiplied_in_blocks(
+    operands: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch, biased: bool
+) -> None:
+    """Three of ten at a time, and one that is left: a row's sums may be in another order, and no more."""
+    x, w, scales, b = operands
+    given = (*quantised(x.reshape(-1, WIDTH)), w, scales, b if biased else None, torch.float32)
+    whole = float8_product(*given)
+    monkeypatch.setattr(float8, "_BLOCK_ELEMENTS", 3 * WIDTH + 5)
+    largest = whole.abs().amax(-1, keepdim=True)
+    assert bool(((float8_product(*given) - whole).abs() <= WIDTH * 2.0**-24 * largest).all())
+
+
+def test_older_gpus_multiply_the_same_numbers() -> None:
+    """bfloat16 holds them all."""
+    every = torch.arange(256, dtype=torch.uint8).view(FLOAT8)
+    torch.testing.assert_close(every.bfloat16().float(), every.float(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_device_that_refuses_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,16 +102,16 @@ def test_a_device_that_refuses_is_told_of_once(monkeypatch: pytest.MonkeyPatch) 
         raise RuntimeError("torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0\nmore")
 
     monkeypatch.setattr(torch, "_scaled_mm", refuse)
-    float8._has_float8.cache_clear()
+    float8.has_float8.cache_clear()
     with pytest.warns(
         UserWarning, match=r"made in bfloat16, which is slower: torch\._scaled_mm is only supported .* 9\.0$"
     ):
-        assert not float8._has_float8(torch.device("cpu"))
-    assert not float8._has_float8(torch.device("cpu"))
+        assert not float8.has_float8(torch.device("cpu"))
+    assert not float8.has_float8(torch.device("cpu"))
     monkeypatch.undo()
-    float8._has_float8.cache_clear()
-    assert float8._has_float8(torch.device("cpu"))  # torch's product is there for CPUs too
-    float8._has_float8.cache_clear()
+    float8.has_float8.cache_clear()
+    assert float8.has_float8(torch.device("cpu"))  # torch's product is there for CPUs too
+    float8.has_float8.cache_clear()
 
 
 def test_what_is_not_finite_is_seen(operands: tuple[Tensor, ...]) -> None:

@@ -23,7 +23,7 @@ from tests.runtime.torch.programs import normal
 
 CASES = 8  # of each op on each axis; sizes are drawn, so that most of them do not divide
 OPS = ("all_gather", "all_reduce", "reduce_scatter", "all_to_all", "halo_exchange")
-DTYPES = (torch.float32, torch.bfloat16, torch.int32, torch.bool)
+DTYPES = (torch.float32, torch.bfloat16, torch.int32, torch.bool, torch.float8_e4m3fn)
 
 
 @contextmanager

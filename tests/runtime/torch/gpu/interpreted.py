@@ -3,13 +3,28 @@ TRITON_INTERPRET=1, which is read when Triton is imported, as numpy computes wha
 
 import json
 import os
+from typing import Any
 
 import torch
+from triton.runtime import interpreter
 
+from mochi_aot.runtime.torch.float8 import FLOAT8, quantised
 from mochi_aot.runtime.torch.gpu import fused
 from mochi_aot.runtime.torch.gpu.fusion import NORM_ADD, NORM_ROPE, NORM_SILU, SILU_MUL
 from mochi_aot.runtime.torch.gpu.kernels import fused_kernels
 
+_convert_float = interpreter._convert_float
+
+
+def converted(input: Any, input_dtype: Any, output_dtype: Any, rounding_mode: Any) -> Any:
+    """Triton's interpreter has 1.99 become 1 in float8, without a carry into the exponent; torch has it become 2, as
+    GPUs do."""
+    if str(output_dtype) != "fp8e4nv":
+        return _convert_float(input, input_dtype, output_dtype, rounding_mode)
+    return torch.from_numpy(input).to(FLOAT8).view(torch.uint8).numpy()
+
+
+interpreter._convert_float = converted
 KERNELS = fused_kernels()
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 fused._TILES_PER_CHUNK = 2  # so that a small frame has several parts, the last one not full
@@ -83,6 +98,35 @@ def grouped(x: torch.Tensor, groups: int, op: str = "group_norm") -> float:
     return off(made, expected if op == "group_norm" else expected / (1 + (-expected).exp()))
 
 
+def in_float8(x: torch.Tensor) -> float:
+    """Rows in float8, beside torch's own ops, bit by bit: the share of numbers and scales that are others."""
+    made, scales = fused.float8_rows(x) or (None, None)
+    assert made is not None and scales is not None
+    expected, expected_scales = quantised(x.reshape(-1, x.shape[-1]))
+    assert made.dtype is FLOAT8 and scales.shape == expected_scales.shape and made.is_contiguous()
+    other = (made.view(torch.uint8) != expected.view(torch.uint8)) & ~torch.isnan(expected_scales)
+    finite = torch.isfinite(expected_scales)
+    assert torch.equal(torch.isnan(made.float()).any(1, keepdim=True), ~finite)  # what is not finite stays so
+    return float(other.double().mean()) + float((scales != expected_scales)[finite].double().mean())
+
+
+def multiplied(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> float:
+    """A linear layer in float8, beside one of the same numbers in float64."""
+    values, scales = quantised(w)
+    made = KERNELS["linear_float8"]({})(x, values, scales[:, 0], b)
+    assert made.dtype is x.dtype
+    (rows, row_scales), exact = quantised(x.reshape(-1, x.shape[-1])), values.double() * scales
+    return off(made, ((rows.double() * row_scales) @ exact.T + b.double()).view(*x.shape[:-1], -1))
+
+
+def broken(x: torch.Tensor) -> torch.Tensor:
+    """Rows of very different sizes, of zeros, with an infinity and with NaN."""
+    x = x * torch.logspace(-15, 15, len(x), device=x.device)[:, None].to(x.dtype)
+    x[1] = 0
+    x[2, 3], x[3, 4] = -torch.inf, torch.nan
+    return x
+
+
 def differences(dtype: torch.dtype) -> dict[str, float]:
     """Every form in which programs have these ops, by name."""
     x = normal(0, 2, 5, 200, dtype=dtype)
@@ -113,6 +157,10 @@ def differences(dtype: torch.dtype) -> dict[str, float]:
         "group norm and silu": grouped(normal(12, 1, 2, 5, 7, 24, dtype=dtype) + 4, 4, NORM_SILU),
         "group norm, frames in parts": grouped(normal(13, 1, 2, 10, 13, 96, dtype=dtype) + 4, 32),
         "group norm, one pixel": grouped(normal(14, 1, 2, 1, 1, 16, dtype=dtype) + 4, 4),
+        "float8": in_float8(x),
+        "float8, a product": multiplied(x[..., :192], normal(21, 32, 192), normal(22, 32, dtype=dtype)),
+        "float8, slices of a product": in_float8(normal(19, 2, 5, 96, dtype=dtype)[..., 32:64]),
+        "float8, all kinds of rows": in_float8(broken(normal(20, 7, 33, dtype=dtype))),
         "rope, transposed": turned(normal(8, 5, 2, 3, 24, dtype=dtype).transpose(0, 1), normal(9, 5, 3, 12)),
     }
 
@@ -121,4 +169,5 @@ if __name__ == "__main__":
     nothing = torch.zeros(3, 1, 0, 2, 8, device=DEVICE)
     empty = KERNELS["rms_norm"]({"eps": 1.0})(nothing), KERNELS["rope"]({})(*nothing)
     assert [x.numel() for x in empty] == [0, 0]
+    assert fused.float8_rows(nothing) is None
     print(json.dumps({name: differences(getattr(torch, name)) for name in ("float32", "bfloat16")}))

@@ -11,7 +11,7 @@ import torch
 
 from mochi_aot.artifacts import Bundle
 from mochi_aot.runtime.pipeline import Pipeline
-from mochi_aot.runtime.torch import TorchBackend
+from mochi_aot.runtime.torch import TorchBackend, float8
 from mochi_aot.runtime.torch.executor import TorchExecutable
 from mochi_aot.runtime.torch.gpu.device import choose_gpu, fastest_attention
 from mochi_aot.runtime.torch.gpu.graph import CudaRecorder, RecordedExecutable
@@ -22,6 +22,7 @@ from tests.runtime import toy_bundle
 from tests.runtime.torch.attention_by_rows import joint_attention, mask_of, operands
 from tests.runtime.torch.gpu.test_gpu_backend import video
 from tests.runtime.torch.gpu.test_graph import NAMES, TEXT, VISUAL, attending
+from tests.runtime.torch.programs import normal
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -61,6 +62,24 @@ def test_attention(dtype: torch.dtype) -> None:
     for actual, expected in zip(made, joint_attention(tensors, mask, 0.4), strict=True):
         tolerance = 1e-5 if dtype is torch.float32 else 2.0**-6
         torch.testing.assert_close(actual.cpu().double(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_float8(units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the GPU's own units, and as GPUs without them do it: beside float64 with the same numbers. Results are rounded
+    to bfloat16 once, 2^-8, or twice; sums of 256 products in float32 are off by 2^-16 of the largest."""
+    device = choose_gpu()
+    if not units:
+        monkeypatch.setattr(float8, "has_float8", lambda device: False)
+    elif not float8.has_float8(device):
+        pytest.skip("needs compute capability 8.9")
+    x, w, b = normal(0, 2, 40, 256, dtype=torch.bfloat16), normal(1, 64, 256), normal(2, 64, dtype=torch.bfloat16)
+    (values, row_scales), (matrix, scales) = float8.quantised(x.reshape(-1, 256)), float8.quantised(w)
+    expected = (values.double() * row_scales) @ (matrix.double() * scales).T + b.double()
+    made = KERNELS["linear_float8"]({})(*(part.to(device) for part in (x, matrix, scales[:, 0], b)))
+    bound = (1 if units else 2) * 2.0**-8 * expected.abs() + 2.0**-16 * expected.abs().max()
+    # Where a scale is rounded otherwise, a few numbers of its row are too.
+    assert float(((made.cpu().double().view(expected.shape) - expected).abs() > bound).double().mean()) < 0.01
 
 
 def test_a_recording() -> None:
