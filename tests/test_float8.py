@@ -19,7 +19,7 @@ from mochi_aot.runtime.tensor_files import Embedding
 from tests.reference_run import Reference
 from tests.test_meshes import GEOMETRY, GUIDANCE, SIGMAS
 
-# A rounding is off by up to 2^-4 of a power of two, and numbers evenly spread between two of those have a mean square of
+# A rounding is off by up to 2^-4 of a power of two, and numbers evenly spread between two of them have a mean square of
 # 7/3: their mean squared error is (2^-4)^2 / 3 of that. Of two operands, and of a sum of terms of random signs too:
 PRODUCT_ERROR = 2.0**-4 / 7**0.5 * 2**0.5  # 0.033
 

@@ -14,7 +14,7 @@ from mochi_aot.compiler.ir.text import type_text
 from mochi_aot.compiler.ir.types import Partial, Placement, Shard, TensorType
 
 FLOAT8_MAX = 448.0  # the largest number in float8
-FLOAT8_LEAST_SCALE = 2.0**-126
+FLOAT8_LEAST_EXPONENT = -126  # of a scale: float32 has less in smaller numbers
 
 Mesh = tuple[int, int]
 Devices = list[np.ndarray]
@@ -65,11 +65,16 @@ def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return float8 numbers and scales of float32 rows [..., n], float32 [..., n] and [...]: a number times its row's
     scale is near the row's own.
 
-    The scale makes 448 of the largest number of a row; that of zeros is as small as float32 has without losing bits.
+    Scales are the least powers of two, 2^-126 at least, by which a row's largest number is at most 448: so nothing but
+    the rounding to float8 is lost, and what is in float8 already stays as it is. A row's largest may be no number; then
+    it is the scale, and no number comes of the row.
     """
     largest = np.max(np.abs(rows), -1)
-    scales = np.maximum(largest * np.float32(1 / FLOAT8_MAX), np.float32(FLOAT8_LEAST_SCALE))
-    with np.errstate(invalid="ignore"):  # a row with an infinity becomes NaN, as on devices
+    # Of a fraction and a power of two; 448 is 0.875 * 2^9.
+    fractions, exponents = np.frexp(np.maximum(largest, np.float32(2.0**FLOAT8_LEAST_EXPONENT)))
+    exponents = np.maximum(exponents - 9 + (fractions > FLOAT8_MAX / 512), FLOAT8_LEAST_EXPONENT)
+    scales = np.where(np.isfinite(largest), np.ldexp(np.float32(1), exponents), largest)
+    with np.errstate(invalid="ignore"):
         return round_float8(rows / scales[..., None]), scales
 
 

@@ -2,14 +2,14 @@
 
 import torch
 
-from mochi_aot.compiler.ir.numpy_values import FLOAT8_LEAST_SCALE, FLOAT8_MAX
+from mochi_aot.compiler.ir.numpy_values import FLOAT8_LEAST_EXPONENT, FLOAT8_MAX
 from mochi_aot.compiler.torch_dtypes import TORCH_DTYPES
 
 
 def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows [n, k] in float8, and their scales, float32 [n]."""
+    """Return finite rows [n, k] in float8, and their scales, float32 [n]."""
     exact = rows.float()
-    scales = exact.abs().amax(-1, keepdim=True).mul_(1 / FLOAT8_MAX).clamp_min_(FLOAT8_LEAST_SCALE)
-    # A quotient may be rounded to more than 448, which older versions of torch make NaN of.
-    values = (exact / scales).clamp_(-FLOAT8_MAX, FLOAT8_MAX).to(TORCH_DTYPES["float8"])
-    return values, scales[:, 0]
+    fractions, exponents = torch.frexp(exact.abs().amax(-1).clamp_min_(2.0**FLOAT8_LEAST_EXPONENT))
+    exponents = (exponents - 9 + (fractions > FLOAT8_MAX / 512)).clamp_min_(FLOAT8_LEAST_EXPONENT)
+    scales = (exponents + 127 << 23).view(torch.float32)  # by their bits: torch's powers of two may be rounded
+    return (exact / scales[:, None]).to(TORCH_DTYPES["float8"]), scales

@@ -1,8 +1,9 @@
 """Products in float8: 8 bits a number, with a scale for each row of either operand.
 
 Numbers are E4M3 ("FP8 Formats for Deep Learning", Micikevicius et al., 2022; torch.float8_e4m3fn). They have 3 bits of
-fraction, so that a rounding is off by at most 2^-4 of a number, down to 2^-6 / 448 of the largest of a row. Rows have
-scales of their own because tokens differ in size by orders of magnitude, and so do the outputs of a matrix.
+fraction, so that a rounding is off by at most 2^-4 of a number, down to 2^-13 of the largest of its row. Rows have
+scales of their own because tokens differ in size by orders of magnitude, and so do the outputs of a matrix. Scales are
+powers of two, so that nothing else is rounded.
 """
 
 import warnings
@@ -12,8 +13,6 @@ import torch
 import torch.nn.functional as F
 
 FLOAT8 = torch.float8_e4m3fn
-LARGEST = 448.0  # in float8
-LEAST_SCALE = 2.0**-126  # what float32 has without losing bits
 _BLOCK_ELEMENTS = 1 << 24  # of rows that are worked on at a time: 64 MiB in float32, of which there are three
 
 
@@ -35,7 +34,7 @@ def linear_float8(
 def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return rows [n, k] in float8 and their scales, float32 [n, 1]: a number times its row's scale is near the row's.
 
-    448 stands for the largest of a row. What is multiplied with a row that has a number that is not finite is NaN.
+    What is multiplied with a row that has a number that is not finite is NaN.
     """
     count = max(_BLOCK_ELEMENTS // max(rows.shape[1], 1), 1)
     if len(rows) <= count:
@@ -46,9 +45,19 @@ def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     exact = rows.float()
-    scales = exact.abs().amax(-1, keepdim=True).mul_(1 / LARGEST).clamp_min_(LEAST_SCALE)
-    # A rounding may take the largest beyond 448, which older versions of torch make NaN of.
-    return (exact / scales).clamp_(-LARGEST, LARGEST).to(FLOAT8), scales
+    largest = exact.abs().amax(-1, keepdim=True)
+    scales = torch.where(torch.isfinite(largest), _scales(largest), largest)
+    return (exact / scales).to(FLOAT8), scales
+
+
+def _scales(largest: torch.Tensor) -> torch.Tensor:
+    """Return the least powers of two, 2^-126 at least, by which numbers of float32 are at most 448, 1.75 * 2^8.
+
+    By the bits: torch's own ops give powers of two that a GPU has rounded.
+    """
+    bits = largest.view(torch.int32)
+    exponents = (bits >> 23) - 8 + ((bits & 0x7FFFFF) > 0x600000)
+    return (exponents.clamp_min_(1) << 23).view(torch.float32)
 
 
 def float8_product(

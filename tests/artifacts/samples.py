@@ -90,6 +90,15 @@ def write_tensor_bundle(path: Path) -> Path:
     return path
 
 
+def write_float8_bundle(path: Path) -> Path:
+    """A bundle for torch with nothing but a matrix of four numbers in float8."""
+    with BundleWriter(path) as writer:
+        shard = writer.add_shard(b"\x38\x40\x00\xb8")
+        writer.add_weight(Weight("w", "float8", [2, 2], [shard, shard]))
+        writer.finish(**BARE, target="torch", dtype="bfloat16", weights_dtype="float8")
+    return path
+
+
 def write_cache(cache: Path) -> list[str]:
     """Files as ttnn leaves them in its kernel cache, of one kernel; returns the paths of those that it needs again."""
     kernel = cache / "key1/kernels/reader/123"

@@ -43,6 +43,11 @@ def test_it_writes_what_the_command_line_writes(checkpoint: Path, tmp_path: Path
     [
         ({"target": "ttnn", "dtype": "float32"}, "dtype float32"),
         ({"target": "torch", "weights_dtype": "bfloat8_b"}, "weights-dtype bfloat8_b"),
+        ({"target": "ttnn", "weights_dtype": "float8"}, "weights-dtype float8"),
+        (
+            {"target": "torch", "weights_dtype": "float7"},
+            "'float7' is not one of bfloat16, bfloat8_b, float8",
+        ),
         ({"target": "torch", "trust_times": True}, "trust-times"),
         ({"target": "tpu"}, "tpu"),
         ({"target": "torch", "geometries": "32x40x7"}, "the nearest that work are 32x48x7 and 32x32x7"),

@@ -16,6 +16,7 @@ from mochi_aot.tools.training.grammar import Scene
 from mochi_aot.tools.training.semantics import observe
 
 BASELINE = "torch 1x1 float32"
+FLOAT8 = "float8"  # of matrices, beside bfloat16
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ def measure_quality(
 ) -> list[PathQuality]:
     """Compile for the torch target, once for each (mesh, dtype) of `variants`, and compare all with the baseline.
 
+    A dtype is FLOAT8 too.
+
     `bundles` are compared too: bundles of the same checkpoint, for any target that this machine has. All that is
     written goes to `folder`.
     """
@@ -131,7 +134,8 @@ def measure_quality(
             text_encoder=text_encoder,
             target="torch",
             geometries=sampling.geometry,
-            dtype=dtype,
+            dtype="bfloat16" if dtype == FLOAT8 else dtype,
+            weights_dtype=FLOAT8 if dtype == FLOAT8 else "bfloat16",
         )
         return output
 

@@ -16,6 +16,7 @@ from mochi_aot.tools.commands.cli import MochiCommand, MochiGroup, chip_dtype_op
 
 MIN_REPETITIONS = 7
 QUALITY_MESHES = ("1x1", "1x2", "2x4")
+QUALITY_DTYPES = (*MODEL_DTYPES, "float8")
 _STDOUT = Path("-")
 
 type Progress = Callable[[str], None]
@@ -423,7 +424,13 @@ def delta(
 )
 @click.option("--mesh", "meshes", multiple=True, default=QUALITY_MESHES, show_default=True, metavar="RxC")
 @click.option(
-    "--dtype", "dtypes", type=click.Choice(MODEL_DTYPES), multiple=True, default=MODEL_DTYPES, show_default=True
+    "--dtype",
+    "dtypes",
+    type=click.Choice(QUALITY_DTYPES),
+    multiple=True,
+    default=QUALITY_DTYPES,
+    show_default=True,
+    help="Of weights and activations; float8 is of the matrices of the transformer's blocks, beside bfloat16.",
 )
 @click.option(
     "--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Also this one, of any target."

@@ -81,7 +81,7 @@ def report(summary: BundleSummary) -> str:
     rows, columns = manifest.mesh
     lines = {
         "bundle": summary.id,
-        "target": f"{manifest.target}, mesh {rows}x{columns}, {manifest.dtype}",
+        "target": f"{manifest.target}, mesh {rows}x{columns}, {manifest.dtype}{_narrow(manifest)}",
         **_ttnn_lines(manifest),
         "limits": f"{manifest.text_length} text tokens, {manifest.step_capacity} steps a table",
         "made by": f"{manifest.created_by}, format {manifest.format_version}, with {_pairs(manifest.versions)}",
@@ -93,6 +93,11 @@ def report(summary: BundleSummary) -> str:
     width = max(map(len, lines))
     header = "\n".join(f"{name:{width}}  {value}" for name, value in lines.items())
     return "\n\n".join([header, *map(_programs, summary.geometries)])
+
+
+def _narrow(manifest: Manifest) -> str:
+    """Return what the first line says of matrices in narrower numbers, of a target that has no line for dtypes."""
+    return ", matrices in float8" if manifest.weights_dtype == "float8" else ""
 
 
 def _ttnn_lines(manifest: Manifest) -> dict[str, str]:

@@ -92,6 +92,7 @@ def target_section(manifest: Manifest) -> Markup:
         ("target", manifest.target),
         ("mesh", f"{rows} rows x {columns} columns"),
         ("activations", manifest.dtype),
+        *([("matrices", "float8")] if manifest.weights_dtype == "float8" else []),
         ("limits", f"{manifest.text_length} text tokens, {manifest.step_capacity} steps a table"),
     ]
     settings, kernels = manifest.mesh_settings, manifest.kernels

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from mochi_aot.runtime.torch.float8 import FLOAT8, LARGEST, LEAST_SCALE
+from mochi_aot.runtime.torch.float8 import FLOAT8
 
 _TILE = 4096  # numbers that a program of the grid works on, or one row of more
 _WIDEST = 16384  # a row that one program can hold
@@ -126,18 +126,18 @@ def _float8_rows(
     width: tl.constexpr,
     columns: tl.constexpr,
     tile_rows: tl.constexpr,
-    largest: tl.constexpr,
-    least_scale: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
     column = tl.arange(0, columns)
     there = (row < rows)[:, None] & (column < width)[None, :]
     start = (row // inner) * outer_stride + (row % inner) * inner_stride
     x = tl.load(x_ptr + start[:, None] + column[None, :], mask=there, other=0.0).to(tl.float32)
-    scale = tl.maximum(tl.max(tl.abs(x), axis=1) * (1.0 / largest), least_scale)
-    # Rounded as on hosts. Maxima pass over NaN, which then stays what it is.
+    # The least power of two by which the largest is at most 448, 1.75 * 2^8; or the largest, if it is infinite. NaN,
+    # which maxima pass over, stays what it is.
+    bits = tl.max(tl.abs(x), axis=1).to(tl.int32, bitcast=True)
+    exponent = tl.maximum((bits >> 23) - 8 + ((bits & 0x7FFFFF) > 0x600000).to(tl.int32), 1)
+    scale = tl.where(bits < 0x7F800000, exponent << 23, bits).to(tl.float32, bitcast=True)
     y = tl.div_rn(x, tl.broadcast_to(scale[:, None], (tile_rows, columns)))
-    y = tl.clamp(y, -largest, largest, propagate_nan=tl.PropagateNan.ALL)
     place = (row * width)[:, None] + column[None, :]
     tl.store(values_ptr + place, y.to(tl.float8e4nv, fp_downcast_rounding="rtne"), mask=there)
     tl.store(scales_ptr + row, scale, mask=row < rows)
@@ -319,8 +319,6 @@ def float8_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         width,
         columns,
         tile_rows,
-        LARGEST,
-        LEAST_SCALE,
         num_warps=8,
         enable_fp_fusion=True,
     )

@@ -310,17 +310,18 @@ def test_quantised_pieces_are_those_of_the_whole(
 
 
 def test_float8_is_written_as_its_codes(tmp_path: Path) -> None:
-    """A sign, 4 bits of exponent from 2^-6 on, 3 of fraction: 448 is 1.75 * 2^8, 0 111 1 110."""
-    numbers = torch.tensor([[448.0, -1.0, 1.0625, 0.0], [3.5, 0.0, -3.5, 1.75]])
+    """A sign, 4 bits of exponent from 2^-6 on, 3 of fraction: 448 is 1.75 * 2^8, 0 1111 110. Scales are powers of 2."""
+    numbers = torch.tensor([[448.0, -1.0, 1.0625, 0.0], [3.5, 0.0, -3.5, 3.625]])
     both = [
         param(Quantised("a", VALUES), (2, 4), dtype="float8"),
         param(Quantised("a", SCALES), (2,)),
     ]
     written = write(tmp_path, both, Tensors(a=numbers), (1, 1))
     assert [weight.name for weight in written.weights] == ["a/float8", "a:scales/float32"]
-    # 1.0625 lies between 1 and 1.125, and goes to the even one.
-    assert written.array(0, 0, np.uint8).tolist() == [[0x7E, 0xB8, 0x38, 0x00], [0x7E, 0x00, 0xFE, 0x76]]
-    assert written.array(1, 0, np.float32).tolist() == [1.0, 2.0**-7]
+    # 1.0625 lies between 1 and 1.125, and goes to the even one; 3.625 is more than 448 / 128, and 232 of 1 / 64, which
+    # lies between 224 and 240.
+    assert written.array(0, 0, np.uint8).tolist() == [[0x7E, 0xB8, 0x38, 0x00], [0x76, 0x00, 0xF6, 0x76]]
+    assert written.array(1, 0, np.float32).tolist() == [1.0, 2.0**-6]
 
 
 def test_a_source_is_what_a_weight_is_made_of() -> None:

@@ -144,3 +144,28 @@ def test_a_lora_without_a_style(tmp_path: Path) -> None:
     absent = command("delta", base, "--lora", tmp_path / "none", "-o", tmp_path / "none")
     assert absent.exit_code == 3 and "none is missing: give the file of a LoRA" in absent.output
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_styles_of_a_bundle_in_float8(tmp_path: Path) -> None:
+    """Products are not added to numbers of 8 bits: a delta of two bundles has whole weights, and one of LoRAs alone is
+    refused in a line. What a LoRA does not touch is the base's, also where a style is compiled again."""
+    checkpoint, base, style, lora = (tmp_path / name for name in ("checkpoint", "base", "style", "lora"))
+    write_checkpoint(checkpoint, TINY, "diffusers")
+    write_seeded_lora(lora, TINY.dit, 4, 1)
+    options: dict[str, Any] = {"target": "torch", "mesh": "1x2", "geometries": "16x16x7", "weights_dtype": "float8"}
+    mochi_aot.compile(checkpoint, output=base, **options)
+    made = mochi_aot.compile(checkpoint, output=style, loras=f"{lora}:0.5", reuse=base, **options)
+    assert made.weight_bytes_reused > 0.5 * made.weight_bytes_on_disk
+    done = command("delta", base, style, "-o", tmp_path / "delta", "--json")
+    opened = OpenDelta.open(tmp_path / "delta")
+    assert json.loads(done.stdout)["tuned"] == 0 < len(opened.delta.weights)
+    names = [weight.name for weight in opened.delta.weights]
+    assert {weight.dtype for weight in opened.delta.weights} == {"float8", "float32"}
+    assert len([name for name in names if ":scales" in name]) <= len([name for name in names if "/float8" in name])
+    assert np.array_equal(latents(base, tmp_path / "delta"), latents(style))
+    assert not np.array_equal(latents(base), latents(style))
+    refused = command("delta", base, "--lora", lora, "-o", tmp_path / "none")
+    assert refused.exit_code == 3 and refused.output.splitlines()[-1].startswith("error: lora:1: dit.blocks.0.attn")
+    assert "weight is not held as a matrix that products can be added to: compile the style with" in refused.output
+    assert not (tmp_path / "none").exists()

@@ -300,7 +300,16 @@ def test_ctrl_c_while_tracing(diffusers: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--target", "ttnn", "--dtype", "float32"], "dtype float32 is for target torch"),
-        (["--target", "torch", "--weights-dtype", "bfloat8_b"], "weights-dtype bfloat8_b is for target ttnn"),
+        (
+            ["--target", "torch", "--weights-dtype", "bfloat8_b"],
+            "weights-dtype bfloat8_b is not for target torch,",
+        ),
+        (["--target", "ttnn", "--weights-dtype", "float8"], "weights-dtype float8 is not for target ttnn, which has"),
+        (["--target", "torch", "--links-dtype", "bfloat8_b"], "links-dtype bfloat8_b is for target ttnn; torch has"),
+        (
+            ["--target", "torch", "--weights-dtype", "float8", "--dtype", "float32"],
+            "weights-dtype float8 is for dtype bfloat16, in which its products are; not float32",
+        ),
     ],
 )
 def test_dtypes_that_a_target_does_not_have(diffusers: Path, tmp_path: Path, options: list[str], message: str) -> None:

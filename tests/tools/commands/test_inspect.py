@@ -77,6 +77,13 @@ def test_what_a_ttnn_bundle_says_of_its_mesh_and_kernels(tmp_path: Path) -> None
     assert summary["kernels"]["stand_in"] is True and summary["kernels"]["build_keys"] == ["key1"]
 
 
+def test_what_a_torch_bundle_says_of_its_matrices(tmp_path: Path) -> None:
+    samples.write_float8_bundle(tmp_path / "b")
+    assert "target     torch, mesh 1x2, bfloat16, matrices in float8\n" in output(tmp_path / "b")
+    summary = json.loads(output(tmp_path / "b", "--json"))
+    assert (summary["dtype"], summary["weights_dtype"]) == ("bfloat16", "float8")
+
+
 def test_programs_stand_in_the_order_in_which_they_run(tmp_path: Path) -> None:
     toy_bundle.write_bundle(tmp_path / "b")
     lines = output(tmp_path / "b").splitlines()

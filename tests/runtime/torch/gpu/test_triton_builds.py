@@ -14,7 +14,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "_rms_norm_rows": {"width": 3072, "columns": 4096, "tile_rows": 1, "scaled": True, "added": True},
     "_rope_rows": {"pairs": 64, "columns": 64, "tile_rows": 32, "normed": True},
     "_silu_mul_rows": {"width": 8192, "columns": 8192, "tile_rows": 1},
-    "_float8_rows": {"width": 8192, "columns": 8192, "tile_rows": 1, "largest": 448.0, "least_scale": 2.0**-126},
+    "_float8_rows": {"width": 8192, "columns": 8192, "tile_rows": 1},
     "_channel_moments": {"channels": 768, "columns": 1024, "chunk": 128, "tile_rows": 4},
     "_scaled_rows": {"channels": 128, "columns": 128, "tile_rows": 32, "activated": True},
 }
