@@ -20,7 +20,7 @@ from mochi_aot.compiler.sizes import check_geometries
 
 @dataclass(frozen=True)
 class Touched:
-    """Which parameters LoRAs change: how many of all, and their bytes of all bytes, in the dtype of the bundle."""
+    """Which parameters LoRAs change: how many of all, and their bytes of all bytes, in the dtype of activations."""
 
     loras: str
     parameters: int

@@ -23,14 +23,19 @@ from mochi_aot.tools.benchmarks.gpu.cards import card_named
 from mochi_aot.tools.benchmarks.gpu.loading import Loading, measure_loading
 from mochi_aot.tools.benchmarks.gpu.ours import Ours, OurStep, compiled
 from mochi_aot.tools.benchmarks.gpu.seeds import DeviceSeeds
-from mochi_aot.tools.benchmarks.guided_steps import PROMPT_TOKENS, DiffusersStep, inputs_of
+from mochi_aot.tools.benchmarks.guided_steps import PROMPT_TOKENS, DiffusersStep, Inputs, inputs_of
 from mochi_aot.tools.benchmarks.report import spread
 from mochi_aot.tools.benchmarks.sizes import DECODER_CHECK, GPU, LATER_FRAMES
-from mochi_aot.tools.benchmarks.step_benchmark import TOLERANCE, ResultsDifferError, check_equal
+from mochi_aot.tools.benchmarks.step_benchmark import TOLERANCE, ResultsDifferError, check_difference, check_equal
 from mochi_aot.tools.benchmarks.timing import seconds_of
 
 Runs = dict[str, Callable[[], Any]]
 BUNDLE, DIFFUSERS, COMPILED, TILED = "bundle", "diffusers", "diffusers, compiled", "diffusers, tiled"
+FLOAT8 = "bundle, float8"  # beside bfloat16 alone
+# Of a step in float8, the largest difference over the largest value. A product is off by 0.033 of its own deviation
+# (tests/test_float8.py), what products follow each other by more, and guidance weighs the two rows with 4.5 and -3.5. A
+# scale or a layout that is taken for another makes it 1 and more.
+FLOAT8_TOLERANCE = 0.5
 # Of 255 levels, the mean difference of frames. Rounding to whole levels makes one of a few in a thousand numbers that
 # lie at its border; values of order 1 that are rounded to bfloat16 in each of some fifty ops are off by about
 # 50^0.5 * 2^-9 of that, 2 levels.
@@ -127,6 +132,7 @@ def _measure_step(
     expected = steps[DIFFUSERS]()
     # On a GPU the second run of a program is recorded, and later ones repeat that.
     differences = [check_equal(our_step(), expected, inputs.latents, asked.dtype) for _ in range(3)]
+    narrow = _in_float8(asked, geometry, seeds, inputs, expected, steps, report)
     failed: dict[str, str] = {}
     if asked.with_compiled:
         report("compiling diffusers' transformer")
@@ -142,8 +148,41 @@ def _measure_step(
         "weight_bytes": {BUNDLE: ours.weight_bytes("denoise"), DIFFUSERS: their_bytes if before else None},
         "failed": failed,
     }
+    if narrow is not None:
+        numbers |= {"float8_difference": narrow.difference, "float8_tolerance": FLOAT8_TOLERANCE}
+        numbers["weight_bytes"] |= {FLOAT8: narrow.ours.weight_bytes("denoise")}
+        narrow.ours.close()
     ours.close()
     return numbers
+
+
+@dataclass(frozen=True)
+class _Narrow:
+    """The programs with matrices in float8, and how far their step is from diffusers'."""
+
+    ours: Ours
+    difference: float
+
+
+def _in_float8(
+    asked: Asked,
+    geometry: Geometry,
+    seeds: DeviceSeeds,
+    inputs: Inputs,
+    expected: np.ndarray,
+    steps: Runs,
+    report: Callable[[str], None],
+) -> _Narrow | None:
+    """Add the step with matrices in float8 to `steps`; None where values are not bfloat16, which it goes with."""
+    if asked.dtype != "bfloat16":
+        return None
+    report("making weights in float8")
+    made = compiled("denoise", asked.config, geometry, asked.dtype, seeds, "float8")
+    ours = Ours(made, seeds, asked.device)
+    steps[FLOAT8] = OurStep(ours, inputs)
+    report("comparing the results")
+    given = (inputs.latents, FLOAT8_TOLERANCE, "diffusers'")
+    return _Narrow(ours, max(check_difference(steps[FLOAT8](), expected, *given) for _ in range(3)))
 
 
 def _measure_attention(asked: Asked, geometry: Geometry, device: torch.device) -> dict[str, Any]:

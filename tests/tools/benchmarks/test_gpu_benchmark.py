@@ -13,6 +13,7 @@ from mochi_aot.artifacts.errors import ExitCode
 from mochi_aot.compiler.checkpoint.naming import parameter_shapes
 from mochi_aot.compiler.checkpoint.presets import TINY
 from mochi_aot.compiler.checkpoint.seeded import seeded_parameter
+from mochi_aot.compiler.reference.geometry import parse_geometry
 from mochi_aot.tools.benchmarks import gpu_benchmark as measure
 from mochi_aot.tools.benchmarks.gpu import loading
 from mochi_aot.tools.benchmarks.gpu.cards import CARDS, card_named
@@ -42,6 +43,20 @@ def test_all_of_it(tmp_path: Path) -> None:
     assert set(numbers["attention"]["failed"]) == {"cudnn attention", "efficient attention"}
     assert load["nbytes"] == 3 << 20 and min(load["warm"], load["bus"], load["plain"]) > 0
     assert numbers["device"] == "cpu" and numbers["peak_flops"] is None
+
+
+def test_a_step_in_float8_beside_bfloat16() -> None:
+    """Nearer to diffusers' than the bound, and further than bfloat16; a third fewer bytes of weights, in a model whose
+    text and modulations are larger beside its blocks than the full one's."""
+    asked, seeds = measure.Asked("tiny", "bfloat16", "cpu", False, 1), seeds_of("bfloat16")
+    step = measure._measure_step(asked, parse_geometry("32x48x7"), seeds, lambda phase: None)
+    assert step["difference"] < step["float8_difference"] <= step["float8_tolerance"] == 0.5
+    assert set(step["seconds"]) == {"bundle", "diffusers", "bundle, float8"}
+    assert step["weight_bytes"]["bundle, float8"] < 0.67 * step["weight_bytes"]["bundle"]
+
+
+def seeds_of(dtype: str) -> DeviceSeeds:
+    return DeviceSeeds(parameter_shapes(TINY), getattr(torch, dtype), "cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a host without a GPU")

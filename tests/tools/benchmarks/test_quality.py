@@ -64,13 +64,14 @@ def test_a_checkpoint_and_prompts_of_a_users_own(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     numbers = json.loads(result.stdout)
     assert (numbers["prompts"], numbers["geometry"], numbers["steps"]) == (2, "32x48x7", 2)
-    names = ["torch 1x1 float32", "torch 1x1 bfloat16", "torch 1x2 float32", "torch 1x2 bfloat16"]
+    names = [f"torch {mesh} {dtype}" for mesh in ("1x1", "1x2") for dtype in ("float32", "bfloat16", "float8")]
     assert [path["name"] for path in numbers["paths"]] == names
     assert all(path["right"] is None for path in numbers["paths"])
-    baseline, rounded, cut, _ = numbers["paths"]
+    baseline, rounded, narrow, cut, *_ = numbers["paths"]
     assert baseline["psnr"] is None and baseline["ssim"] == 1.0
     # Random weights: bfloat16 is a few levels off, another order of summation nearly nothing.
     assert 20 < rounded["worst"] <= rounded["psnr"] < 60 and (cut["psnr"] or 100) > 60
+    assert 15 < narrow["psnr"] < rounded["psnr"]
     again = ["--checkpoint", tmp_path / "mochi", "--prompts", tmp_path / "prompts.txt", "--geometry", "32x48x7"]
     again += ["--steps", "2", "--mesh", "1x1", "--dtype", "float32", "--bundle", tmp_path / "kept/1x2-float32.bundle"]
     result = CliRunner().invoke(bench.main, ["quality", *map(str, again)])

@@ -35,12 +35,20 @@ class Lowered:
 
 
 def compiled(
-    module: str, config: MochiConfig, geometry: Geometry, dtype: str, seeds: DeviceSeeds
+    module: str,
+    config: MochiConfig,
+    geometry: Geometry,
+    dtype: str,
+    seeds: DeviceSeeds,
+    weights_dtype: str = "bfloat16",
 ) -> dict[str, Lowered]:
-    """Return the programs by role that a part of the model ("denoise", "decode") becomes for one device."""
+    """Return the programs by role that a part of the model ("denoise", "decode") becomes for one device.
+
+    `weights_dtype` is float8 for the matrices of the transformer's blocks, or as mochi-compile has it.
+    """
     (unit,) = (unit for unit in TRACED_MODULES if unit.name == module)
     built = build_module(unit, config, geometry, dtype, HostView(seeds))
-    target, made = TorchTarget(), dict[str, Lowered]()
+    target, made = TorchTarget(weights_dtype), dict[str, Lowered]()
     for roles in FAMILIES:
         programs = {role: built[role] for role in roles if role in built}
         plans = chosen_plans([programs], ALONE, (), target).plans if programs else {}

@@ -26,6 +26,7 @@ def gpu_report(numbers: dict[str, Any]) -> str:
             "",
             f"guided step, {step['geometry']}, {human_count(step['flops'], 'FLOP')}",
             f"difference of the results {step['difference']:.1e}, at most {step['tolerance']:.1e} allowed",
+            *_of_float8(step),
             spread_table("seconds per step", step["seconds"]),
             *_failures(step),
             *_shares(step, numbers["peak_flops"]),
@@ -54,6 +55,12 @@ def _peak_line(numbers: dict[str, Any]) -> str:
     if numbers["peak_flops"] is None:
         return f"no peak is known of {numbers['device']}: no share of it is told"
     return f"dense bfloat16 peak {human_count(numbers['peak_flops'], 'FLOP')}/s ({numbers['peak_source']})"
+
+
+def _of_float8(step: dict[str, Any]) -> list[str]:
+    if "float8_difference" not in step:
+        return []
+    return [f"in float8 {step['float8_difference']:.1e}, at most {step['float8_tolerance']:.1e} allowed"]
 
 
 def _failures(part: dict[str, Any]) -> list[str]:
