@@ -184,10 +184,11 @@ class Kernels:
 class Manifest:
     """Everything in the bundle. `mesh` is [rows, columns]; `step_capacity` the rows of the step tables.
 
-    `dtype` is of activations, `weights_dtype` of matrices, for torch float8 or `dtype`; `links_dtype` of what devices
-    send each other in a denoising step. `mesh_settings` are for ttnn, nothing for torch; `ttnn` is the version of ttnn that the programs were lowered
-    for, or empty for torch; `kernels` is nothing where none were built ahead of time. `notices` are licences and cards
-    of the checkpoint, by their paths in it, as indices into `files`.
+    `dtype` is of activations, `weights_dtype` of matrices, for torch float8 or `dtype`; `links_dtype` of what
+    devices send each other in a denoising step. `mesh_settings` are for ttnn, nothing for torch; `ttnn` is the
+    version of ttnn that the programs were lowered for, or empty for torch; `kernels` is nothing where none were
+    built ahead of time. `notices` are licences and cards of the checkpoint, by their paths in it, as indices into
+    `files`.
     """
 
     format_version: int

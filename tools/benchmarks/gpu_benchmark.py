@@ -139,18 +139,19 @@ def _measure_step(
         twin = DiffusersStep(theirs.compiled_twin(model), inputs, asked.torch_dtype, asked.device)
         steps, failed = running({**steps, COMPILED: twin}, [COMPILED])
     report("timing the step")
+    weight_bytes = {BUNDLE: ours.weight_bytes("denoise"), DIFFUSERS: their_bytes if before else None}
     numbers = {
         "difference": max(differences),
         "tolerance": TOLERANCE[asked.dtype],
         "flops": program.stats.flops,
         "seconds": {name: spread(all) for name, all in in_turns(steps, asked.repetitions).items()},
         "memory": {name: _peak(step) for name, step in steps.items()},
-        "weight_bytes": {BUNDLE: ours.weight_bytes("denoise"), DIFFUSERS: their_bytes if before else None},
+        "weight_bytes": weight_bytes,
         "failed": failed,
     }
     if narrow is not None:
         numbers |= {"float8_difference": narrow.difference, "float8_tolerance": FLOAT8_TOLERANCE}
-        numbers["weight_bytes"] |= {FLOAT8: narrow.ours.weight_bytes("denoise")}
+        weight_bytes[FLOAT8] = narrow.ours.weight_bytes("denoise")
         narrow.ours.close()
     ours.close()
     return numbers
