@@ -11,7 +11,10 @@ Place = tuple[Any, Any]
 NUMBERS = [0, 1, -1, 2, 7, 31, 32, 127, 255, 256, 4095, 4096, 65535, 65536, 65537, 1 << 24, (1 << 31) - 1, 1 << 31]
 NUMBERS += [1 << 40, (1 << 62), (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -(1 << 63), 10**30]
 FLOATS = [0.0, -0.0, 0.5, 1.0, -1.0, 1e-300, 1e300, float("inf"), float("-inf"), float("nan")]
-TEXTS = ["", "a", "float32", "bfloat16", "bfloat8_b", "uint8", "bool", "torch", "ttnn", "decode", "denoise", "latents"]
+TEXTS = [
+    *("", "a", "float32", "bfloat16", "bfloat8_b", "float8", "uint8", "bool", "torch", "ttnn"),
+    *("decode", "denoise", "latents"),
+]
 TEXTS += ["../..", "/etc/passwd", "a\x1b[2J", "a\nb", "\0", "\ud800", "\u202e", "0" * 64, "x" * 5000, "frames", "1e999"]
 ATOMS = [None, True, False, [], {}, [[]], *NUMBERS, *FLOATS, *TEXTS]
 _DEEPER = 0.85  # how often a container is entered rather than changed itself

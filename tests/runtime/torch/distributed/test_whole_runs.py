@@ -25,6 +25,15 @@ def test_programs_of_2x2_processes_are_the_simulations(tmp_path: Path, ranks: Ra
     check_held(path, [held for _, held in results])
 
 
+def test_processes_gather_matrices_in_float8(tmp_path: Path, ranks: Ranks) -> None:
+    """Half of each MLP's numbers are on either process, and go to the other as bytes. Were a number or a scale another,
+    results would be off by 1; a sum rounded otherwise to bfloat16, by 2^-8 and what becomes of it."""
+    path = write_bundle(tmp_path, (2, 1), ("gp0sp1fs0", "h0w1", "tp0"), float8=True)
+    results = ranks.run(2, as_rank, path)
+    assert max(differences(results[0][0], simulated(path)).values(), default=0.0) <= 0.05
+    check_held(path, [held for _, held in results])
+
+
 def infinite(world: World, path: Path, check_values: bool) -> str:
     """What is said of latents that are not finite on the last process alone."""
     if world.rank > 0:

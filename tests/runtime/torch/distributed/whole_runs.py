@@ -106,8 +106,9 @@ def traced_once() -> Any:
     return patch.object(compiling, "build_programs", cached)
 
 
-def write_bundle(folder: Path, mesh: tuple[int, int], plans: tuple[str, ...]) -> Path:
-    """Compile the tiny model for a video that no mesh divides: 45 tokens, 6x10 latents of 3 frames."""
+def write_bundle(folder: Path, mesh: tuple[int, int], plans: tuple[str, ...], float8: bool = False) -> Path:
+    """Compile the tiny model for a video that no mesh divides: 45 tokens, 6x10 latents of 3 frames. In float32, or in
+    bfloat16 with matrices in float8."""
     from mochi_aot.compiler.checkpoint import open_checkpoint
     from mochi_aot.compiler.checkpoint.presets import TINY
     from mochi_aot.compiler.checkpoint.synthetic import write_checkpoint
@@ -118,7 +119,8 @@ def write_bundle(folder: Path, mesh: tuple[int, int], plans: tuple[str, ...]) ->
     if not (folder / "tiny").exists():
         write_checkpoint(folder / "tiny", TINY, "diffusers")
     path = folder / f"{mesh[0]}x{mesh[1]}-{'-'.join(plans)}"
-    compile_bundle(open_checkpoint(folder / "tiny"), Job(mesh, (Geometry(48, 80, 13),), plans, "float32"), path)
+    dtypes = {"dtype": "bfloat16", "weights_dtype": "float8"} if float8 else {"dtype": "float32"}
+    compile_bundle(open_checkpoint(folder / "tiny"), Job(mesh, (Geometry(48, 80, 13),), plans, **dtypes), path)
     return path
 
 
