@@ -48,8 +48,8 @@ def test_meshes_and_dtypes(reference, prompts: list[Prompt], tmp_path: Path, mes
 
 
 def test_matrices_in_float8(reference, prompts: list[Prompt], tmp_path: Path) -> None:
-    """float8 keeps 4 bits of what is multiplied, bfloat16 8: 16 times the error, 24 dB. One of the videos may become
-    another: a box is on its way to a disc in the first steps, and what is rounded decides; docs/quality.md counts."""
+    """float8 keeps 4 bits of what is multiplied, bfloat16 8: 16 times the error, 24 dB. One of the videos becomes
+    another, an orange box a disc: docs/quality.md."""
     options = {"target": "torch", "mesh": "1x1", "weights_dtype": "float8", "geometries": "64x96x19"}
     mochi_aot.compile(SHAPES, output=tmp_path / "bundle", **options)
     got, expected = videos(tmp_path / "bundle", prompts[:COUNT], STEPS), reference(COUNT, STEPS)
