@@ -14,8 +14,8 @@ def value(shape: tuple[int, ...], first: Placement = R, second: Placement = R) -
 
 
 def test_every_op_that_a_trace_makes_has_a_rule() -> None:
-    made_by_the_partitioner = COLLECTIVES | {"group_norm_stats", "group_norm_apply"}
-    assert set(RULES) == set(OPS) - made_by_the_partitioner
+    made_later = COLLECTIVES | {"group_norm_stats", "group_norm_apply", "linear_float8"}
+    assert set(RULES) == set(OPS) - made_later
 
 
 def test_whole_along_keeps_other_cuts_and_no_sums() -> None:
