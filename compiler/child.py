@@ -162,7 +162,7 @@ def main() -> None:
         with stop:
             from mochi_aot.compiler.request import compile_request
 
-            out.send(compile_request(task.request, _ToldProgress(out)))
+            out.send(compile_request(task.request, _ToldProgress(out, stop)))
     except KeyboardInterrupt:
         sys.exit(1)
     except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
@@ -187,22 +187,29 @@ class _MessagePipe:
 
 
 class _ToldProgress(Progress):
-    """Has the parent's progress told."""
+    """Has the parent's progress told. Where there is no parent any more that ends the compile, as an error."""
 
-    def __init__(self, out: _MessagePipe) -> None:
-        self._out = out
+    def __init__(self, out: _MessagePipe, stop: Stop) -> None:
+        self._out, self._stop = out, stop
 
     def phase(self, text: str) -> None:
-        self._out.send(_Told("phase", (text,)))
+        self._tell("phase", text)
 
     def weights(self, done: int, total: int) -> None:
-        self._out.send(_Told("weights", (done, total)))
+        self._tell("weights", done, total)
 
     def fetched(self, done: int, total: int) -> None:
-        self._out.send(_Told("fetched", (done, total)))
+        self._tell("fetched", done, total)
 
     def note(self, text: str) -> None:
-        self._out.send(_Told("note", (text,)))
+        self._tell("note", text)
+
+    def _tell(self, method: str, *arguments: Any) -> None:
+        try:
+            self._out.send(_Told(method, arguments))
+        except BrokenPipeError:
+            self._stop.settle()  # the signal of `_end_with` would come in the middle of the cleanup
+            raise
 
 
 class _LogHandler(logging.Handler):

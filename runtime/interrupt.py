@@ -40,6 +40,11 @@ class Stop:
         self._asked = 0.0
         self._raised: weakref.ref[Stopped] | None = None
         self._before: Any = None
+        self._settled = False
+
+    def settle(self) -> None:
+        """Raise nothing from now on: an error is on its way already, and its cleanup is not to be stopped."""
+        self._settled = True
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +68,7 @@ class Stop:
             self._look(frame)
 
     def _look(self, frame: FrameType | None) -> None:
-        if self._raised is not None and self._raised() is not None:
+        if self._settled or (self._raised is not None and self._raised() is not None):
             return
         if _importing(frame) and time.monotonic() - self._asked < _LONGEST_IMPORT:
             return

@@ -40,6 +40,15 @@ def test_a_signal_raises_and_all_is_as_before(number: int) -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
+def test_what_ends_by_an_error_is_not_stopped_in_its_cleanup() -> None:
+    """Neither by a signal that comes then, nor by one before whose exception a destructor has swallowed."""
+    with stopping(stop := Stop()):
+        stop.settle()
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.2)  # the timer looks in between
+    assert stop.number == signal.SIGTERM
+
+
 def test_what_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
