@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mochi_aot.artifacts.atomic_file import replacing
+from mochi_aot.artifacts.integrity import hash_bytes
 from mochi_aot.artifacts.versions import versions
 from mochi_aot.compiler.ir.errors import IRError
 from mochi_aot.compiler.ir.parser import parse
@@ -58,7 +59,7 @@ class KeptPrograms:
         are kept, or those of a checkpoint with other numbers where programs hold some."""
         try:
             digest, _, data = self._place.read_bytes().partition(b"\n")
-            if hashlib.sha256(data).hexdigest().encode() != digest:
+            if hash_bytes(data).encode() != digest:
                 return None
             kept = json.loads(data)
             if kept["folded"] != _fingerprints(source, kept["folded"]):
@@ -88,7 +89,7 @@ class KeptPrograms:
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(self._place) as new:
-                new.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+                new.write_bytes(hash_bytes(data).encode() + b"\n" + data)
             self._remove_oldest()
 
     def _remove_oldest(self) -> None:

@@ -16,6 +16,26 @@ _TILES_PER_CHUNK = 32  # of which a program takes the moments
 
 
 @triton.jit
+def _tile_of_rows(
+    x_ptr,
+    rows,
+    inner,
+    outer_stride,
+    inner_stride,
+    width: tl.constexpr,
+    columns: tl.constexpr,
+    tile_rows: tl.constexpr,
+):
+    """Return this program's rows, all columns, which of both there are, and the numbers there in float32."""
+    row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
+    column = tl.arange(0, columns)
+    there = (row < rows)[:, None] & (column < width)[None, :]
+    start = (row // inner) * outer_stride + (row % inner) * inner_stride
+    x = tl.load(x_ptr + start[:, None] + column[None, :], mask=there, other=0.0).to(tl.float32)
+    return row, column, there, x
+
+
+@triton.jit
 def _rms_norm_rows(
     x_ptr,
     scale_ptr,
@@ -33,11 +53,7 @@ def _rms_norm_rows(
     scaled: tl.constexpr,
     added: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
-    column = tl.arange(0, columns)
-    there = (row < rows)[:, None] & (column < width)[None, :]
-    start = (row // inner) * outer_stride + (row % inner) * inner_stride
-    x = tl.load(x_ptr + start[:, None] + column[None, :], mask=there, other=0.0).to(tl.float32)
+    row, column, there, x = _tile_of_rows(x_ptr, rows, inner, outer_stride, inner_stride, width, columns, tile_rows)
     mean_square = tl.sum(x * x, axis=1) / width
     y = x * (1.0 / tl.sqrt(mean_square + eps))[:, None]
     if scaled:
@@ -127,11 +143,7 @@ def _float8_rows(
     columns: tl.constexpr,
     tile_rows: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64) * tile_rows + tl.arange(0, tile_rows)
-    column = tl.arange(0, columns)
-    there = (row < rows)[:, None] & (column < width)[None, :]
-    start = (row // inner) * outer_stride + (row % inner) * inner_stride
-    x = tl.load(x_ptr + start[:, None] + column[None, :], mask=there, other=0.0).to(tl.float32)
+    row, column, there, x = _tile_of_rows(x_ptr, rows, inner, outer_stride, inner_stride, width, columns, tile_rows)
     # The least power of two by which the largest is at most 448, 1.75 * 2^8; or the largest, if it is infinite. NaN,
     # which maxima pass over, stays what it is.
     bits = tl.max(tl.abs(x), axis=1).to(tl.int32, bitcast=True)
